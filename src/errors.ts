@@ -1,0 +1,100 @@
+/**
+ * Every error a user can meet, as one class and one table. The table gives, for each code, the exit status of the
+ * commands, what it means and what to do; the README's table of exit statuses is rendered from it.
+ */
+
+export const exitStatuses = {
+  0: 'done: everything was processed or published, or the consumer was asked to stop and drained',
+  1: 'a bug: an error this program does not know; its stack is printed',
+  2: 'usage or settings: nothing was sent to the broker',
+  3: 'the callback cannot be loaded: nothing was sent to the broker',
+  4: 'the broker refuses, cannot be reached, or did not confirm everything',
+  5: 'the graceful wait ended with callbacks unfinished: their messages go back to the queue',
+} as const;
+
+/** One of the statuses above; a second signal ends with 128 + its number instead. */
+export type ExitStatus = keyof typeof exitStatuses;
+
+export const errorCodes = {
+  'invalid-usage': { exit: 2, meaning: 'arguments or flags make no sense', remedy: 'see --help' },
+  'invalid-setting': {
+    exit: 2,
+    meaning: 'a flag or variable has a bad value',
+    remedy: 'correct every line listed',
+  },
+  'invalid-destination': {
+    exit: 2,
+    meaning: 'the destination cannot be consumed or published to',
+    remedy: 'use /queue/<name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>',
+  },
+  'invalid-header': {
+    exit: 2,
+    meaning: 'a header cannot be sent',
+    remedy: 'use strings without NUL bytes',
+  },
+  'invalid-json': { exit: 2, meaning: 'a body is not JSON', remedy: 'correct the line named' },
+  'callback-not-found': {
+    exit: 3,
+    meaning: 'no such module',
+    remedy: 'correct the path or install the package',
+  },
+  'callback-not-loadable': {
+    exit: 3,
+    meaning: 'the module throws or has a syntax error',
+    remedy: 'load the module by itself with node and mend it',
+  },
+  'callback-not-exported': { exit: 3, meaning: 'the module has no such export', remedy: 'name one it has' },
+  'callback-not-function': { exit: 3, meaning: 'the export is not a function', remedy: 'export a function' },
+  'broker-unreachable': {
+    exit: 4,
+    meaning: 'no server accepted a connection in time',
+    remedy: 'check STOMP_SERVER_HOST, STOMP_SERVER_PORT and that the broker runs',
+  },
+  'broker-refused': {
+    exit: 4,
+    meaning: 'the broker refused for a reason that waiting does not cure',
+    remedy: 'change what the message names',
+  },
+  'connection-lost': {
+    exit: 4,
+    meaning: 'the connection ended',
+    remedy: 'run it again when the broker is back',
+  },
+  'not-confirmed': {
+    exit: 4,
+    meaning: 'the broker did not confirm every message: the rest may or may not have arrived',
+    remedy: 'publish the unconfirmed again if duplicates are acceptable',
+  },
+  'deadline-passed': {
+    exit: 5,
+    meaning: 'callbacks were still running at the end of the graceful wait',
+    remedy: 'raise STOMP_GRACEFUL_WAIT_SECONDS or make the callback heed payload.signal',
+  },
+} as const satisfies Record<string, { exit: ExitStatus; meaning: string; remedy: string }>;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** An expected failure: the message says what failed, with which value, and what to do. */
+export class PubsubError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'PubsubError';
+    this.code = code;
+  }
+
+  get exitStatus(): ExitStatus {
+    return errorCodes[this.code].exit;
+  }
+}
+
+/** The text of anything thrown, also of what is no Error or cannot be printed. */
+export function reasonOf(thrown: unknown): string {
+  if (thrown instanceof Error) return thrown.message || thrown.name;
+  try {
+    return String(thrown);
+  } catch {
+    return `a thrown ${typeof thrown} that cannot be printed`;
+  }
+}

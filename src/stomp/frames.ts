@@ -1,0 +1,284 @@
+/**
+ * The STOMP 1.2 codec, pure: bytes to frames and frames to bytes, for both ends of a connection.
+ *
+ *     frame  = command EOL *( name ":" value EOL ) EOL body NUL *EOL          EOL = [CR] LF
+ *
+ * Names and values are UTF-8 with `\\ \n \r \c` escaped, except in CONNECT and CONNECTED. The body is `content-length`
+ * bytes, or all bytes before the first NUL. FrameDecoder is fed chunks as they come off a socket, split anywhere; its
+ * state is "in a head" (collecting up to the blank line) or "in a body" (collecting up to its length or NUL). Work is
+ * linear in the bytes received and what it keeps is bounded by its limits.
+ */
+import { PubsubError } from '../errors.js';
+
+/** Header names and values, un-escaped. Decoded ones have no prototype, so any name is safe to look up. */
+export type Headers = Record<string, string>;
+
+export interface Frame {
+  readonly command: string;
+  readonly headers: Readonly<Headers>;
+  readonly body: Buffer;
+  /** Set when a part was over its limit and dropped: settle-relevant headers are kept, a body is empty. */
+  readonly oversized?: 'headers' | 'body';
+}
+
+export interface FrameLimits {
+  readonly headerBytes: number;
+  readonly bodyBytes: number;
+}
+
+export interface DecoderOptions extends FrameLimits {
+  /**
+   * A lenient decoder (a client, whose peer relays what strangers sent) keeps undefined escapes as they stand, skips
+   * header lines without a colon and drops what is over a limit. A strict one (a server) throws FrameError for each.
+   */
+  readonly strict: boolean;
+}
+
+/** The peer does not speak STOMP, or went over a limit: the connection cannot be read any further. */
+export class FrameError extends Error {
+  override name = 'FrameError';
+}
+
+const LF = 10;
+const CR = 13;
+const EMPTY = Buffer.alloc(0);
+
+/** What a message can still be settled and dead-lettered by when the rest of its headers is dropped. */
+const essentialLine =
+  /^(?:subscription|destination|message-id|ack|redelivered|persistent|correlation-id|content-length|content-type|receipt-id|message):/;
+/** How much of an essential or an unfinished line survives; ids and destinations are far shorter. */
+const KEPT_LINE_BYTES = 4096;
+
+interface Head {
+  readonly command: string;
+  readonly headers: Headers;
+  /** Undefined: the body ends at the first NUL. */
+  readonly contentLength: number | undefined;
+}
+
+export class FrameDecoder {
+  readonly #options: DecoderOptions;
+  readonly #onFrame: (frame: Frame) => void;
+  /** Bytes of the current head or body from earlier chunks. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  #head: Head | undefined;
+  #isLineEmpty = false;
+  #oversized: 'headers' | 'body' | undefined;
+
+  /** `onFrame` is called synchronously, in wire order; bodies are views of the chunks passed to push. */
+  constructor(options: DecoderOptions, onFrame: (frame: Frame) => void) {
+    this.#options = options;
+    this.#onFrame = onFrame;
+  }
+
+  /** Is a frame begun and not finished? */
+  get isMidFrame(): boolean {
+    return this.#head !== undefined || this.#pieceBytes > 0;
+  }
+
+  /** Decodes all frames that end in this chunk. Throws FrameError; after that the decoder must not be used again. */
+  push(chunk: Buffer): void {
+    let at = 0;
+    while (at < chunk.length) {
+      at = this.#head === undefined ? this.#readHead(chunk, at) : this.#readBody(chunk, at, this.#head);
+    }
+  }
+
+  #readHead(chunk: Buffer, start: number): number {
+    let at = start;
+    if (this.#pieceBytes === 0) {
+      while (chunk[at] === LF || chunk[at] === CR) at++;
+      if (at === chunk.length) return at;
+      this.#isLineEmpty = false;
+    }
+    const from = at;
+    for (let isLineEmpty = this.#isLineEmpty; ; at++) {
+      if (at === chunk.length) {
+        this.#isLineEmpty = isLineEmpty;
+        this.#keep(chunk.subarray(from));
+        if (this.#pieceBytes > this.#options.headerBytes) this.#pruneHead();
+        return at;
+      }
+      const byte = chunk[at];
+      if (byte === LF) {
+        if (isLineEmpty) break;
+        isLineEmpty = true;
+      } else if (byte !== CR) {
+        isLineEmpty = false;
+      }
+    }
+    this.#keep(chunk.subarray(from, at + 1));
+    if (this.#pieceBytes > this.#options.headerBytes) this.#pruneHead();
+    this.#head = parseHead(this.#takePieces(), this.#options.strict);
+    if ((this.#head.contentLength ?? 0) > this.#options.bodyBytes) this.#overflowBody();
+    return at + 1;
+  }
+
+  #readBody(chunk: Buffer, start: number, head: Head): number {
+    const end = this.#endOfBody(chunk, start, head.contentLength);
+    this.#keepBody(chunk.subarray(start, end));
+    if (end === chunk.length) return end;
+    if (chunk[end] !== 0) throw new FrameError('a body is longer than its content-length says');
+    const oversized = this.#oversized;
+    const { command, headers } = head;
+    const body = this.#takePieces();
+    this.#head = undefined;
+    this.#oversized = undefined;
+    if (oversized === undefined) this.#onFrame({ command, headers, body });
+    else this.#onFrame({ command, headers, body: oversized === 'body' ? EMPTY : body, oversized });
+    return end + 1;
+  }
+
+  /** Where in this chunk the body's NUL stands, or its length when it is not in it. */
+  #endOfBody(chunk: Buffer, start: number, contentLength: number | undefined): number {
+    if (contentLength !== undefined) return Math.min(chunk.length, start + contentLength - this.#pieceBytes);
+    const nul = chunk.indexOf(0, start);
+    return nul === -1 ? chunk.length : nul;
+  }
+
+  #keepBody(piece: Buffer): void {
+    if (this.#oversized === 'body') {
+      this.#pieceBytes += piece.length;
+      return;
+    }
+    this.#keep(piece);
+    if (this.#pieceBytes > this.#options.bodyBytes) this.#overflowBody();
+  }
+
+  #keep(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#pieceBytes += piece.length;
+  }
+
+  #takePieces(): Buffer {
+    const [first] = this.#pieces;
+    const all = this.#pieces.length === 1 && first !== undefined ? first : Buffer.concat(this.#pieces);
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    return all;
+  }
+
+  #overflowBody(): void {
+    if (this.#options.strict)
+      throw new FrameError(`a body is over the limit of ${this.#options.bodyBytes} bytes`);
+    this.#pieces = [];
+    this.#oversized = 'body';
+  }
+
+  /** Keeps the command, the essential lines and the start of the unfinished line; its later bytes will follow that. */
+  #pruneHead(): void {
+    const { strict, headerBytes } = this.#options;
+    if (strict) throw new FrameError(`the headers are over the limit of ${headerBytes} bytes`);
+    const lines = this.#takePieces().toString('latin1').split('\n');
+    const unfinished = lines.pop() ?? '';
+    const isFinished = unfinished === '' && lines.at(-1)?.replace('\r', '') === '';
+    const kept = lines.filter(
+      (line, index) => index === 0 || (line.length <= KEPT_LINE_BYTES && essentialLine.test(line)),
+    );
+    const text = [
+      ...kept.map((line) => line.slice(0, KEPT_LINE_BYTES)),
+      unfinished.slice(0, KEPT_LINE_BYTES),
+    ];
+    this.#keep(Buffer.from(text.join('\n') + (isFinished ? '\n' : ''), 'latin1'));
+    this.#oversized = 'headers';
+  }
+}
+
+function parseHead(bytes: Buffer, strict: boolean): Head {
+  const text = bytes.toString('utf8');
+  let lineEnd = text.indexOf('\n');
+  const command = withoutCr(text, 0, lineEnd);
+  const isEscaped = command !== 'CONNECT' && command !== 'CONNECTED' && text.includes('\\');
+  const headers = Object.create(null) as Headers;
+  for (let start = lineEnd + 1; ; start = lineEnd + 1) {
+    lineEnd = text.indexOf('\n', start);
+    const line = withoutCr(text, start, lineEnd);
+    if (line === '') break;
+    const colon = line.indexOf(':');
+    if (colon === -1) {
+      if (strict) throw new FrameError(`a header line of ${command.slice(0, 40)} has no colon`);
+      continue;
+    }
+    let name = line.slice(0, colon);
+    let value = line.slice(colon + 1);
+    if (isEscaped) {
+      name = unescape(name, strict);
+      value = unescape(value, strict);
+    }
+    // Of a repeated header the first counts (STOMP 1.2, "Repeated Header Entries").
+    headers[name] ??= value;
+  }
+  return { command, headers, contentLength: contentLengthOf(headers) };
+}
+
+function withoutCr(text: string, start: number, end: number): string {
+  return text.slice(start, text.charCodeAt(end - 1) === CR ? end - 1 : end);
+}
+
+function contentLengthOf(headers: Headers): number | undefined {
+  const text = headers['content-length'];
+  if (text === undefined) return undefined;
+  if (!/^\s*\d{1,15}\s*$/.test(text))
+    throw new FrameError(`content-length is no number: ${text.slice(0, 40)}`);
+  return Number(text);
+}
+
+const escapes: Record<string, string> = { '\\': '\\\\', '\r': '\\r', '\n': '\\n', ':': '\\c' };
+const unescapes: Record<string, string> = { '\\\\': '\\', '\\r': '\r', '\\n': '\n', '\\c': ':' };
+
+const special = /[\\\r\n:\0]/;
+const specials = new RegExp(special, 'g');
+
+function unescape(text: string, strict: boolean): string {
+  if (!text.includes('\\')) return text;
+  return text.replace(/\\[^]?/g, (escape) => {
+    const plain = unescapes[escape];
+    if (plain === undefined && strict)
+      throw new FrameError(`undefined escape ${JSON.stringify(escape)} in a header`);
+    return plain ?? escape;
+  });
+}
+
+function escape(text: string): string {
+  if (!special.test(text)) return text;
+  return text.replace(specials, (character) => {
+    const escaped = escapes[character];
+    if (escaped === undefined)
+      throw new PubsubError('invalid-header', `a header contains a NUL byte: ${JSON.stringify(text)}`);
+    return escaped;
+  });
+}
+
+/** CONNECT and CONNECTED know no escapes: what would need one is refused, so that no value can add a header. */
+function verbatim(text: string): string {
+  if (/[\r\n\0]/.test(text)) {
+    throw new PubsubError(
+      'invalid-header',
+      'a login, passcode, host or client id contains a line break or a NUL byte',
+    );
+  }
+  return text;
+}
+
+/** Command line, header lines and the blank line. Headers that are undefined are left out. Throws `invalid-header`. */
+export function encodeHead(command: string, headers: Readonly<Record<string, string | undefined>>): string {
+  const encode = command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape;
+  let head = `${command}\n`;
+  for (const name in headers) {
+    const value = headers[name];
+    if (value !== undefined) head += `${encode(name)}:${encode(value)}\n`;
+  }
+  return `${head}\n`;
+}
+
+/** A whole frame. With a body that may contain NUL bytes the caller sets `content-length`. Throws `invalid-header`. */
+export function encodeFrame(
+  command: string,
+  headers: Readonly<Record<string, string | undefined>>,
+  body: Uint8Array | string = '',
+): Buffer {
+  const head = encodeHead(command, headers);
+  if (typeof body === 'string') return Buffer.from(`${head}${body}\0`);
+  return Buffer.concat([Buffer.from(head), body, Buffer.from('\0')]);
+}
