@@ -127,6 +127,7 @@ export default tseslint.config(
       'import-x/no-default-export': 'error',
     },
   },
+  { files: ['src/**/*.d.ts'], rules: { 'import-x/no-default-export': 'off' } },
   {
     files: ['test/**/*.ts', 'bench/**/*.ts', 'callbacks/**/*.ts'],
     rules: {

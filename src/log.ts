@@ -1,0 +1,52 @@
+/**
+ * The one pino instance. It writes to stderr at once (a log line survives the death of the process), as JSON lines or
+ * as readable text, with secrets redacted and, inside a callback, with the correlation id of its message. A reader
+ * that closes stderr does not take the process down.
+ */
+import { pino } from 'pino';
+import { correlationId } from './context.js';
+import type { Settings } from './settings.js';
+
+/** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+  isLevelEnabled(level: string): boolean;
+}
+
+const stderr = pino.destination({ fd: 2, sync: true });
+let render = (line: string): string => line;
+
+/** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
+export const log = pino(
+  {
+    base: { pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+    formatters: { level: (label) => ({ level: label }) },
+    redact: {
+      paths: ['password', 'passcode', 'login', '*.password', '*.passcode', '*.login', '*.authorization'],
+      censor: '[redacted]',
+    },
+    mixin: () => {
+      const id = correlationId();
+      return id === undefined ? {} : { correlationId: id };
+    },
+    level: 'info',
+  },
+  { write: (line: string) => void stderr.write(render(line)) },
+);
+
+/** Sets level and format; `auto` is readable text when stderr is a terminal. */
+export async function configureLog({
+  logLevel,
+  logFormat,
+}: Pick<Settings, 'logLevel' | 'logFormat'>): Promise<void> {
+  log.level = logLevel;
+  if (logFormat === 'json' || (logFormat === 'auto' && !process.stderr.isTTY)) return;
+  const { prettyFactory } = await import('pino-pretty');
+  // hasColors heeds NO_COLOR, FORCE_COLOR and TERM=dumb.
+  const colorize = process.stderr.isTTY && process.stderr.hasColors();
+  render = prettyFactory({ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' });
+}

@@ -1,0 +1,143 @@
+/**
+ * From settings to sessions: which servers, in which order, how long to wait between attempts. The loop that keeps a
+ * consumer connected is a for-await over `sessions`.
+ */
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ConnectionOptions } from 'node:tls';
+import { PubsubError, reasonOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Settings } from '../settings.js';
+import { describeEnd, openSession, type Session, type SessionOptions } from './session.js';
+
+const FIRST_DELAY_MS = 200;
+/** A session that lived this long was healthy: the next attempt waits no longer than the first one did. */
+const HEALTHY_MS = 10_000;
+/** What only a change of settings cures is retried this rarely: it floods neither the log nor the broker. */
+const CONFIGURATION_DELAY_MS = 30_000;
+
+/** Connects to the first server that answers, each tried once, in order. Rejects as openSession does. */
+export async function connectOnce(settings: Settings, log: Logger, signal?: AbortSignal): Promise<Session> {
+  const failures: PubsubError[] = [];
+  for (const server of servers(settings)) {
+    try {
+      const session = await openSession(sessionOptions(settings, server), log, signal);
+      log.debug(
+        { server: session.address, product: session.server, dialect: session.dialect.name },
+        'connected',
+      );
+      return session;
+    } catch (error) {
+      if (!(error instanceof PubsubError)) throw error;
+      failures.push(error);
+    }
+  }
+  const refused = failures.find(({ code }) => code !== 'broker-unreachable');
+  if (failures.length === 1 || refused !== undefined) throw refused ?? failures[0]!;
+  throw new PubsubError('broker-unreachable', failures.map(({ message }) => message).join('; '));
+}
+
+/**
+ * Sessions, one after the other, for as long as the signal allows: when one has ended the next is opened, after a wait
+ * that grows with jitter up to `waitToConnectSeconds` and starts anew after a healthy session. Before the first session
+ * what only a change of settings cures is thrown (`broker-refused`, `invalid-setting`); later it is logged and tried
+ * again slowly.
+ */
+export async function* sessions(
+  settings: Settings,
+  log: Logger,
+  signal: AbortSignal,
+): AsyncGenerator<Session, void, void> {
+  let hasConnected = false;
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    const sinceMs = performance.now();
+    let problem: { reason: string; isConfiguration: boolean };
+    try {
+      const session = await connectOnce(settings, log, signal);
+      hasConnected = true;
+      yield session;
+      const end = await session.closed;
+      problem = { reason: describeEnd(end), isConfiguration: end.isConfiguration };
+      if (performance.now() - sinceMs > HEALTHY_MS) attempt = 0;
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof PubsubError)) throw error;
+      const isConfiguration = error.code !== 'broker-unreachable';
+      if (isConfiguration && !hasConnected) throw error;
+      problem = { reason: error.message, isConfiguration };
+    }
+    if (aborted(signal)) return;
+    const waitMs = problem.isConfiguration
+      ? CONFIGURATION_DELAY_MS
+      : backoffMs(attempt, settings.waitToConnectSeconds);
+    const fields = { reason: problem.reason, retryInMs: Math.round(waitMs) };
+    if (problem.isConfiguration) log.error(fields, 'the broker refuses; trying again slowly');
+    else log.warn(fields, 'no connection to the broker; trying again');
+    await delay(waitMs, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** Full jitter over an exponentially growing span, so that consumers that lost one broker do not return together. */
+function backoffMs(attempt: number, longestSeconds: number): number {
+  const spanMs = Math.min(longestSeconds * 1000, FIRST_DELAY_MS * 2 ** Math.min(attempt, 20));
+  return spanMs * (0.2 + 0.8 * Math.random());
+}
+
+interface Server {
+  readonly host: string;
+  readonly port: number;
+}
+
+// Read anew where it may have changed while we waited: the compiler believes an earlier check.
+const aborted = (signal: AbortSignal): boolean => signal.aborted;
+
+function servers({ host, port, standbyHost, standbyPort }: Settings): Server[] {
+  const first = { host, port };
+  return standbyHost === undefined || standbyPort === undefined
+    ? [first]
+    : [first, { host: standbyHost, port: standbyPort }];
+}
+
+function sessionOptions(settings: Settings, server: Server): SessionOptions {
+  return {
+    ...server,
+    tls: settings.useSsl ? tlsOptions(settings, server.host) : undefined,
+    vhost: settings.vhost,
+    user: settings.user,
+    password: settings.password,
+    clientId: clientIdOf(settings),
+    broker: settings.broker,
+    outgoingHeartbeatMs: settings.outgoingHeartbeatMs,
+    incomingHeartbeatMs: settings.incomingHeartbeatMs,
+    connectTimeoutMs: settings.connectTimeoutSeconds * 1000,
+    receiptTimeoutMs: settings.receiptTimeoutSeconds * 1000,
+    maxBodyBytes: settings.maxMessageBytes,
+  };
+}
+
+/** A durable subscription is found again by its client id, so that one must not change. */
+function clientIdOf({ clientId, durableTopicSubscription }: Settings): string | undefined {
+  return clientId !== undefined && durableTopicSubscription ? `${clientId}-listener` : undefined;
+}
+
+/** Files are read for each connection, so that renewed certificates count. */
+function tlsOptions(settings: Settings, host: string): ConnectionOptions {
+  const { caFile, certFile, keyFile, sslServerName, sslVerify } = settings;
+  return {
+    // An IP address is no name for SNI; the certificate is then checked against the address.
+    ...(sslServerName === undefined ? {} : { servername: sslServerName }),
+    ...(sslServerName === undefined && !/^[\d.]+$|:/.test(host) ? { servername: host } : {}),
+    ...(caFile === undefined ? {} : { ca: readPem('DEFAULT_STOMP_CA_CERTS', caFile) }),
+    ...(certFile === undefined ? {} : { cert: readPem('DEFAULT_STOMP_CERT_FILE', certFile) }),
+    ...(keyFile === undefined ? {} : { key: readPem('DEFAULT_STOMP_KEY_FILE', keyFile) }),
+    rejectUnauthorized: sslVerify,
+  };
+}
+
+function readPem(variable: string, file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new PubsubError('invalid-setting', `${variable}: ${reasonOf(error)}`, { cause: error });
+  }
+}

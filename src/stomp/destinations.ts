@@ -1,0 +1,90 @@
+/**
+ * Names, pure: what a destination given by a user means, and the names of the queues that go with it. They are
+ * django-stomp's, so that both can serve one queue: `DLQ.<name>` for dead letters, and `Consumer.<app>.VirtualTopic.<n>`
+ * for an application's own copy of what is sent to `/topic/VirtualTopic.<n>`.
+ */
+import { PubsubError } from '../errors.js';
+
+/** What a consumer subscribes to. `queue` is the queue its messages wait in, on brokers where a topic needs one. */
+export interface Source {
+  readonly kind: 'queue' | 'topic' | 'virtual-topic';
+  /** As the user wrote it. */
+  readonly destination: string;
+  readonly queue: string;
+  /** Name of the topic, without `/topic/`. Equals `queue` for a plain queue. */
+  readonly topic: string;
+  readonly deadLetterQueue: string;
+}
+
+const hint = 'use /queue/<name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>';
+
+function refuse(destination: string, problem: string, remedy = hint): never {
+  throw new PubsubError(
+    'invalid-destination',
+    `cannot consume from ${JSON.stringify(destination)}: ${problem}; ${remedy}`,
+  );
+}
+
+/**
+ * Reads a destination to consume from: `/queue/x`, bare `x`, `/topic/x`, `Consumer.<app>.VirtualTopic.<n>` with or
+ * without `/queue/`. `queueName` is a service's own queue on a topic. Throws `invalid-destination`.
+ */
+export function parseSource(destination: string, queueName?: string): Source {
+  const [, prefix = '/queue/', name = ''] = /^(\/queue\/|\/topic\/)?([^]*)$/.exec(destination) ?? [];
+  const isTopic = prefix === '/topic/';
+  if (name.trim() === '') refuse(destination, 'the name is empty');
+
+  if (/[\r\n\0]/.test(name)) refuse(destination, 'the name contains a line break or a NUL byte');
+  if (name.startsWith('/')) refuse(destination, `${name.split('/', 2).join('/')}/ is no kind of source`);
+  if (name.includes('/')) refuse(destination, 'a name with "/" is ambiguous', 'RabbitMQ takes %2F instead');
+  const hasWildcard = /(?:^|\.)[*#>](?:\.|$)/.test(name);
+
+  if (isTopic) {
+    if (/^Consumer\..*\.VirtualTopic\./.test(name)) {
+      refuse(destination, 'this is the queue of a virtual topic', `leave /topic/ away: ${name}`);
+    }
+    const queue = queueName ?? name;
+    return { kind: 'topic', destination, queue, topic: name, deadLetterQueue: deadLetterQueueOf(queue) };
+  }
+  if (queueName !== undefined)
+    refuse(destination, '--queue-name is for /topic/ destinations', 'leave it away');
+  if (hasWildcard)
+    refuse(destination, 'a queue cannot be named by a wildcard', 'name one queue, or consume a /topic/');
+  if (/^Consumer\.|\.VirtualTopic(?:\.|$)/.test(name) && name.includes('VirtualTopic')) {
+    const topic = /^Consumer\..+?\.(VirtualTopic\..+)$/.exec(name)?.[1];
+    if (topic === undefined || name.includes('..')) {
+      refuse(destination, 'app or topic is missing', 'the form is Consumer.<app>.VirtualTopic.<topic>');
+    }
+    return {
+      kind: 'virtual-topic',
+      destination,
+      queue: name,
+      topic,
+      deadLetterQueue: deadLetterQueueOf(name),
+    };
+  }
+  return { kind: 'queue', destination, queue: name, topic: name, deadLetterQueue: deadLetterQueueOf(name) };
+}
+
+/** `DLQ.` and the part after the last slash, as django-stomp names it for every destination it sends to. */
+export function deadLetterQueueOf(destination: string): string {
+  const slash = destination.lastIndexOf('/');
+  return `DLQ.${slash > 0 ? destination.slice(slash + 1) : destination}`;
+}
+
+/** Checks a destination to send to; it goes to the broker as it stands. Throws `invalid-destination`. */
+export function checkTarget(destination: string): void {
+  const name = destination.replace(/^\/[^/]*\//, '');
+  if (name.trim() === '' || name === '/') {
+    throw new PubsubError(
+      'invalid-destination',
+      `cannot publish to ${JSON.stringify(destination)}: the name is empty; use /queue/<name> or /topic/<name>`,
+    );
+  }
+  if (/^\/(?:queue|topic)\//.test(destination) && /(?:^|\.)[*#>](?:\.|$)/.test(name)) {
+    throw new PubsubError(
+      'invalid-destination',
+      `cannot publish to ${JSON.stringify(destination)}: wildcards are for consumers; name one queue or topic`,
+    );
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * What differs between broker products, side by side: one object for each product, and what their ERROR frames mean to
+ * an operator. Seen on the wire with RabbitMQ 3.10.8 and ActiveMQ Classic 5.17.2. Artemis is built from its
+ * documentation and source and has not been exercised.
+ */
+import type { Source } from './destinations.js';
+import type { Headers } from './frames.js';
+
+export interface SubscribeOptions {
+  /** Messages the broker may deliver before the first is settled; at least 1. */
+  readonly prefetch: number;
+  /** RabbitMQ: the queue belongs to this connection alone. */
+  readonly isExclusive: boolean;
+  /** ActiveMQ: the name a durable topic subscription is kept under; undefined for none. */
+  readonly durableName: string | undefined;
+}
+
+/** A queue to bring into being: the headers of a SEND that would declare it. */
+export interface Declaration {
+  readonly destination: string;
+  readonly headers: Headers;
+}
+
+export interface Dialect {
+  readonly name: 'rabbitmq' | 'activemq' | 'artemis' | 'embedded';
+  /** Destination and product-specific headers of the SUBSCRIBE; acknowledgement mode and id are the caller's. */
+  subscribeHeaders(source: Source, options: SubscribeOptions): Headers;
+  /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
+  declarations(source: Source): readonly Declaration[];
+  readonly nackHeaders: Headers;
+  /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
+  canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
+}
+
+/** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
+export function deadLetterArguments(deadLetterQueue: string): Headers {
+  return { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue };
+}
+
+const rabbitmq: Dialect = {
+  name: 'rabbitmq',
+  subscribeHeaders: (source, { prefetch, isExclusive }) => ({
+    ...(source.kind === 'queue'
+      ? { destination: `/queue/${source.queue}` }
+      : {
+          // One subscription declares the queue and binds it. The defaults of /topic/ are a transient queue that goes
+          // with its last consumer, so both headers are needed.
+          destination: `/topic/${source.topic}`,
+          'x-queue-name': source.queue,
+          durable: 'true',
+          'auto-delete': 'false',
+        }),
+    ...(isExclusive ? { exclusive: 'true' } : {}),
+    'prefetch-count': String(prefetch),
+    ...deadLetterArguments(source.deadLetterQueue),
+  }),
+  declarations: ({ deadLetterQueue }) => [
+    {
+      destination: `/queue/${deadLetterQueue}`,
+      headers: deadLetterArguments(`DLQ.${deadLetterQueue}`),
+    },
+  ],
+  // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
+  nackHeaders: { requeue: 'false' },
+  canDeadLetterByNack: () => true,
+};
+
+const activemq: Dialect = {
+  name: 'activemq',
+  subscribeHeaders: (source, { prefetch, durableName }) => ({
+    destination: source.kind === 'topic' ? `/topic/${source.topic}` : `/queue/${source.queue}`,
+    'activemq.prefetchSize': String(prefetch),
+    ...(source.kind === 'topic' && durableName !== undefined
+      ? { 'activemq.subscriptionName': durableName }
+      : {}),
+  }),
+  declarations: () => [],
+  nackHeaders: {},
+  // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter
+  // queue. Nor does the NACK of a message that is in a dead-letter queue already.
+  canDeadLetterByNack: (source, headers) =>
+    source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
+};
+
+/** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
+const artemis: Dialect = {
+  name: 'artemis',
+  subscribeHeaders: (source, { durableName }) => ({
+    ...(source.kind === 'virtual-topic'
+      ? { destination: `/topic/${source.topic}::${source.queue}`, 'subscription-type': 'MULTICAST' }
+      : source.kind === 'topic'
+        ? { destination: `/topic/${source.topic}`, 'subscription-type': 'MULTICAST' }
+        : { destination: `/queue/${source.queue}`, 'subscription-type': 'ANYCAST' }),
+    ...(source.kind === 'topic' && durableName !== undefined
+      ? { 'durable-subscription-name': durableName }
+      : {}),
+    // The window is counted in bytes; 0 is one message at a time, the only prefetch that can be expressed.
+    'consumer-window-size': '0',
+  }),
+  declarations: () => [],
+  nackHeaders: {},
+  // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
+  canDeadLetterByNack: () => false,
+};
+
+const embedded: Dialect = { ...rabbitmq, name: 'embedded' };
+
+const dialects = { rabbitmq, activemq, artemis, embedded };
+
+/** The dialect of a CONNECTED `server` header, or the one forced; RabbitMQ when the header is hidden or unknown. */
+export function detectDialect(
+  server: string | undefined,
+  override: 'auto' | 'rabbitmq' | 'activemq' | 'artemis',
+): Dialect {
+  if (override !== 'auto') return dialects[override];
+  if (server?.startsWith('ActiveMQ-Artemis') === true) return artemis;
+  if (server?.startsWith('ActiveMQ') === true) return activemq;
+  if (server?.startsWith('stomp-pubsub') === true) return embedded;
+  return rabbitmq;
+}
+
+export interface Diagnosis {
+  /** Trying again changes nothing until somebody changes a setting or the broker. */
+  readonly isConfiguration: boolean;
+  readonly advice: string;
+}
+
+const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: string][] = [
+  [
+    /Access refused for user|User name \[.*\] or password is invalid/,
+    true,
+    'check STOMP_SERVER_USER and STOMP_SERVER_PASSWORD',
+  ],
+  [/Virtual host .* access denied/, true, 'check STOMP_SERVER_VHOST and that the user may use it'],
+  [
+    /delivery acknowledgement on channel \d+ timed out/,
+    false,
+    "a callback took longer than RabbitMQ's consumer_timeout: make it faster or raise consumer_timeout; its message runs again",
+  ],
+  [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
+  [
+    /inequivalent arg/,
+    true,
+    'the queue exists with other arguments: delete it, or declare it everywhere with the arguments named',
+  ],
+  [
+    /is larger than configured max size|maximum data length was exceeded/,
+    true,
+    'the message is too large for the broker',
+  ],
+  [
+    /RESOURCE_LOCKED/,
+    true,
+    'the queue is exclusive to another connection, or was declared with another STOMP_DEFAULT_EXCLUSIVE_QUEUE',
+  ],
+  [
+    /ACCESS_REFUSED|is not authorized/,
+    true,
+    'give the user the permission named (RabbitMQ: configure, write and read)',
+  ],
+  [/already connected from/, true, 'another process uses this STOMP_LISTENER_CLIENT_ID: give each its own'],
+  [/NOT_FOUND/, true, 'create what is missing, or correct the destination'],
+  [/not a valid (?:queue )?destination|Unknown destination/, true, 'correct the destination'],
+  [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],
+  [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
+  [/canceled a subscription/, false, 'the queue was deleted: connecting again declares it again'],
+  [
+    /maximum (?:number of headers|header length)/,
+    true,
+    'the message has more or longer headers than the broker takes',
+  ],
+];
+
+/** What an ERROR frame's text means, or undefined for one that is not known. */
+export function diagnose(text: string): Diagnosis | undefined {
+  const found = diagnoses.find(([pattern]) => pattern.test(text));
+  return found && { isConfiguration: found[1], advice: found[2] };
+}

@@ -1,0 +1,422 @@
+/**
+ * One STOMP 1.2 connection, from CONNECT to its end, as promises; the only place that knows stompit.
+ *
+ * States: connecting (openSession) -> open -> closing (close: DISCONNECT sent, nothing else goes out) -> ended. It never
+ * reconnects and an ended session stays ended, so a stale ACK cannot reach another connection. Whatever is pending when
+ * it ends is rejected; `closed` tells why.
+ *
+ * stompit's Client does the handshake, our outgoing heart-beats and the teardown. MESSAGE, RECEIPT and ERROR frames go
+ * from our decoder straight to the session, in wire order: RabbitMQ answers a SUBSCRIBE it refuses with an ERROR and
+ * then a RECEIPT, and stompit hands frames on a tick later, one by one.
+ */
+import { randomBytes } from 'node:crypto';
+import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTls, type ConnectionOptions } from 'node:tls';
+import stompit from 'stompit';
+import { PubsubError, reasonOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Settings } from '../settings.js';
+import { detectDialect, diagnose, type Dialect } from './dialects.js';
+import { FrameDecoder, FrameError, type Frame, type Headers } from './frames.js';
+import { FrameWriter } from './writer.js';
+
+/** Why a session ended. `local`: we closed it. `broker`: an ERROR frame, with its text. */
+export interface SessionEnd {
+  readonly kind: 'local' | 'transport' | 'protocol' | 'broker' | 'timeout';
+  readonly message: string;
+  /** errno or TLS code of a transport error. */
+  readonly code?: string;
+  /** Nothing but a change of settings, or at the broker, cures it. */
+  readonly isConfiguration: boolean;
+  readonly advice?: string;
+}
+
+export interface SessionOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Undefined for plain TCP. */
+  readonly tls: ConnectionOptions | undefined;
+  readonly vhost: string;
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+  readonly clientId: string | undefined;
+  readonly broker: Settings['broker'];
+  readonly outgoingHeartbeatMs: number;
+  readonly incomingHeartbeatMs: number;
+  readonly connectTimeoutMs: number;
+  readonly receiptTimeoutMs: number;
+  readonly maxBodyBytes: number;
+}
+
+/** RabbitMQ takes any number of headers; what goes beyond this is dropped but for what settles the message. */
+const MAX_HEADER_BYTES = 16 * 1024 * 1024;
+/** How long DISCONNECT may wait for its receipt before the socket is closed anyway. */
+const CLOSE_TIMEOUT_MS = 5000;
+/** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
+const MAX_REASON_LENGTH = 4096;
+
+const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
+
+interface PendingReceipt {
+  readonly sinceMs: number;
+  readonly what: string;
+  readonly resolve: () => void;
+  readonly reject: (reason: PubsubError) => void;
+}
+
+/**
+ * Connects, over TCP or TLS, up to the CONNECTED frame, within `connectTimeoutMs` for all of it. Rejects with
+ * `broker-refused` when only a change of settings can help, else with `broker-unreachable`.
+ */
+export async function openSession(
+  options: SessionOptions,
+  log: Logger,
+  signal?: AbortSignal,
+): Promise<Session> {
+  signal?.throwIfAborted();
+  const { host, port, tls } = options;
+  const keepAlive = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 };
+  const socket =
+    tls === undefined
+      ? connectTcp({ host, port, ...keepAlive })
+      : connectTls({ host, port, ...keepAlive, ...tls }).setNoDelay(true);
+  const session = new Session(socket, options, log);
+  const abort = () =>
+    session.destroy({ kind: 'local', message: 'stopped while connecting', isConfiguration: false });
+  signal?.addEventListener('abort', abort, { once: true });
+  const timer = setTimeout(() => {
+    const message = `no answer to CONNECT within ${options.connectTimeoutMs / 1000} s`;
+    session.destroy({ kind: 'timeout', message, isConfiguration: false });
+  }, options.connectTimeoutMs);
+  const opened = new Promise<'opened'>((resolve) => {
+    socket.once(tls === undefined ? 'connect' : 'secureConnect', () =>
+      session.handshake(() => resolve('opened')),
+    );
+  });
+  const outcome = await Promise.race([opened, session.closed]);
+  clearTimeout(timer);
+  signal?.removeEventListener('abort', abort);
+  if (outcome === 'opened') return session;
+  signal?.throwIfAborted();
+  throw endError(outcome, `cannot connect to ${host}:${port}`);
+}
+
+/** A session's end as the error of what it interrupted. */
+export function endError(end: SessionEnd, what: string): PubsubError {
+  const code = end.isConfiguration
+    ? 'broker-refused'
+    : what.startsWith('cannot connect')
+      ? 'broker-unreachable'
+      : 'connection-lost';
+  return new PubsubError(code, `${what}: ${describeEnd(end)}`);
+}
+
+export function describeEnd({ message, advice }: SessionEnd): string {
+  return advice === undefined ? message : `${message} (${advice})`;
+}
+
+export class Session {
+  /** Part of every subscription id, so that no acknowledgement can mean a message of another connection. */
+  readonly id = randomBytes(9).toString('base64url');
+  /** Settles once, when the session has ended; never rejects. */
+  readonly closed: Promise<SessionEnd>;
+  readonly address: string;
+  dialect: Dialect;
+  /** The `server` header of CONNECTED. */
+  server: string | undefined;
+
+  readonly #options: SessionOptions;
+  readonly #log: Logger;
+  readonly #socket: Socket;
+  readonly #writer: FrameWriter;
+  readonly #client: InstanceType<typeof stompit.Client>;
+  readonly #subscriptions = new Map<string, (frame: Frame) => void>();
+  readonly #receipts = new Map<string, PendingReceipt>();
+  #receiptTimer: NodeJS.Timeout | undefined;
+  #livenessTimer: NodeJS.Timeout | undefined;
+  #lastId = 0;
+  #end: SessionEnd | undefined;
+  #resolveClosed: (end: SessionEnd) => void = () => undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(socket: Socket, options: SessionOptions, log: Logger) {
+    this.#socket = socket;
+    this.#options = options;
+    this.#log = log;
+    this.address = `${options.host}:${options.port}`;
+    this.dialect = detectDialect(undefined, options.broker);
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    this.#writer = new FrameWriter(socket);
+    this.#client = new stompit.Client(socket, {
+      outgoingFrameStream: this.#writer,
+      transform: this.#createTransform(),
+      // Beats leave early: ActiveMQ 5.17 drops a client whose beat is a few ms late.
+      heartbeatOutputMargin: Math.floor(options.outgoingHeartbeatMs * 0.3),
+    });
+    this.#client.on('error', (error: Error & { code?: string; isProtocolError?: () => boolean }) => {
+      this.destroy(transportEnd(error));
+    });
+    this.#client.on('end', () =>
+      this.destroy({ kind: 'transport', message: 'connection ended', isConfiguration: false }),
+    );
+    // stompit hears neither a socket that closes without FIN nor one that is destroyed.
+    socket.on('close', () =>
+      this.destroy({ kind: 'transport', message: 'connection closed', isConfiguration: false }),
+    );
+  }
+
+  get isOpen(): boolean {
+    return this.#end === undefined && this.#closing === undefined;
+  }
+
+  /** Sends CONNECT; `onConnected` is called once, at CONNECTED. Any failure ends the session instead. */
+  handshake(onConnected: () => void): void {
+    const { outgoingHeartbeatMs, incomingHeartbeatMs, vhost, user, password, clientId } = this.#options;
+    const headers: Headers = {
+      'accept-version': '1.2',
+      host: vhost,
+      'heart-beat': `${outgoingHeartbeatMs},${incomingHeartbeatMs}`,
+      ...(user === undefined ? {} : { login: user }),
+      ...(password === undefined ? {} : { passcode: password }),
+      ...(clientId === undefined ? {} : { 'client-id': clientId }),
+    };
+    try {
+      this.#client.connect(headers, (error) => {
+        if (error !== null) return;
+        const { version, server, 'heart-beat': heartbeat } = this.#client.headers;
+        if (version !== '1.2') {
+          const message = `the broker speaks STOMP ${version ?? '1.0'}; 1.2 is needed`;
+          this.destroy({ kind: 'protocol', message, isConfiguration: true });
+          return;
+        }
+        this.server = server;
+        this.dialect = detectDialect(server, this.#options.broker);
+        this.#watchLiveness(Number(heartbeat?.split(',')[0] ?? 0));
+        onConnected();
+      });
+    } catch (error) {
+      this.destroy({ kind: 'protocol', message: reasonOf(error), isConfiguration: true });
+      return;
+    }
+    // Ours is the check of the broker's beats: stompit's kills a healthy connection after a blocked event loop.
+    this.#client.setHeartbeat([outgoingHeartbeatMs, 0]);
+  }
+
+  /**
+   * Subscribes with client-individual acknowledgement. Resolves when the broker confirms; `onMessage` may be called
+   * before that. Rejects with `broker-refused` or `connection-lost`. There is no unsubscribing: an ACK that follows an
+   * UNSUBSCRIBE is lost on RabbitMQ and ActiveMQ, so a subscription ends with its session.
+   */
+  subscribe(headers: Headers, idPrefix: string, onMessage: (frame: Frame) => void): Promise<void> {
+    const id = `${idPrefix}${this.id}-${this.#nextId()}`;
+    this.#subscriptions.set(id, onMessage);
+    return this.request('SUBSCRIBE', { ...headers, id, ack: 'client-individual' });
+  }
+
+  /**
+   * Sends a frame with a receipt; resolves when the broker confirms it. Rejects with `connection-lost`, `broker-refused`
+   * or `invalid-header`. A receipt that does not come within `receiptTimeoutMs` ends the session.
+   */
+  request(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): Promise<void> {
+    if (!this.isOpen) return Promise.reject(this.#lost(command));
+    return this.#request(command, headers, body);
+  }
+
+  /** Sends a frame without a receipt. False: the session is not open and nothing was sent. */
+  send(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): boolean {
+    if (!this.isOpen) return false;
+    this.#writer.send(command, headers, body);
+    return true;
+  }
+
+  /** A new id for a transaction of this session. BEGIN with a used one throws the first away (RabbitMQ 3.10). */
+  nextTransaction(): string {
+    return `${this.id}-t${this.#nextId()}`;
+  }
+
+  /** Resolves when the connection takes more without buffering it, or has ended. */
+  drained(): Promise<void> {
+    return this.#writer.drained();
+  }
+
+  /**
+   * Sends DISCONNECT, waits a bounded time for its receipt and ends the session. Idempotent, never rejects. RabbitMQ
+   * drops the receipts of SENDs still pending then: await those first.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** Ends the session at once, for this reason unless it has ended already. */
+  destroy(end: SessionEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    clearTimeout(this.#receiptTimer);
+    clearInterval(this.#livenessTimer);
+    this.#writer.finish();
+    this.#subscriptions.clear();
+    const pending = [...this.#receipts.values()];
+    this.#receipts.clear();
+    for (const { what, reject } of pending) reject(this.#lost(what));
+    this.#client.destroy();
+    this.#resolveClosed(end);
+  }
+
+  async #close(): Promise<void> {
+    if (this.#end !== undefined) return;
+    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS);
+    await this.#request('DISCONNECT', {}).catch((error: unknown) => {
+      this.#log.debug({ err: error }, 'the broker did not confirm DISCONNECT');
+    });
+    clearTimeout(timer);
+    this.destroy({ kind: 'local', message: 'closed', isConfiguration: false });
+  }
+
+  #request(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): Promise<void> {
+    const receipt = String(this.#nextId());
+    return new Promise((resolve, reject) => {
+      this.#writer.send(command, { ...headers, receipt }, body);
+      this.#receipts.set(receipt, { what: command, sinceMs: performance.now(), resolve, reject });
+      this.#receiptTimer ??= this.#armReceiptTimer(this.#options.receiptTimeoutMs);
+    });
+  }
+
+  #nextId(): number {
+    return ++this.#lastId;
+  }
+
+  #lost(what: string): PubsubError {
+    if (this.#end === undefined)
+      return new PubsubError('connection-lost', `${what}: the connection is being closed`);
+    return endError(this.#end, `${what} not confirmed`);
+  }
+
+  /** One timer for all receipts: they are kept in the order of their sending, so the first is the oldest. */
+  #armReceiptTimer(delayMs: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#receiptTimer = undefined;
+      const [oldest] = this.#receipts.values();
+      if (oldest === undefined) return;
+      const leftMs = oldest.sinceMs + this.#options.receiptTimeoutMs - performance.now();
+      if (leftMs > 0) {
+        this.#receiptTimer = this.#armReceiptTimer(leftMs);
+        return;
+      }
+      const message = `no receipt for ${oldest.what} within ${this.#options.receiptTimeoutMs / 1000} s`;
+      const advice = 'the broker may be blocked by a memory or disk alarm, which it tells nobody';
+      this.destroy({ kind: 'timeout', message, advice, isConfiguration: false });
+    }, delayMs).unref();
+  }
+
+  /**
+   * Ends a session whose broker has been silent for 2.5 intervals: ActiveMQ's first beat comes after 2. A blocked event
+   * loop runs timers before it reads, so what waits in the socket is read before the verdict.
+   */
+  #watchLiveness(serverIntervalMs: number): void {
+    if (serverIntervalMs === 0 || this.#options.incomingHeartbeatMs === 0) return;
+    const intervalMs = Math.max(serverIntervalMs, this.#options.incomingHeartbeatMs);
+    let seenBytes = this.#socket.bytesRead;
+    let seenMs = performance.now();
+    const isSilent = () => {
+      if (this.#socket.bytesRead !== seenBytes) {
+        seenBytes = this.#socket.bytesRead;
+        seenMs = performance.now();
+      }
+      return performance.now() - seenMs > intervalMs * 2.5;
+    };
+    this.#livenessTimer = setInterval(() => {
+      if (!isSilent()) return;
+      setImmediate(() => {
+        if (!isSilent()) return;
+        const message = `no heart-beat within ${Math.round(intervalMs * 2.5)} ms`;
+        this.destroy({ kind: 'timeout', message, isConfiguration: false });
+      });
+    }, intervalMs / 2);
+  }
+
+  #createTransform() {
+    type Incoming = Parameters<ConstructorParameters<typeof stompit.Client>[1]['transform']>;
+    // CONNECTED is stompit's: it reads the version and starts the heart-beats.
+    let push: (frame: Frame) => void = () => undefined;
+    const limits = { strict: false, headerBytes: MAX_HEADER_BYTES, bodyBytes: this.#options.maxBodyBytes };
+    const decoder = new FrameDecoder(limits, (frame) => this.#dispatch(frame, push));
+    return function transform(
+      this: { push(frame: object): void },
+      chunk: Incoming[0],
+      _encoding: string,
+      callback: Incoming[2],
+    ): void {
+      push = (frame) => this.push(asStompitFrame(frame));
+      try {
+        decoder.push(chunk);
+        callback();
+      } catch (error) {
+        callback(error instanceof Error ? error : new FrameError(reasonOf(error)));
+      }
+    };
+  }
+
+  #dispatch(frame: Frame, pushToStompit: (frame: Frame) => void): void {
+    if (this.#end !== undefined) return;
+    switch (frame.command) {
+      case 'MESSAGE':
+        // One for an unknown subscription is ignored, as the brokers' own late deliveries must be.
+        this.#subscriptions.get(frame.headers.subscription ?? '')?.(frame);
+        return;
+      case 'RECEIPT': {
+        const id = frame.headers['receipt-id'] ?? '';
+        const receipt = this.#receipts.get(id);
+        this.#receipts.delete(id);
+        receipt?.resolve();
+        return;
+      }
+      case 'ERROR':
+        this.destroy(brokerEnd(frame));
+        return;
+      case 'CONNECTED':
+        pushToStompit(frame);
+        return;
+      default:
+        throw new FrameError(
+          `the server sent ${JSON.stringify(frame.command.slice(0, 40))}, which is no STOMP frame`,
+        );
+    }
+  }
+}
+
+/** What stompit's Client asks of a frame. Bodies are complete, so whoever waits for the end is called at once. */
+function asStompitFrame({ command, headers, body }: Frame) {
+  return {
+    command,
+    headers,
+    on: (_event: 'end', listener: () => void) => listener(),
+    readEmptyBody: (callback: (isEmpty: boolean) => void) => callback(body.length === 0),
+  };
+}
+
+function transportEnd(error: Error & { code?: string; isProtocolError?: () => boolean }): SessionEnd {
+  if (error.isProtocolError?.() === true)
+    return { kind: 'protocol', message: error.message, isConfiguration: false };
+  const { message, code } = error;
+  if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
+  if (!certificateErrors.test(code))
+    return { kind: 'transport', message: message || code, code, isConfiguration: false };
+  const advice = 'check STOMP_USE_SSL, the port and the certificates';
+  return { kind: 'transport', message, code, isConfiguration: true, advice };
+}
+
+/** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */
+function brokerEnd(frame: Frame): SessionEnd {
+  const summary = frame.headers.message ?? 'ERROR';
+  const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
+  const isStackTrace = /^\s*(?:at |[\w.]+(?:Exception|Error)\b)/m.test(body);
+  const text = body === '' || isStackTrace ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
+  const { isConfiguration = false, advice } = diagnose(text) ?? {};
+  const end = {
+    kind: 'broker',
+    message: `the broker says ${JSON.stringify(text)}`,
+    isConfiguration,
+  } as const;
+  return advice === undefined ? end : { ...end, advice };
+}

@@ -1,0 +1,94 @@
+/**
+ * What goes out on one connection. Frames of one tick are gathered and written together, in order. It stands in for
+ * stompit's own writer, which adds no content-length, wedges for ever on a value it cannot print and never says when
+ * the socket is full. Open until the socket ends; after that everything is refused quietly: the session's end tells.
+ */
+import type { Duplex } from 'node:stream';
+import { encodeHead, type Headers } from './frames.js';
+
+export class FrameWriter {
+  readonly #socket: Duplex;
+  /** Text of this tick's frames that is not written yet; bodies of bytes are written in between. */
+  #batch = '';
+  #isFlushing = false;
+  #isFinished = false;
+
+  constructor(socket: Duplex) {
+    this.#socket = socket;
+    for (const event of ['error', 'close', 'finish']) socket.on(event, () => this.finish());
+  }
+
+  /** Queues one frame for the end of this tick. Throws `invalid-header` and then has queued nothing. */
+  send(
+    command: string,
+    headers: Readonly<Record<string, string | undefined>>,
+    body: string | Uint8Array = '',
+  ): void {
+    const head = encodeHead(command, headers);
+    if (this.#isFinished) return;
+    if (typeof body === 'string') {
+      this.#append(`${head}${body}\0`);
+    } else {
+      this.#append(head);
+      this.#flush();
+      this.#socket.write(body);
+      this.#append('\0');
+    }
+  }
+
+  /** Is so much unsent that the caller should wait for `drained`? */
+  get isFull(): boolean {
+    return !this.#isFinished && this.#socket.writableNeedDrain;
+  }
+
+  /** Resolves when the socket takes more, or has ended. */
+  drained(): Promise<void> {
+    if (!this.isFull) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        this.#socket.off('drain', done).off('close', done);
+        resolve();
+      };
+      this.#socket.on('drain', done).on('close', done);
+    });
+  }
+
+  /** stompit's way to send: used by its CONNECT alone. */
+  frame(command: string, headers: Headers): { headers: Headers; on(): undefined; end(): void } {
+    return { headers, on: () => undefined, end: () => this.send(command, headers) };
+  }
+
+  heartbeat(): void {
+    // Bytes that wait are as good as a beat, and beats must not pile up behind a reader that stalls.
+    if (!this.#isFinished && !this.#socket.writableNeedDrain) this.#append('\n');
+  }
+
+  finish(): void {
+    this.#isFinished = true;
+    this.#batch = '';
+  }
+
+  hasFinished(): boolean {
+    return this.#isFinished;
+  }
+
+  setVersion(version: string): boolean {
+    return version === '1.2';
+  }
+
+  #append(text: string): void {
+    this.#batch += text;
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    process.nextTick(() => {
+      this.#isFlushing = false;
+      this.#flush();
+    });
+  }
+
+  #flush(): void {
+    if (this.#batch === '' || this.#isFinished) return;
+    this.#socket.write(this.#batch, 'utf8');
+    this.#batch = '';
+  }
+}
