@@ -3,6 +3,7 @@
  * as readable text, with secrets redacted and, inside a callback, with the correlation id of its message. A reader
  * that closes stderr does not take the process down.
  */
+import { format } from 'node:util';
 import { pino } from 'pino';
 import { correlationId } from './context.js';
 import type { Settings } from './settings.js';
@@ -49,4 +50,24 @@ export async function configureLog({
   // hasColors heeds NO_COLOR, FORCE_COLOR and TERM=dumb.
   const colorize = process.stderr.isTTY && process.stderr.hasColors();
   render = prettyFactory({ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' });
+}
+
+/**
+ * Sends what a callback prints with console.* through the log, so that it carries the correlation id of its message.
+ * What is printed outside of a callback goes where it always went.
+ */
+export function bridgeConsole(): void {
+  const levels = { debug: 'debug', log: 'info', info: 'info', warn: 'warn', error: 'error' } as const;
+  for (const [method, level] of Object.entries(levels) as [
+    keyof typeof levels,
+    (typeof levels)[keyof typeof levels],
+  ][]) {
+    // eslint-disable-next-line no-console -- this is what is replaced
+    const print = console[method].bind(console);
+    // eslint-disable-next-line no-console -- see above
+    console[method] = (...values: unknown[]) => {
+      if (correlationId() === undefined) print(...values);
+      else log[level]({ source: 'console' }, format(...values));
+    };
+  }
 }

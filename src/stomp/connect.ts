@@ -33,8 +33,7 @@ export async function connectOnce(settings: Settings, log: Logger, signal?: Abor
     }
   }
   const refused = failures.find(({ code }) => code !== 'broker-unreachable');
-  if (failures.length === 1 || refused !== undefined) throw refused ?? failures[0]!;
-  throw new PubsubError('broker-unreachable', failures.map(({ message }) => message).join('; '));
+  throw refused ?? new PubsubError('broker-unreachable', failures.map(({ message }) => message).join('; '));
 }
 
 /**
@@ -60,7 +59,7 @@ export async function* sessions(
       problem = { reason: describeEnd(end), isConfiguration: end.isConfiguration };
       if (performance.now() - sinceMs > HEALTHY_MS) attempt = 0;
     } catch (error) {
-      if (signal.aborted) return;
+      if (aborted(signal)) return;
       if (!(error instanceof PubsubError)) throw error;
       const isConfiguration = error.code !== 'broker-unreachable';
       if (isConfiguration && !hasConnected) throw error;

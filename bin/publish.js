@@ -1,0 +1,4 @@
+#!/usr/bin/env node
+import { runPublish } from '../dist/src/cli.js';
+
+await runPublish();

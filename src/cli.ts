@@ -1,0 +1,129 @@
+/**
+ * The commands `pubsub` and `publish`: flags (built from the settings table), help, the error line and the exit status.
+ */
+import { createRequire } from 'node:module';
+import { Command, CommanderError, Option } from 'commander';
+import { exitStatuses, PubsubError } from './errors.js';
+import { flagName, settingNames, settings, type Setting } from './settings.js';
+
+const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+
+const pubsubExamples = `
+Examples:
+  pubsub /queue/xpto ./callbacks#ack
+  pubsub Consumer.app-A.VirtualTopic.xpto ./callbacks#ack
+  pubsub /queue/orders ./dist/orders.js#onOrder --concurrency 20
+  STOMP_SERVER_HOST=broker STOMP_USE_SSL=true pubsub /queue/xpto my-package#handlers.ack
+`;
+
+const publishExamples = `
+Examples:
+  publish /queue/xpto '{"key":"value"}'
+  publish /topic/VirtualTopic.xpto '{"key":"value"}' --header tenant=7
+  publish /queue/xpto --file order.json
+  publish /queue/xpto --lines < orders.ndjson
+  publish /queue/xpto --lines --transaction < orders.ndjson
+`;
+
+/** Runs `pubsub` with the process's arguments and ends the process. */
+export async function runPubsub(): Promise<void> {
+  const program = createProgram('pubsub', pubsubExamples)
+    .description('Take messages off a STOMP destination and hand each to a function, which acks or nacks it.')
+    .argument('<destination>', '/queue/<name>, <name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>')
+    .argument(
+      '<callback>',
+      '<module>#<export>: a path, a package or a file: URL; without # the default export',
+    )
+    .action(async (destination: string, callback: string, flags: Record<string, unknown>) => {
+      const { pubsub } = await import('./commands/consume.js');
+      await pubsub(destination, callback, flags);
+    });
+  await run(program);
+}
+
+/** Runs `publish` with the process's arguments and ends the process. */
+export async function runPublish(): Promise<void> {
+  const program = createProgram('publish', publishExamples)
+    .description('Send JSON to a STOMP destination; done when the broker has confirmed every message.')
+    .argument('<destination>', '/queue/<name>, /topic/<name> or any destination the broker knows')
+    .argument('[json]', 'the body; without it, or with -, it is read from standard input')
+    .option('--file <path>', 'read the body from a file')
+    .option('--lines', 'the input is one JSON document a line, each a message')
+    .option('--transaction', 'all messages or none')
+    .option('--header <name=value>', 'add a header; may be repeated', (value: string, all?: string[]) => [
+      ...(all ?? []),
+      value,
+    ])
+    .option('--correlation-id <id>', 'correlation id (default: a new one for each message)')
+    .option('--no-persistent', 'the messages need not survive a restart of the broker')
+    .action(async (destination: string, json: string | undefined, flags: Record<string, unknown>) => {
+      const { publish } = await import('./commands/publish.js');
+      await publish(destination, json, flags);
+    });
+  await run(program);
+}
+
+function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
+  const program = new Command(name)
+    .version(version)
+    .exitOverride()
+    .showHelpAfterError(`(${name} --help shows all arguments and flags)`)
+    .configureHelp({ showGlobalOptions: false, sortOptions: false });
+  const statuses = Object.entries(exitStatuses).map(([status, meaning]) => `  ${status}  ${meaning}`);
+  return program
+    .addHelpText('before', examples.trimStart())
+    .addHelpText(
+      'after',
+      `\nExit status:\n${statuses.join('\n')}\n  128+n  ended at once by a second signal n`,
+    );
+}
+
+/** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
+function addFlags(program: Command, name: string, row: Setting<unknown>): void {
+  const flag = row.flag ?? '';
+  const fallback = row.default === undefined ? '' : `, default ${row.default as string | number | boolean}`;
+  const off = row.default === true ? 'turn off: ' : '';
+  const help = `${off}${row.help} [${row.variable}${fallback}]`;
+  const long = flagName(row)?.slice(2) ?? '';
+  const register = (text: string, isHidden: boolean, value: unknown) => {
+    const option = new Option(text, help).hideHelp(isHidden);
+    // Values keep their text: settings.ts reads and checks them, like those of variables.
+    program.addOption(option);
+    program.on(`option:${option.name()}`, (given: unknown) => {
+      program.setOptionValue(name, value ?? given);
+    });
+  };
+  if (row.isBoolean) {
+    register(`--${long}`, row.default === true, true);
+    register(`--no-${long}`, row.default === false, false);
+  } else {
+    register(flag, false, undefined);
+  }
+}
+
+async function run(program: Command): Promise<void> {
+  const name = program.name() as 'pubsub' | 'publish';
+  for (const setting of settingNames) {
+    const row: Setting<unknown> = settings[setting];
+    if (row.flag !== undefined && row.commands.includes(name)) addFlags(program, setting, row);
+  }
+  try {
+    await program.parseAsync(process.argv);
+    process.exit(0);
+  } catch (error) {
+    process.exit(report(error, program.name()));
+  }
+}
+
+/** Prints what went wrong on stderr; returns the exit status. */
+function report(error: unknown, name: string): number {
+  // Commander has printed its own message.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof PubsubError) {
+    process.stderr.write(`${error.message.replace(/^/gm, `${name}: `)}\n`);
+    return error.exitStatus;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`${name}: this is a bug, please report it\n${text}\n`);
+  return 1;
+}

@@ -1,0 +1,170 @@
+/**
+ * From `module#export` to a function: which file is meant, how it is loaded, and for each way that fails, one line that
+ * says what to type instead. Paths are relative to the working directory.
+ */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { PubsubError, reasonOf } from '../errors.js';
+import type { Payload } from './runner.js';
+
+const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
+const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
+
+export interface CallbackSpec {
+  readonly module: string;
+  /** Names from the module's namespace to the function; `default` when none is given. */
+  readonly path: readonly string[];
+}
+
+/** `./callbacks#ack`, `./callbacks` (the default export), `package#a.b.c` (a function in an object). */
+export function parseCallbackSpec(text: string): CallbackSpec {
+  const hash = text.lastIndexOf('#');
+  const module = hash === -1 ? text : text.slice(0, hash);
+  const names = hash === -1 ? ['default'] : text.slice(hash + 1).split('.');
+  if (module === '' || names.includes('')) {
+    throw new PubsubError(
+      'callback-not-found',
+      `${JSON.stringify(text)} names no callback; write <module>#<export>, like ./callbacks#ack`,
+    );
+  }
+  return { module, path: names };
+}
+
+/**
+ * Loads the function. Rejects with `callback-not-found`, `callback-not-loadable`, `callback-not-exported` or
+ * `callback-not-function`, each with what to type.
+ */
+export async function loadCallback(text: string): Promise<(payload: Payload) => unknown> {
+  const spec = parseCallbackSpec(text);
+  const url = await locate(spec.module);
+  const namespace = await load(spec.module, url);
+  return pick(spec, namespace);
+}
+
+/** URL of the file that a module's name means. */
+async function locate(module: string): Promise<string> {
+  if (module.startsWith('file:')) return pathToFileURL(locatePath(module, fileURLToPath(module))).href;
+  if (/^\.{0,2}[/\\]|^\.{1,2}$/.test(module) || path.isAbsolute(module)) {
+    return pathToFileURL(locatePath(module, path.resolve(module))).href;
+  }
+  const { createJiti } = await import('jiti');
+  const here = pathToFileURL(path.resolve('_')).href;
+  const found = createJiti(here).esmResolve(module, { parentURL: here, try: true });
+  if (found !== undefined) return found;
+  const asPath = candidates(path.resolve(module)).find(isFile);
+  const remedy =
+    asPath === undefined ? `npm install ${module}, or write a path like ./${module}` : `write ./${module}`;
+  throw new PubsubError('callback-not-found', `no package ${JSON.stringify(module)}; ${remedy}`);
+}
+
+function locatePath(module: string, absolute: string): string {
+  const found = candidates(absolute).find(isFile);
+  if (found !== undefined) return found;
+  throw new PubsubError(
+    'callback-not-found',
+    `no module ${module} (${absolute}); ${suggestFile(module, absolute)}`,
+  );
+}
+
+function candidates(absolute: string): string[] {
+  const index = extensions.map((extension) => path.join(absolute, `index${extension}`));
+  return [absolute, ...extensions.map((extension) => absolute + extension), ...index];
+}
+
+function isFile(file: string): boolean {
+  return existsSync(file) && statSync(file).isFile();
+}
+
+function suggestFile(module: string, absolute: string): string {
+  const folder = path.dirname(absolute);
+  const isFolder = existsSync(absolute);
+  if (isFolder) return `the folder has no index (${extensions.join(', ')}); name a file in it`;
+  if (!existsSync(folder)) return `there is no folder ${folder}`;
+  const near = readdirSync(folder)
+    .filter((file) => extensions.includes(path.extname(file)) || isDirectory(path.join(folder, file)))
+    .filter((file) => !file.startsWith('.') && file !== 'node_modules')
+    .slice(0, 10);
+  return near.length === 0 ? `${folder} has no modules` : `${path.dirname(module)}/ has ${near.join(', ')}`;
+}
+
+function isDirectory(file: string): boolean {
+  return statSync(file, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** What Node's own type stripping cannot do: other syntax than types, extensions left out, packages. */
+const needsJiti = new Set([
+  'ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX',
+  'ERR_UNSUPPORTED_NODE_MODULES_TYPE_STRIPPING',
+  'ERR_UNKNOWN_FILE_EXTENSION',
+  'ERR_MODULE_NOT_FOUND',
+]);
+
+async function load(module: string, url: string): Promise<object> {
+  try {
+    return await importModule(url);
+  } catch (error) {
+    const where =
+      error instanceof SyntaxError ? /^file:\S+|^\/\S+:\d+/.exec(error.stack ?? '')?.[0] : undefined;
+    const reason = `${error instanceof Error ? `${error.name}: ` : ''}${reasonOf(error).split('\n')[0] ?? ''}`;
+    const at = where === undefined ? '' : ` at ${where}`;
+    throw new PubsubError(
+      'callback-not-loadable',
+      `${module} does not load: ${reason}${at}; mend ${fileURLToPath(url)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+async function importModule(url: string): Promise<object> {
+  if (!isTypeScript(url)) return (await import(url)) as object;
+  try {
+    return (await import(url)) as object;
+  } catch (error) {
+    // These are found before any of the module's code has run, so loading again repeats nothing.
+    const code = (error as { code?: unknown } | undefined)?.code;
+    const isSyntax = error instanceof SyntaxError;
+    if (!isSyntax && !(typeof code === 'string' && needsJiti.has(code))) throw error;
+  }
+  const { createJiti } = await import('jiti');
+  return createJiti(import.meta.url, { interopDefault: false }).import<object>(fileURLToPath(url));
+}
+
+function pick({ module, path: names }: CallbackSpec, namespace: object): (payload: Payload) => unknown {
+  // A CommonJS module's names that Node could not detect are in its default export.
+  const roots = [namespace, (namespace as { default?: unknown }).default].filter(isObject);
+  let found: unknown;
+  for (const root of roots) {
+    let owner: object = root;
+    let value: unknown = root;
+    for (const name of names) {
+      owner = isObject(value) ? value : {};
+      value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
+    }
+    if (typeof value === 'function') return (value as (payload: Payload) => unknown).bind(owner);
+    found ??= value;
+  }
+  const name = `${module}#${names.join('.')}`;
+  if (found !== undefined) {
+    const message = `${name} is no function but of type ${typeof found}; ${suggestExport(module, roots)}`;
+    throw new PubsubError('callback-not-function', message);
+  }
+  throw new PubsubError('callback-not-exported', `there is no ${name}; ${suggestExport(module, roots)}`);
+}
+
+function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function';
+}
+
+function suggestExport(module: string, roots: readonly object[]): string {
+  const functions = roots.flatMap((root) =>
+    Object.entries(root)
+      .filter(([, value]) => typeof value === 'function')
+      .map(([name]) => name),
+  );
+  const names = [...new Set(functions)];
+  if (names.length === 0) return 'it exports no functions';
+  return `write ${names.map((name) => (name === 'default' ? module : `${module}#${name}`)).join(' or ')}`;
+}

@@ -1,0 +1,236 @@
+/**
+ * The loop of a consumer: connect, declare, subscribe, hand each message to the callback, settle it; again after every
+ * loss of the connection, until it is told to drain. The broker's prefetch is the only queue: a message that arrives is
+ * started at once, and there are never more than `concurrency` of them.
+ *
+ * Draining: start nothing new, keep the subscription and the heart-beats, let what is in flight finish and settle with
+ * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
+ */
+import { PubsubError, reasonOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Settings } from '../settings.js';
+import { sessions } from '../stomp/connect.js';
+import { declareQueues } from '../stomp/declare.js';
+import type { Source } from '../stomp/destinations.js';
+import type { Frame } from '../stomp/frames.js';
+import type { Session } from '../stomp/session.js';
+import {
+  correlationIdOf,
+  decodeBody,
+  Delivery,
+  type DeadLetterReason,
+  type DeliveryContext,
+} from './delivery.js';
+import type { CallbackRunner, Payload } from './runner.js';
+
+export interface ConsumerOptions {
+  readonly source: Source;
+  readonly settings: Settings;
+  readonly runner: CallbackRunner;
+  readonly log: Logger;
+  /** Aborted: drain and end. */
+  readonly drain: AbortSignal;
+  /** Aborted: the graceful wait is over; what is unfinished goes back to the queue. */
+  readonly abort: AbortSignal;
+}
+
+/** What a consumer did, counted in deliveries. `released` are those that the broker delivers again. */
+export interface ConsumeSummary {
+  received: number;
+  redelivered: number;
+  acked: number;
+  deadLettered: number;
+  released: number;
+}
+
+export class Consumer {
+  readonly #options: ConsumerOptions;
+  readonly #deliveryContext: DeliveryContext;
+  readonly #inFlight = new Set<Delivery>();
+  readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
+  #hasSubscribed = false;
+  #onIdle: (() => void) | undefined;
+
+  constructor(options: ConsumerOptions) {
+    this.#options = options;
+    const { source, log, drain } = options;
+    this.#deliveryContext = { source, log, isConfirmed: () => drain.aborted };
+  }
+
+  /**
+   * Consumes until drained; resolves with the summary. Rejects with `broker-refused` or `invalid-setting` when the first
+   * start meets what only a change of settings cures, and with `deadline-passed` when aborted with work in flight.
+   */
+  async run(): Promise<ConsumeSummary> {
+    const { settings, log, drain, abort } = this.#options;
+    const drained = aborted(drain);
+    let current: Session | undefined;
+    for await (const session of sessions(settings, log, drain)) {
+      current = session;
+      const isSubscribed = await Promise.race([this.#subscribe(session), drained]);
+      if (isSubscribed === true) await Promise.race([session.closed, drained]);
+      if (drain.aborted) break;
+    }
+    if (this.#inFlight.size > 0)
+      log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
+    await Promise.race([this.#idle(), aborted(abort)]);
+    if (this.#inFlight.size > 0) throw this.#giveUp(current);
+    await current?.close();
+    return this.#summary;
+  }
+
+  /** False: the session ended, or is to be ended, and the next one shall try. */
+  async #subscribe(session: Session): Promise<boolean> {
+    const { source, settings, log, drain } = this.#options;
+    const { dialect } = session;
+    try {
+      await declareQueues(session, dialect.declarations(source), log, drain);
+      const headers = dialect.subscribeHeaders(source, {
+        prefetch: settings.concurrency,
+        isExclusive: settings.exclusiveQueue,
+        durableName: settings.durableTopicSubscription ? `${settings.clientId ?? ''}-listener` : undefined,
+      });
+      const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
+      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, session));
+    } catch (error) {
+      if (!(error instanceof PubsubError)) {
+        session.destroy({ kind: 'local', message: 'stopped while subscribing', isConfiguration: false });
+        if (drain.aborted) return false;
+        throw error;
+      }
+      const isConfiguration = error.code === 'broker-refused';
+      session.destroy({ kind: 'broker', message: error.message, isConfiguration });
+      if (isConfiguration && !this.#hasSubscribed) throw error;
+      return false;
+    }
+    this.#hasSubscribed = true;
+    log.info(
+      {
+        destination: source.destination,
+        queue: source.queue,
+        deadLetterQueue: source.deadLetterQueue,
+        concurrency: settings.concurrency,
+        server: session.address,
+        broker: session.server ?? dialect.name,
+      },
+      'consuming',
+    );
+    return true;
+  }
+
+  #receive(frame: Frame, session: Session): void {
+    // What arrives during a drain is left alone: it goes back, in order, when the session ends.
+    if (this.#options.drain.aborted) return;
+    const delivery = new Delivery(frame, session, this.#deliveryContext);
+    this.#inFlight.add(delivery);
+    this.#summary.received++;
+    if (frame.headers.redelivered === 'true') this.#summary.redelivered++;
+    void this.#process(delivery);
+  }
+
+  /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
+  async #process(delivery: Delivery): Promise<void> {
+    const { log, settings, runner, abort } = this.#options;
+    const startMs = performance.now();
+    try {
+      const correlationId = correlationIdOf(delivery.frame.headers, settings.correlationIdRequired);
+      const decoded = decodeBody(delivery.frame);
+      if ('reason' in decoded) {
+        this.#deadLetter(delivery, decoded.reason, { detail: decoded.detail });
+      } else if (typeof correlationId !== 'string') {
+        this.#deadLetter(delivery, correlationId.reason, { detail: correlationId.detail });
+      } else {
+        const payload: Payload = {
+          headers: delivery.frame.headers,
+          body: decoded.value,
+          raw: delivery.frame.body,
+          signal: abort,
+          ack: () => Promise.resolve(delivery.ack()),
+          nack: () => {
+            const settlement = delivery.nack();
+            if (settlement === 'sent') this.#logDeadLetter(delivery, 'nack', {});
+            return Promise.resolve(settlement);
+          },
+        };
+        const result = await runner.run(payload, { correlationId });
+        if (result.threw) this.#settleFailed(delivery, result.error);
+        else if (delivery.state === 'unsettled') this.#settleReturned(delivery);
+      }
+      if (delivery.settling !== undefined) await delivery.settling;
+    } catch (error) {
+      log.error(
+        { err: error, ...delivery.fields() },
+        'a message could not be settled; ending its connection',
+      );
+      const message = `a message could not be settled: ${reasonOf(error)}`;
+      delivery.session.destroy({ kind: 'local', message, isConfiguration: false });
+    }
+    this.#finish(delivery, startMs);
+  }
+
+  #settleFailed(delivery: Delivery, error: unknown): void {
+    if (delivery.state === 'unsettled') {
+      this.#deadLetter(delivery, 'callback-failed', { err: error });
+    } else {
+      const fields = { err: error, ...delivery.fields(), state: delivery.state };
+      this.#options.log.error(fields, 'the callback failed after its message was settled');
+    }
+  }
+
+  #settleReturned(delivery: Delivery): void {
+    if (this.#options.settings.autoAck) delivery.ack();
+    else {
+      const detail = 'the callback returned without ack() or nack(); await them, or use --auto-ack';
+      this.#deadLetter(delivery, 'unsettled', { detail });
+    }
+  }
+
+  #deadLetter(
+    delivery: Delivery,
+    reason: DeadLetterReason,
+    fields: { detail?: string; err?: unknown },
+  ): void {
+    if (delivery.nack() === 'sent') this.#logDeadLetter(delivery, reason, fields);
+  }
+
+  #logDeadLetter(delivery: Delivery, reason: DeadLetterReason, fields: object): void {
+    const { log, source } = this.#options;
+    const where = { deadLetterQueue: source.deadLetterQueue, ...delivery.fields() };
+    log.error({ reason, ...fields, ...where }, 'message dead-lettered');
+  }
+
+  #finish(delivery: Delivery, startMs: number): void {
+    const { log } = this.#options;
+    this.#inFlight.delete(delivery);
+    if (delivery.state === 'acked') this.#summary.acked++;
+    else if (delivery.state === 'nacked') this.#summary.deadLettered++;
+    else this.#summary.released++;
+    if (log.isLevelEnabled('debug')) {
+      const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000;
+      log.debug({ ...delivery.fields(), durationMs, outcome: delivery.state }, 'message processed');
+    }
+    if (this.#inFlight.size === 0) this.#onIdle?.();
+  }
+
+  #idle(): Promise<void> {
+    return this.#inFlight.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#onIdle = resolve));
+  }
+
+  #giveUp(session: Session | undefined): PubsubError {
+    session?.destroy({ kind: 'local', message: 'the graceful wait is over', isConfiguration: false });
+    const unfinished = [...this.#inFlight].map(({ messageId }) => messageId ?? 'unknown');
+    const { gracefulWaitSeconds } = this.#options.settings;
+    return new PubsubError(
+      'deadline-passed',
+      `callbacks were still running after ${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS): ` +
+        `${unfinished.length} messages go back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
+    );
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

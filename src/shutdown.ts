@@ -1,0 +1,51 @@
+/**
+ * Signals, as two AbortSignals. States: running -> draining (first SIGTERM, SIGINT or SIGQUIT: `drain`) -> given up (the
+ * graceful wait is over: `abort`). A second signal ends the process at once with 128 + its number.
+ */
+import { constants } from 'node:os';
+import type { Logger } from './log.js';
+
+const stopSignals = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+/** Ctrl-C reaches us from the terminal and again from npm or npx in front of us: that is one request, not two. */
+const ECHO_MS = 500;
+
+export interface Shutdown {
+  readonly drain: AbortSignal;
+  readonly abort: AbortSignal;
+}
+
+/** Takes over the process's stop signals, for good. */
+export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
+  const drain = new AbortController();
+  const abort = new AbortController();
+  let sinceMs = 0;
+  const stop = (signal: (typeof stopSignals)[number]) => {
+    if (!drain.signal.aborted) {
+      sinceMs = performance.now();
+      log.info(
+        { signal, gracefulWaitMs },
+        'stopping: callbacks in flight may finish; a second signal ends at once',
+      );
+      drain.abort();
+      setTimeout(() => abort.abort(), gracefulWaitMs).unref();
+    } else if (performance.now() - sinceMs > ECHO_MS) {
+      log.warn({ signal }, 'second signal: leaving at once; unsettled messages go back to the queue');
+      process.exit(128 + constants.signals[signal]);
+    }
+  };
+  for (const signal of stopSignals) process.on(signal, stop);
+  return { drain: drain.signal, abort: abort.signal };
+}
+
+/**
+ * Keeps the process alive when an error escapes a callback: one thrown after it returned, or a promise nobody awaits.
+ * A reader that closed stdout is such an error too.
+ */
+export function surviveStrayErrors(log: Logger): void {
+  process.on('uncaughtException', (error) => {
+    log.error({ err: error }, 'an error escaped a callback; going on');
+  });
+  process.on('unhandledRejection', (reason) => {
+    log.error({ err: reason }, 'a promise was rejected and nobody awaited it; going on');
+  });
+}

@@ -1,0 +1,42 @@
+/**
+ * Brings queues into being without touching their messages. RabbitMQ declares a queue when a SEND names it, even inside
+ * a transaction that is then aborted (3.10.8): BEGIN, SEND, ABORT declares and sends nothing. Subscribing, as
+ * django-stomp does, would deliver the queue's messages for a moment and mark them as redelivered.
+ */
+import type { Logger } from '../log.js';
+import type { Declaration } from './dialects.js';
+import { openSession, type Session } from './session.js';
+
+/** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
+const DECLARE_TIMEOUT_MS = 5000;
+
+/**
+ * Declares over a short connection of its own to the same server: a memory alarm stops RabbitMQ from reading a
+ * connection that has sent a SEND, and the consumer's ACKs must keep flowing then. Rejects with `broker-refused` (other
+ * arguments, no permission), `broker-unreachable` or `connection-lost`.
+ */
+export async function declareQueues(
+  beside: Session,
+  declarations: readonly Declaration[],
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  if (declarations.length === 0) return;
+  const options = { ...beside.options, clientId: undefined, receiptTimeoutMs: DECLARE_TIMEOUT_MS };
+  const session = await openSession(options, log, signal);
+  try {
+    const transaction = session.begin();
+    for (const { destination, headers } of declarations) {
+      session.send('SEND', { destination, ...headers, transaction: transaction.id, 'content-length': '0' });
+    }
+    await session.abort(transaction);
+    await session.close();
+  } catch (error) {
+    if (session.isOpen || (await session.closed).kind !== 'timeout') throw error;
+    const queues = declarations.map(({ destination }) => destination);
+    log.warn(
+      { err: error, queues },
+      'the broker did not confirm that the queues exist; consuming all the same',
+    );
+  }
+}
