@@ -1,0 +1,113 @@
+/**
+ * A private ActiveMQ Classic from Debian's jars. Hides the class path, the configuration (dead-letter queues named
+ * `DLQ.<queue>`, message scheduler, one user) and the start of the virtual machine.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type OwnBroker, startOwn } from './own-broker.js';
+import { findProgram, freePorts, privateDirectory, ServerProcess } from './server-process.js';
+
+/** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
+const USER = 'app';
+const PASSCODE = ':=123';
+const HOME = '/usr/share/activemq';
+
+const java = () => findProgram('java', '/usr/lib/jvm/default-java/bin/java');
+
+/** Why this machine cannot start one and what to type, or undefined when it can. */
+export function activemqMissing(): string | undefined {
+  if (java() !== undefined && existsSync(join(HOME, 'lib/activemq-stomp.jar'))) return undefined;
+  return 'no activemq on this machine: apt-get install activemq';
+}
+
+/** Starts a broker with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
+export function startActivemq(): Promise<OwnBroker> {
+  return startOwn(async () => {
+    const program = java();
+    if (program === undefined || activemqMissing() !== undefined) throw new Error(activemqMissing());
+    const directory = privateDirectory('activemq');
+    const [port] = (await freePorts(1)) as [number];
+    writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port));
+    writeFileSync(join(directory, 'log4j.properties'), logging);
+    mkdirSync(join(directory, 'tmp'));
+    return {
+      facts: { name: 'activemq', host: '127.0.0.1', port, user: USER, password: PASSCODE },
+      makeServer: (isReady) =>
+        new ServerProcess(
+          'ActiveMQ',
+          directory,
+          {
+            file: program,
+            args: [
+              '-Xmx256m',
+              // Faster to start; a test run is too short to gain from the rest of the compiler.
+              '-XX:TieredStopAtLevel=1',
+              '-XX:+UseSerialGC',
+              '-XX:-UsePerfData',
+              `-Djava.io.tmpdir=${join(directory, 'tmp')}`,
+              `-Duser.home=${directory}`,
+              `-Dactivemq.home=${HOME}`,
+              `-Dactivemq.base=${directory}`,
+              `-Dactivemq.data=${join(directory, 'data')}`,
+              '-cp',
+              [directory, join(HOME, 'lib/*'), join(HOME, 'lib/optional/*')].join(':'),
+              'org.apache.activemq.console.command.ShellCommand',
+              'start',
+              `xbean:file:${join(directory, 'activemq.xml')}`,
+            ],
+            env: { PATH: process.env.PATH ?? '/usr/bin:/bin', HOME: directory, LANG: 'C.UTF-8' },
+          },
+          isReady,
+        ),
+    };
+  });
+}
+
+/** Virtual topics (`VirtualTopic.>` to `Consumer.*.VirtualTopic.>`) need no line here: they are on by default. */
+const configuration = (directory: string, port: number) => `<?xml version="1.0" encoding="UTF-8"?>
+<beans xmlns="http://www.springframework.org/schema/beans"
+       xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
+       xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
+         http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
+  <broker xmlns="http://activemq.apache.org/schema/core" brokerName="localhost" useJmx="false"
+          schedulerSupport="true" dataDirectory="${join(directory, 'data')}">
+    <destinationPolicy>
+      <policyMap>
+        <policyEntries>
+          <policyEntry queue="&gt;" maxBrowsePageSize="100000">
+            <deadLetterStrategy>
+              <individualDeadLetterStrategy queuePrefix="DLQ." useQueueForQueueMessages="true"/>
+            </deadLetterStrategy>
+          </policyEntry>
+        </policyEntries>
+      </policyMap>
+    </destinationPolicy>
+    <persistenceAdapter>
+      <kahaDB directory="${join(directory, 'data', 'kahadb')}"/>
+    </persistenceAdapter>
+    <plugins>
+      <simpleAuthenticationPlugin>
+        <users>
+          <authenticationUser username="${USER}" password="${PASSCODE}" groups="users"/>
+        </users>
+      </simpleAuthenticationPlugin>
+    </plugins>
+    <systemUsage>
+      <systemUsage>
+        <memoryUsage><memoryUsage limit="128 mb"/></memoryUsage>
+        <storeUsage><storeUsage limit="1 gb"/></storeUsage>
+        <tempUsage><tempUsage limit="256 mb"/></tempUsage>
+      </systemUsage>
+    </systemUsage>
+    <transportConnectors>
+      <transportConnector name="stomp" uri="stomp://127.0.0.1:${port}"/>
+    </transportConnectors>
+  </broker>
+</beans>
+`;
+
+const logging = `log4j.rootLogger=INFO, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d %-5p %c - %m%n
+`;

@@ -1,0 +1,133 @@
+/**
+ * The commands as their users run them: `bin/*.js` in a process of its own. Hides the clean environment (nothing of the
+ * caller's settings gets in), collecting what is printed, and that none outlives its test.
+ */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { after } from 'node:test';
+import { keepGroup, releaseGroup } from './keeper.js';
+import { until, within } from './until.js';
+
+/** The folder of package.json. Compiled tests are in dist/test/. */
+export const packageRoot = join(import.meta.dirname, '../../..');
+
+export interface RunOptions {
+  /** Added to PATH and HOME; an undefined one is left out. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** The package root when left out. */
+  readonly cwd?: string;
+  /** Written to stdin, which is then closed; without it stdin is at its end at once. null keeps it open for the test. */
+  readonly input?: string | Uint8Array | null;
+  /** Flags of Node itself, before the file. */
+  readonly nodeFlags?: readonly string[];
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** Starting a Node process on a busy machine, with a broker to reach, and more. */
+const DEADLINE_MS = 30_000;
+
+export class Running {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly pid: number;
+  /** When it has ended and all of its output has been read. */
+  readonly exited: Promise<Exit>;
+  /** Everything printed so far. */
+  stdout = '';
+  stderr = '';
+  #exit: Exit | undefined;
+
+  constructor(child: ChildProcessWithoutNullStreams) {
+    this.child = child;
+    this.pid = child.pid!;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    // It may end before it has read all of its input.
+    child.stdin.on('error', () => undefined);
+    this.exited = new Promise((resolve) => {
+      child.once('close', (code, signal) => {
+        this.#exit = { code, signal };
+        resolve(this.#exit);
+      });
+    });
+  }
+
+  /** Resolves with the first match in stdout or stderr. Rejects at the deadline and when it ends without one. */
+  async waitFor(pattern: RegExp, deadlineMs = DEADLINE_MS): Promise<RegExpExecArray> {
+    const find = () => pattern.exec(this.stdout) ?? pattern.exec(this.stderr);
+    const found = await until(
+      () => find() ?? (this.#exit && 'exited'),
+      deadlineMs,
+      () => `${String(pattern)} in ${this.#output()}`,
+    );
+    if (found === 'exited') throw new Error(`it ended before ${String(pattern)} in ${this.#output()}`);
+    return found;
+  }
+
+  /** `exited`, or a rejection at the deadline with what was printed. */
+  exit(deadlineMs = DEADLINE_MS): Promise<Exit> {
+    return within(this.exited, deadlineMs, () => `the end of ${this.#output()}`);
+  }
+
+  /** The signal goes to the process alone, not to its children. */
+  signal(name: NodeJS.Signals): void {
+    this.child.kill(name);
+  }
+
+  /** stderr as the JSON lines it should be; lines that are none are left out. */
+  get logLines(): Record<string, unknown>[] {
+    return this.stderr
+      .split('\n')
+      .filter((line) => line.startsWith('{') && line.endsWith('}'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  /** Kills it with its children; resolves when it is gone. */
+  async kill(): Promise<void> {
+    if (this.#exit === undefined) signalGroup(this.pid, 'SIGKILL');
+    await this.exited;
+  }
+
+  #output(): string {
+    return `the output of ${this.child.spawnargs.slice(1).join(' ')}\nstdout: ${this.stdout}\nstderr: ${this.stderr}`;
+  }
+}
+
+/** Runs `bin/<bin>.js`; it is killed at the end of the test (or suite, from a before hook) that called this. */
+export function run(bin: 'pubsub' | 'publish', args: readonly string[], options: RunOptions = {}): Running {
+  return runFile(join(packageRoot, 'bin', `${bin}.js`), args, options);
+}
+
+/** The same for any file that Node runs. */
+export function runFile(file: string, args: readonly string[], options: RunOptions = {}): Running {
+  const { env = {}, cwd = packageRoot, input = '', nodeFlags = [] } = options;
+  const { PATH, HOME } = process.env;
+  const child = spawn(process.execPath, [...nodeFlags, file, ...args], {
+    cwd,
+    env: { PATH, HOME, ...env },
+    detached: true,
+  });
+  const { pid } = child;
+  if (pid === undefined) throw new Error(`${process.execPath} cannot be started in ${cwd}`);
+  keepGroup(pid);
+  const running = new Running(child);
+  child.once('exit', () => {
+    // What it started and left behind.
+    signalGroup(pid, 'SIGKILL');
+    releaseGroup(pid);
+  });
+  if (input !== null) child.stdin.end(input);
+  after(() => running.kill());
+  return running;
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}

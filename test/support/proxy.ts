@@ -1,0 +1,184 @@
+/**
+ * A TCP proxy that fails on demand, for fault tests: real sockets on both sides. Hides that a cut must reach both ends,
+ * that a stalled connection must not pass on even its end, and that back-pressure is passed through. Each connection
+ * is a pair of sockets; a direction of it is flowing or stalled.
+ */
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import type { Address } from './raw-client.js';
+import { until } from './until.js';
+
+export type Direction = 'toServer' | 'toClient';
+
+const DEADLINE_MS = 15_000;
+
+interface Pair {
+  readonly client: Socket;
+  readonly server: Socket;
+}
+
+export class Proxy implements AsyncDisposable {
+  readonly host = '127.0.0.1';
+  readonly port: number;
+  /** How many have been accepted so far. */
+  connections = 0;
+  #listener: Server;
+  #target: Address;
+  readonly #pairs = new Set<Pair>();
+  readonly #stalled = new Set<Direction>();
+  readonly #budgets = new Map<Direction, number>();
+  readonly #onConnection: ((count: number) => void)[] = [];
+
+  /** Of a listening server; tests call startProxy. */
+  constructor(listener: Server, target: Address) {
+    this.#listener = listener;
+    this.#target = target;
+    this.port = (listener.address() as AddressInfo).port;
+    listener.on('connection', this.#accept);
+  }
+
+  /** How many are open now. */
+  get open(): number {
+    return this.#pairs.size;
+  }
+
+  /** Ends every connection with a reset on both sides; new ones are accepted. */
+  cut(): void {
+    for (const { client, server } of this.#pairs) {
+      client.resetAndDestroy();
+      server.resetAndDestroy();
+    }
+  }
+
+  /** Ends every connection with a FIN on both sides, after what is on its way. */
+  end(): void {
+    for (const { client, server } of this.#pairs) {
+      client.end();
+      server.end();
+    }
+  }
+
+  /** Forwards nothing in that direction (both when left out), now and on new connections; sockets stay open. */
+  stall(direction?: Direction): void {
+    for (const each of directions(direction)) {
+      this.#stalled.add(each);
+      for (const pair of this.#pairs) sourceOf(pair, each).pause();
+    }
+  }
+
+  /** Forwards again, beginning with what was held back. */
+  resume(direction?: Direction): void {
+    for (const each of directions(direction)) {
+      this.#stalled.delete(each);
+      for (const pair of this.#pairs) sourceOf(pair, each).resume();
+    }
+  }
+
+  /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
+  cutAfterBytes(direction: Direction, bytes: number): void {
+    this.#budgets.set(direction, bytes);
+  }
+
+  /** Refuses new connections (ECONNREFUSED); open ones go on. Resolves when the port is closed. */
+  async refuse(): Promise<void> {
+    const listener = this.#listener;
+    if (!listener.listening) return;
+    // The callback of close waits for the open connections too; the port itself is closed at once.
+    listener.close();
+    await until(() => !listener.listening, DEADLINE_MS, 'the proxy closes its port');
+  }
+
+  /** Accepts again, on the same port. */
+  async accept(): Promise<void> {
+    if (this.#listener.listening) return;
+    this.#listener = await listen(this.port);
+    this.#listener.on('connection', this.#accept);
+  }
+
+  /** New connections go there; open ones stay where they are. */
+  retarget(target: Address): void {
+    this.#target = target;
+  }
+
+  /** `listener` gets the count with each connection accepted from now on. */
+  onConnection(listener: (count: number) => void): void {
+    this.#onConnection.push(listener);
+  }
+
+  /** Resolves when `count` connections have been accepted since the start; one more than now when left out. */
+  async waitForConnection(count = this.connections + 1, deadlineMs = DEADLINE_MS): Promise<void> {
+    await until(
+      () => this.connections >= count,
+      deadlineMs,
+      () => `connection ${count} through the proxy; so far ${this.connections}`,
+    );
+  }
+
+  /** Cuts and refuses, for good. */
+  async close(): Promise<void> {
+    this.cut();
+    await this.refuse();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  readonly #accept = (client: Socket): void => {
+    const server = connect({ ...this.#target, noDelay: true, allowHalfOpen: true });
+    const pair = { client, server };
+    client.setNoDelay(true);
+    this.#pairs.add(pair);
+    this.connections++;
+    this.#forward(pair, 'toServer');
+    this.#forward(pair, 'toClient');
+    for (const socket of [client, server]) {
+      // What happened is told to the other side by 'close' below.
+      socket.on('error', () => undefined);
+    }
+    for (const listener of this.#onConnection) listener(this.connections);
+  };
+
+  #forward(pair: Pair, direction: Direction): void {
+    const from = sourceOf(pair, direction);
+    const to = sinkOf(pair, direction);
+    from.on('data', (chunk) => {
+      const budget = this.#budgets.get(direction);
+      if (budget !== undefined && chunk.length >= budget) {
+        this.#budgets.delete(direction);
+        from.pause();
+        to.write(chunk.subarray(0, budget), () => this.cut());
+        return;
+      }
+      if (budget !== undefined) this.#budgets.set(direction, budget - chunk.length);
+      if (!to.write(chunk)) from.pause();
+    });
+    to.on('drain', () => {
+      if (!this.#stalled.has(direction)) from.resume();
+    });
+    from.on('end', () => to.end());
+    from.on('close', () => {
+      if (to.destroyed) this.#pairs.delete(pair);
+      else if (from.errored) to.resetAndDestroy();
+      else to.end();
+    });
+    if (this.#stalled.has(direction)) from.pause();
+  }
+}
+
+/** A proxy on a free port of 127.0.0.1; connections go to `target`. */
+export async function startProxy(target: Address): Promise<Proxy> {
+  return new Proxy(await listen(0), target);
+}
+
+function listen(port: number): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer({ allowHalfOpen: true });
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve(server));
+  });
+}
+
+const directions = (only: Direction | undefined): readonly Direction[] =>
+  only === undefined ? ['toServer', 'toClient'] : [only];
+const sourceOf = (pair: Pair, direction: Direction) => (direction === 'toServer' ? pair.client : pair.server);
+const sinkOf = (pair: Pair, direction: Direction) => (direction === 'toServer' ? pair.server : pair.client);

@@ -1,0 +1,157 @@
+/**
+ * A private RabbitMQ node from the `rabbitmq-server` of this machine. Hides what keeps it private: node name, ports,
+ * cookie, configuration and epmd are its own, so that it neither meets nor disturbs another node of the machine.
+ */
+import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { type OwnBroker, startOwn } from './own-broker.js';
+import { findProgram, freePorts, privateDirectory, ServerProcess } from './server-process.js';
+
+/** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
+const USER = 'app';
+const PASSCODE = ':=123';
+const CTL_DEADLINE_MS = 60_000;
+
+/** Debian's programs in sbin switch users and take their paths from there; the ones below do not. */
+const server = () => findProgram('/usr/lib/rabbitmq/bin/rabbitmq-server', 'rabbitmq-server');
+const ctl = () => findProgram('/usr/lib/rabbitmq/bin/rabbitmqctl', 'rabbitmqctl');
+const epmd = () => findProgram('epmd');
+
+/** Why this machine cannot start one and what to type, or undefined when it can. */
+export function rabbitmqMissing(): string | undefined {
+  if (server() !== undefined && ctl() !== undefined && epmd() !== undefined) return undefined;
+  return 'no rabbitmq-server on this machine: apt-get install rabbitmq-server';
+}
+
+/** Starts a node with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
+export function startRabbitmq(): Promise<OwnBroker> {
+  return startOwn(async () => {
+    const [program, epmdProgram] = [server(), epmd()];
+    if (program === undefined || epmdProgram === undefined) throw new Error(rabbitmqMissing());
+    const directory = privateDirectory('rabbitmq');
+    const [port, distPort, epmdPort] = (await freePorts(3)) as [number, number, number];
+    const env = environment(directory, distPort, epmdPort);
+    writeFiles(directory, port);
+    return {
+      facts: {
+        name: 'rabbitmq',
+        host: '127.0.0.1',
+        port,
+        user: USER,
+        password: PASSCODE,
+        vhost: '/',
+        ctlEnv: env,
+      },
+      makeServer: (isReady) =>
+        new ServerProcess(
+          'RabbitMQ',
+          directory,
+          {
+            file: '/bin/sh',
+            // A daemon of its own in the same process group, or the node starts one that outlives it.
+            args: [
+              '-c',
+              '"$1" -port "$2" -address 127.0.0.1 & exec "$3"',
+              'sh',
+              epmdProgram,
+              String(epmdPort),
+              program,
+            ],
+            env: {
+              ...env,
+              RABBITMQ_DIST_PORT: String(distPort),
+              // The start script becomes the node instead of its parent.
+              RUNNING_UNDER_SYSTEMD: 'true',
+              RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '-kernel inet_dist_use_interface {127,0,0,1}',
+            },
+          },
+          isReady,
+        ),
+    };
+  });
+}
+
+/** Runs rabbitmqctl with a node's environment; resolves with its stdout, rejects with its stderr. */
+export async function rabbitmqctl(env: Readonly<Record<string, string>>, args: string[]): Promise<string> {
+  const program = ctl();
+  if (program === undefined) throw new Error(rabbitmqMissing());
+  const { stdout } = await promisify(execFile)(program, ['--quiet', ...args], {
+    env,
+    timeout: CTL_DEADLINE_MS,
+  });
+  return stdout;
+}
+
+/** For the node and for rabbitmqctl alike. */
+function environment(directory: string, distPort: number, epmdPort: number): Record<string, string> {
+  return {
+    PATH: process.env.PATH ?? '/usr/bin:/bin',
+    LANG: 'C.UTF-8',
+    HOME: directory,
+    ERL_EPMD_PORT: String(epmdPort),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    RABBITMQ_NODENAME: `stomp-pubsub-${distPort}@localhost`,
+    RABBITMQ_MNESIA_BASE: join(directory, 'mnesia'),
+    RABBITMQ_LOG_BASE: join(directory, 'log'),
+    RABBITMQ_PID_FILE: join(directory, 'node.pid'),
+    RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
+    RABBITMQ_CONF_ENV_FILE: join(directory, 'rabbitmq-env.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'advanced.config'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'enabled_plugins'),
+    RABBITMQ_GENERATED_CONFIG_DIR: join(directory, 'generated'),
+    // Else derived from the node's port, which may lead past 65535. Below where the system takes free ports from.
+    RABBITMQ_CTL_DIST_PORT_MIN: '21000',
+    RABBITMQ_CTL_DIST_PORT_MAX: '21999',
+  };
+}
+
+function writeFiles(directory: string, port: number): void {
+  const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
+  write('.erlang.cookie', randomBytes(20).toString('hex').toUpperCase());
+  chmodSync(join(directory, '.erlang.cookie'), 0o400);
+  write('enabled_plugins', '[rabbitmq_stomp].\n');
+  write('rabbitmq-env.conf', '');
+  write('advanced.config', '[].\n');
+  write('definitions.json', JSON.stringify(definitions));
+  write(
+    'rabbitmq.conf',
+    [
+      'listeners.tcp = none',
+      `stomp.listeners.tcp.1 = 127.0.0.1:${port}`,
+      `load_definitions = ${join(directory, 'definitions.json')}`,
+      // A full disk or little memory must not block publishers in the middle of a test.
+      'disk_free_limit.absolute = 1MB',
+      'vm_memory_high_watermark.absolute = 1GB',
+      'log.console = true',
+      'log.console.level = info',
+      'log.file = false',
+      '',
+    ].join('\n'),
+  );
+}
+
+const definitions = {
+  users: [user(USER, PASSCODE), user('guest', 'guest')],
+  vhosts: [{ name: '/' }],
+  permissions: [USER, 'guest'].map((name) => ({
+    user: name,
+    vhost: '/',
+    configure: '.*',
+    write: '.*',
+    read: '.*',
+  })),
+};
+
+function user(name: string, passcode: string) {
+  const salt = randomBytes(4);
+  const digest = createHash('sha256').update(salt).update(passcode).digest();
+  return {
+    name,
+    password_hash: Buffer.concat([salt, digest]).toString('base64'),
+    hashing_algorithm: 'rabbit_password_hashing_sha256',
+    tags: ['administrator'],
+  };
+}

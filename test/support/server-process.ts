@@ -1,0 +1,171 @@
+/**
+ * One private server: a process group with a directory and ports of its own. Hides spawning, the log, waiting for
+ * readiness, every way to take it down, and that nothing of it survives. States: up, paused (up, but stopped by a
+ * signal), down (the directory is kept), stopped (for good, the directory is gone).
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, openSync, readFileSync, closeSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { keepDirectory, keepGroup, releaseGroup } from './keeper.js';
+import { until, within } from './until.js';
+
+export interface Command {
+  readonly file: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** `kill` is SIGKILL: no chance to write anything. `clean` is SIGTERM and the wait for its effect. */
+export type Downfall = 'kill' | 'clean';
+
+/** A cold start on a busy machine; a warm one takes a tenth. */
+const START_DEADLINE_MS = 90_000;
+const EXIT_DEADLINE_MS = 30_000;
+const LOG_TAIL_LINES = 40;
+
+export class ServerProcess {
+  readonly #name: string;
+  readonly #directory: string;
+  readonly #command: Command;
+  readonly #isReady: () => Promise<boolean>;
+  #child: ChildProcess | undefined;
+  #exited: Promise<void> = Promise.resolve();
+
+  /** `isReady` is polled after each start; its throws count as "not yet". */
+  constructor(name: string, directory: string, command: Command, isReady: () => Promise<boolean>) {
+    this.#name = name;
+    this.#directory = directory;
+    this.#command = command;
+    this.#isReady = isReady;
+  }
+
+  get logFile(): string {
+    return join(this.#directory, 'output.log');
+  }
+
+  /** Down to up; resolves when it answers. Rejects with the tail of the log when it exits or does not answer. */
+  async up(): Promise<void> {
+    if (this.#child !== undefined) throw new Error(`${this.#name} is up already`);
+    const log = openSync(this.logFile, 'a');
+    const { file, args, env } = this.#command;
+    const child = spawn(file, args, {
+      cwd: this.#directory,
+      env,
+      detached: true,
+      stdio: ['ignore', log, log],
+    });
+    closeSync(log);
+    let ended: string | undefined;
+    this.#child = child;
+    this.#exited = new Promise((resolve) => {
+      const end = (how: string) => {
+        ended = how;
+        if (child.pid !== undefined) {
+          killRest(child.pid);
+          releaseGroup(child.pid);
+        }
+        this.#child = undefined;
+        resolve();
+      };
+      child.once('error', (error) => end(error.message));
+      child.once('exit', (code, signal) => end(`it exited with ${signal ?? code ?? 'nothing'}`));
+    });
+    if (child.pid !== undefined) keepGroup(child.pid);
+    child.unref();
+    try {
+      await until(
+        async () => ended !== undefined || (await this.#isReady()),
+        START_DEADLINE_MS,
+        'it answers',
+      );
+      if (ended !== undefined) throw new Error(ended);
+    } catch (error) {
+      throw new Error(`${this.#name} did not start; its last words:\n${this.logTail()}`, { cause: error });
+    }
+  }
+
+  /** Up or paused to down. */
+  async down(how: Downfall): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) return;
+    this.#signalGroup('SIGCONT');
+    if (how === 'clean') {
+      child.kill('SIGTERM');
+      await within(this.#exited, EXIT_DEADLINE_MS, `${this.#name} ends after SIGTERM`);
+    } else {
+      this.#signalGroup('SIGKILL');
+      await within(this.#exited, EXIT_DEADLINE_MS, `${this.#name} ends after SIGKILL`);
+    }
+  }
+
+  /** Stops the process where it stands; its sockets stay open and nobody answers. */
+  pause(): void {
+    this.#signalGroup('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#signalGroup('SIGCONT');
+  }
+
+  /** Kills what runs and removes the directory. May be called in every state, and again. */
+  async stop(): Promise<void> {
+    await this.down('kill');
+    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 10 });
+  }
+
+  logTail(): string {
+    return existsSync(this.logFile)
+      ? readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-LOG_TAIL_LINES).join('\n')
+      : '(nothing)';
+  }
+
+  #signalGroup(signal: NodeJS.Signals): void {
+    const pid = this.#child?.pid;
+    if (pid === undefined) throw new Error(`${this.#name} is not up`);
+    process.kill(-pid, signal);
+  }
+}
+
+/** What the process started and left behind. */
+function killRest(group: number): void {
+  try {
+    process.kill(-group, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** A directory of its own for one server, removed with this process at the latest. */
+export function privateDirectory(name: string): string {
+  const directory = mkdtempSync(join(tmpdir(), `stomp-pubsub-${name}-`));
+  keepDirectory(directory);
+  return directory;
+}
+
+/** `count` different TCP ports of 127.0.0.1 that nobody listens on at this time. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
+          const server = createServer();
+          server.once('error', reject);
+          server.listen(0, '127.0.0.1', () => resolve(server));
+        }),
+    ),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** The first of these that exists; a bare name is looked up in PATH. */
+export function findProgram(...candidates: string[]): string | undefined {
+  const folders = (process.env.PATH ?? '').split(delimiter);
+  return candidates
+    .flatMap((name) => (name.startsWith('/') ? [name] : folders.map((folder) => join(folder, name))))
+    .find((path) => existsSync(path));
+}
