@@ -1,0 +1,117 @@
+/**
+ * `npm run bench`: ours against a hand-written socket client, broker by broker, in one run on one machine. It prints
+ * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
+ *
+ *     npm run bench -- [--broker <name>] [--only consume|publish|start] [--rounds <n>] [--messages <n>]
+ *
+ * --cpu-prof and other flags of Node (`node --cpu-prof dist/bench/index.js`) are passed on to the measured processes.
+ */
+import { parseArgs } from 'node:util';
+import { activemqMissing, startActivemq } from '../test/support/activemq.js';
+import { type BrokerName, brokerUnderTest } from '../test/support/brokers.js';
+import type { OwnBroker } from '../test/support/own-broker.js';
+import { rabbitmqMissing, startRabbitmq } from '../test/support/rabbitmq.js';
+import { measureStart } from './process-start.js';
+import type { Login } from './raw-client.js';
+import { formatTable } from './statistics.js';
+import { measureThroughput, scenarios } from './throughput.js';
+
+interface Contender {
+  readonly name: BrokerName;
+  /** Why it cannot be started here and what to type. */
+  readonly missing: () => string | undefined;
+  readonly start: () => Promise<OwnBroker>;
+  /** For each measurement about a second's worth. */
+  readonly messages: number;
+}
+
+const contenders: readonly Contender[] = [
+  { name: 'rabbitmq', missing: rabbitmqMissing, start: startRabbitmq, messages: 10_000 },
+  { name: 'activemq', missing: activemqMissing, start: startActivemq, messages: 4000 },
+];
+
+const works = ['consume', 'publish', 'start'] as const;
+
+interface Options {
+  readonly contenders: readonly Contender[];
+  readonly works: readonly string[];
+  readonly rounds: number;
+  readonly messages: number | undefined;
+}
+
+class UsageError extends Error {}
+
+function readOptions(args: string[]): Options {
+  const { values } = parseArgs({
+    args,
+    options: {
+      broker: { type: 'string' },
+      only: { type: 'string' },
+      rounds: { type: 'string', default: '5' },
+      messages: { type: 'string' },
+    },
+  });
+  const { broker, only, rounds, messages } = values;
+  const chosen = contenders.filter(({ name }) => broker === undefined || name === broker);
+  if (chosen.length === 0)
+    throw new UsageError(`--broker is one of ${contenders.map(({ name }) => name).join(', ')}`);
+  const chosenWorks = works.filter((work) => only === undefined || work === only);
+  if (chosenWorks.length === 0) throw new UsageError(`--only is one of ${works.join(', ')}`);
+  return {
+    contenders: chosen,
+    works: chosenWorks,
+    rounds: readCount('--rounds', rounds),
+    messages: messages === undefined ? undefined : readCount('--messages', messages),
+  };
+}
+
+function readCount(flag: string, text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text))
+    throw new UsageError(`${flag} takes a whole number from 1 up, not ${text}`);
+  return Number(text);
+}
+
+async function benchBroker(contender: Contender, options: Options): Promise<void> {
+  const { name, missing, start } = contender;
+  const given = brokerUnderTest(name);
+  const reason = given === undefined ? missing() : undefined;
+  if (reason !== undefined) {
+    console.log(`${name}: left out: ${reason}\n`);
+    return;
+  }
+  const own = given === undefined ? await start() : undefined;
+  const broker = given ?? own!;
+  try {
+    console.log(`${name} ${broker.version}\n`);
+    await compareThroughput(broker, options, options.messages ?? contender.messages);
+    if (options.works.includes('start')) {
+      const rows = await measureStart(broker, options.rounds);
+      console.log(`${formatTable([['command', 'median'], ...rows])}\n`);
+    }
+  } finally {
+    await own?.stop();
+  }
+}
+
+async function compareThroughput(login: Login, { works, rounds }: Options, messages: number): Promise<void> {
+  const chosen = scenarios.filter(({ work }) => works.includes(work));
+  if (chosen.length === 0) return;
+  const head = ['ours / raw', 'rate', '[messages/s]', 'CPU per message', '[us]'];
+  const rows: string[][] = [];
+  for (const scenario of chosen) rows.push(await measureThroughput(scenario, login, { rounds, messages }));
+  console.log(`${formatTable([head, ...rows])}\n`);
+}
+
+try {
+  const options = readOptions(process.argv.slice(2));
+  console.log(
+    `medians of ${options.rounds} rounds; in parentheses the least and the greatest ratio of a round; 100-byte persistent\n` +
+      'messages. Figures in [brackets] are of this machine at this hour and noisy: compare the ratios.\n',
+  );
+  for (const contender of options.contenders) await benchBroker(contender, options);
+} catch (error) {
+  const isUsage =
+    error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS');
+  console.error(isUsage === true ? (error as Error).message : error);
+  process.exitCode = isUsage === true ? 2 : 1;
+}

@@ -1,0 +1,29 @@
+/** What a measured process is asked for and what it answers, and the message that everything is measured with. */
+import type { Login } from './raw-client.js';
+
+export interface Task {
+  readonly client: 'ours' | 'raw';
+  readonly work: 'consume' | 'publish';
+  readonly login: Login;
+  /** Consuming: holds exactly the messages of this task. */
+  readonly queue: string;
+  /** Prefetch, or how many messages may be unconfirmed. */
+  readonly window: number;
+  /** Messages before the measured ones. */
+  readonly warmUp: number;
+  readonly messages: number;
+}
+
+export interface Measurement {
+  readonly messagesPerSecond: number;
+  readonly cpuMicrosPerMessage: number;
+}
+
+/** 100 bytes of JSON, whatever the index below 9 million. */
+export function makeBody(index: number): unknown {
+  return {
+    id: 1_000_000 + index,
+    customer: 'c-000001',
+    text: 'The quick brown fox jumps over a lazy dog. 12345678901',
+  };
+}
