@@ -1,0 +1,43 @@
+/**
+ * What the broker refuses, as an ERROR frame says it: title (the `message` header), detail (the body) and whether the
+ * connection goes on. Texts are those of RabbitMQ 3.10.8 with its line ends, seen on the wire, wherever it has one.
+ */
+
+export class Refusal extends Error {
+  override name = 'Refusal';
+  readonly title: string;
+  readonly isFatal: boolean;
+
+  constructor(title: string, detail: string, isFatal: boolean) {
+    super(detail);
+    this.title = title;
+    this.isFatal = isFatal;
+  }
+}
+
+/** The connection stays open; RabbitMQ sends no RECEIPT for the refused frame. */
+export function invalid(title: string, detail: string): Refusal {
+  return new Refusal(title, detail, false);
+}
+
+/** What AMQP calls a channel error: RabbitMQ ends the connection. */
+function channelError(title: string, detail: string): Refusal {
+  return new Refusal(title, `${title.toUpperCase()} - ${detail}`, true);
+}
+
+export const preconditionFailed = (detail: string): Refusal => channelError('precondition_failed', detail);
+export const notFound = (detail: string): Refusal => channelError('not_found', detail);
+/** Our own: RabbitMQ blocks its publishers instead. */
+export const limitReached = (detail: string): Refusal => channelError('resource_error', detail);
+
+export const processingError = (): Refusal => invalid('Processing error', 'Processing error');
+export const queueNotFound = (name: string): Refusal => notFound(`no queue '${name}' in vhost '/'`);
+export const unknownTag = (tag: number): Refusal => preconditionFailed(`unknown delivery tag ${tag}`);
+
+export function resourceLocked(queue: string): Refusal {
+  return channelError(
+    'resource_locked',
+    `cannot obtain exclusive access to locked queue '${queue}' in vhost '/'. It could be originally declared on ` +
+      'another connection or the exclusive property value does not match that of the original declaration.',
+  );
+}
