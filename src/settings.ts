@@ -311,7 +311,7 @@ export const settings = {
     group: 'Consuming',
     variable: 'STOMP_LISTENER_CLIENT_ID',
     flag: '--client-id <id>',
-    help: 'client id; a durable subscription is kept under <id>-listener',
+    help: 'client id; a durable subscription is kept under this and -listener',
     commands: pubsub,
   }),
   subscriptionId: optionalText({
