@@ -173,9 +173,13 @@ export class FrameDecoder {
     const lines = this.#takePieces().toString('latin1').split('\n');
     const unfinished = lines.pop() ?? '';
     const isFinished = unfinished === '' && lines.at(-1)?.replace('\r', '') === '';
-    const kept = lines.filter(
-      (line, index) => index === 0 || (line.length <= KEPT_LINE_BYTES && essentialLine.test(line)),
-    );
+    const names = new Set<string>();
+    const kept = lines.filter((line, index) => {
+      const name = line.length <= KEPT_LINE_BYTES ? essentialLine.exec(line)?.[0] : undefined;
+      if (index > 0 && (name === undefined || names.has(name))) return false;
+      names.add(name ?? '');
+      return true;
+    });
     const text = [
       ...kept.map((line) => line.slice(0, KEPT_LINE_BYTES)),
       unfinished.slice(0, KEPT_LINE_BYTES),
