@@ -1,0 +1,458 @@
+import assert from 'node:assert/strict';
+import { describe, it, mock } from 'node:test';
+import fc from 'fast-check';
+import { PubsubError } from '../../../src/errors.js';
+import {
+  type DecoderOptions,
+  encodeFrame,
+  encodeHead,
+  type Frame,
+  FrameDecoder,
+  FrameError,
+} from '../../../src/stomp/frames.js';
+
+const lenient: DecoderOptions = { strict: false, headerBytes: 65_536, bodyBytes: 65_536 };
+const strict: DecoderOptions = { ...lenient, strict: true };
+
+function decode(chunks: readonly (Buffer | string)[], options: DecoderOptions = strict): Frame[] {
+  const frames: Frame[] = [];
+  const decoder = new FrameDecoder(options, (frame) => frames.push(frame));
+  for (const chunk of chunks) decoder.push(Buffer.from(chunk as Buffer));
+  assert.equal(decoder.isMidFrame, false, 'all frames are complete');
+  return frames;
+}
+
+/** Frames in a form that deepEqual can compare: bodies as text of bytes, headers as pairs in their order. */
+function plain(frames: readonly Frame[]) {
+  return frames.map(({ command, headers, body, oversized }) => ({
+    command,
+    headers: Object.entries(headers),
+    body: body.toString('latin1'),
+    oversized,
+  }));
+}
+
+const bytesOf = (bytes: Buffer): Buffer[] => Array.from(bytes, (byte) => Buffer.of(byte));
+
+function* twoWaySplits(bytes: Buffer): Generator<Buffer[]> {
+  for (let at = 0; at <= bytes.length; at++) yield [bytes.subarray(0, at), bytes.subarray(at)];
+}
+
+/** Tells of the bytes of each Buffer.concat. */
+function countConcat(onBytes: (bytes: number) => void) {
+  const concat = Buffer.concat.bind(Buffer);
+  return mock.method(Buffer, 'concat', (pieces: readonly Uint8Array[]) => {
+    const all = concat(pieces);
+    onBytes(all.length);
+    return all;
+  });
+}
+
+/** Whole code points only: half of a surrogate pair is no UTF-8. The characters with a meaning come often. */
+const text = fc
+  .array(
+    fc.oneof(
+      fc.constantFrom(':', '\\', '\r', '\n', '\\n', 'é', '€', '😀', ' '),
+      fc.string({ unit: 'binary', maxLength: 3 }),
+    ),
+    { maxLength: 5 },
+  )
+  .map((parts) => parts.join('').replaceAll('\0', ''));
+const headerName = text.filter((name) => name !== 'content-length');
+const headers = fc.dictionary(
+  fc.oneof(headerName, fc.constantFrom('__proto__', 'constructor', 'hasOwnProperty', 'toString')),
+  text,
+  { maxKeys: 4 },
+);
+const command = fc.constantFrom('SEND', 'MESSAGE', 'RECEIPT', 'ERROR', 'ACK', 'SUBSCRIBE');
+const body = fc.oneof(
+  fc.uint8Array({ maxLength: 20 }),
+  fc.constantFrom(Uint8Array.of(0), Uint8Array.of(0, 10, 0), Buffer.from('{"ä":"€"}')),
+);
+
+interface Generated {
+  readonly wire: Buffer;
+  readonly frame: ReturnType<typeof plain>[number];
+}
+
+/** One frame and its bytes: with LF or CRLF, with a content-length where the body needs one, with EOLs behind it. */
+const generated: fc.Arbitrary<Generated> = fc
+  .record({
+    command,
+    headers,
+    body,
+    hasLength: fc.boolean(),
+    eol: fc.constantFrom('\n', '\r\n'),
+    between: fc.constantFrom('', '\n', '\r\n', '\n\n\r\n'),
+  })
+  .map(({ command, headers, body, hasLength, eol, between }) => {
+    const all: Record<string, string> = Object.assign(Object.create(null) as object, headers);
+    if (hasLength || body.includes(0)) all['content-length'] = String(body.length);
+    const head = encodeHead(command, all).replaceAll('\n', eol);
+    const wire = Buffer.concat([Buffer.from(head), body, Buffer.from(`\0${between}`)]);
+    const frame = {
+      command,
+      headers: Object.entries(all),
+      body: Buffer.from(body).toString('latin1'),
+      oversized: undefined,
+    };
+    return { wire, frame };
+  });
+
+describe('FrameDecoder', () => {
+  it('T18: decodes generated frames alike however their bytes are split', () => {
+    fc.assert(
+      fc.property(
+        fc.array(generated, { minLength: 1, maxLength: 3 }),
+        fc.array(fc.nat(), { maxLength: 6 }),
+        (list, cuts) => {
+          const wire = Buffer.concat(list.map((each) => each.wire));
+          const expected = list.map(({ frame }) => frame);
+          assert.deepEqual(plain(decode([wire])), expected);
+          assert.deepEqual(plain(decode(bytesOf(wire))), expected);
+          for (const chunks of twoWaySplits(wire)) assert.deepEqual(plain(decode(chunks)), expected);
+          const places = [
+            0,
+            ...cuts.map((cut) => cut % (wire.length + 1)).sort((a, b) => a - b),
+            wire.length,
+          ];
+          const chunks = places.slice(1).map((end, index) => wire.subarray(places[index], end));
+          assert.deepEqual(plain(decode(chunks)), expected);
+          assert.deepEqual(plain(decode(bytesOf(wire), lenient)), expected);
+        },
+      ),
+    );
+  });
+
+  it('T18: finds every three-way split of CRLF, UTF-8, escapes and NUL bytes', () => {
+    const wire = Buffer.from(
+      'MESSAGE\r\nsubscription:s\r\nkéy\\c:välue\\r\\n€\r\ncontent-length:5\r\n\r\nä\0\n\0\0\r\n\nRECEIPT\nreceipt-id:1\n\n\0',
+    );
+    const whole = plain(decode([wire]));
+    assert.deepEqual(whole, [
+      {
+        command: 'MESSAGE',
+        headers: [
+          ['subscription', 's'],
+          ['kéy:', 'välue\r\n€'],
+          ['content-length', '5'],
+        ],
+        body: Buffer.from('ä\0\n\0').toString('latin1'),
+        oversized: undefined,
+      },
+      { command: 'RECEIPT', headers: [['receipt-id', '1']], body: '', oversized: undefined },
+    ]);
+    for (let first = 0; first <= wire.length; first++) {
+      for (let second = first; second <= wire.length; second++) {
+        const chunks = [wire.subarray(0, first), wire.subarray(first, second), wire.subarray(second)];
+        assert.deepEqual(plain(decode(chunks)), whole, `split at ${first} and ${second}`);
+      }
+    }
+  });
+
+  it('hands frames on within push, as each one ends', () => {
+    const seen: string[] = [];
+    const decoder = new FrameDecoder(lenient, ({ command }) => seen.push(command));
+    decoder.push(Buffer.from('A\n\n\0B\n\n'));
+    assert.deepEqual([seen, decoder.isMidFrame], [['A'], true]);
+    decoder.push(Buffer.from('\0\n'));
+    assert.deepEqual([seen, decoder.isMidFrame], [['A', 'B'], false]);
+  });
+
+  it('takes line feeds between frames for no part of any frame', () => {
+    const frames: Frame[] = [];
+    const decoder = new FrameDecoder(strict, (frame) => frames.push(frame));
+    for (const beat of ['\n', '\r\n', '\n\n', '\r', '\n']) {
+      decoder.push(Buffer.from(beat));
+      assert.equal(decoder.isMidFrame, false);
+    }
+    decoder.push(Buffer.from('\nA\n\n\0'));
+    assert.deepEqual(
+      frames.map(({ command }) => command),
+      ['A'],
+    );
+  });
+
+  it('keeps the first of a repeated header', () => {
+    const [frame] = decode(['MESSAGE\nfoo:first\nfoo:second\n\n\0']);
+    assert.equal(frame?.headers.foo, 'first');
+  });
+
+  it('T2: takes names of Object.prototype for names like any other', () => {
+    const [frame] = decode(['MESSAGE\nhasOwnProperty:1\n__proto__:2\nconstructor:3\ntoString:4\n\n\0']);
+    assert.deepEqual(Object.entries(frame!.headers), [
+      ['hasOwnProperty', '1'],
+      ['__proto__', '2'],
+      ['constructor', '3'],
+      ['toString', '4'],
+    ]);
+    assert.equal(Object.getPrototypeOf(frame!.headers), null);
+  });
+
+  it('does not find headers that are not there by names of Object.prototype', () => {
+    const [frame] = decode(['MESSAGE\n\n\0']);
+    for (const name of ['toString', '__proto__']) assert.equal(frame!.headers[name], undefined);
+  });
+
+  it('keeps a value with colons and spaces as it stands', () => {
+    const [frame] = decode(['MESSAGE\na: b:c \nempty:\n\n\0']);
+    assert.deepEqual({ ...frame!.headers }, { a: ' b:c ', empty: '' });
+  });
+
+  it('does not un-escape CONNECTED, whose session id may contain a backslash', () => {
+    const [frame] = decode(['CONNECTED\nsession:ID:\\c\\x\n\n\0']);
+    assert.equal(frame!.headers.session, 'ID:\\c\\x');
+  });
+
+  it('T17: takes long header lines and many headers', () => {
+    const lines = Array.from({ length: 5000 }, (_, index) => `h${index}:${index}\n`).join('');
+    const long = 'x'.repeat(200_000);
+    const options = { ...strict, headerBytes: 1_000_000 };
+    const [frame] = decode([`MESSAGE\nlong:${long}\n${lines}\n\0`], options);
+    assert.equal(frame!.headers.long, long);
+    assert.equal(frame!.headers.h4999, '4999');
+  });
+
+  describe('what is wrong', () => {
+    it('T17: an undefined escape is an error when strict and kept as it stands when lenient', () => {
+      const wire = 'MESSAGE\na\\t:b\\x\\\\c\\\n\n\0';
+      assert.throws(() => decode([wire]), FrameError);
+      assert.deepEqual({ ...decode([wire], lenient)[0]!.headers }, { 'a\\t': 'b\\x\\c\\' });
+    });
+
+    it('a header line without a colon is an error when strict and skipped when lenient', () => {
+      const wire = 'MESSAGE\na:1\nnonsense\nb:2\n\n\0';
+      assert.throws(() => decode([wire]), FrameError);
+      assert.deepEqual({ ...decode([wire], lenient)[0]!.headers }, { a: '1', b: '2' });
+    });
+
+    for (const value of ['-1', 'x', '1x', '1.5', '0x10', '', '1e3', '9'.repeat(16)]) {
+      it(`a content-length of ${JSON.stringify(value)} is an error, strict or lenient`, () => {
+        for (const options of [strict, lenient]) {
+          assert.throws(() => decode([`MESSAGE\ncontent-length:${value}\n\n\0`], options), FrameError);
+        }
+      });
+    }
+
+    it('a body longer than its content-length is an error, strict or lenient', () => {
+      for (const options of [strict, lenient]) {
+        assert.throws(() => decode(['MESSAGE\ncontent-length:2\n\nabc\0'], options), FrameError);
+        assert.throws(
+          () => decode(bytesOf(Buffer.from('A\ncontent-length:2\n\nabc\0')), options),
+          FrameError,
+        );
+      }
+    });
+
+    it('what the peer sent does not reach the text of an error at length', () => {
+      const long = 'x'.repeat(1000);
+      for (const wire of [`A\ncontent-length:${long}\n\n\0`, `${long}\nnonsense\n\n\0`]) {
+        assert.throws(
+          () => decode([wire]),
+          (error: Error) => error.message.length < 200,
+        );
+      }
+    });
+  });
+
+  describe('limits', () => {
+    const small: DecoderOptions = { strict: false, headerBytes: 400, bodyBytes: 10 };
+    const next = 'RECEIPT\nreceipt-id:7\n\n\0';
+
+    it('a body of exactly the limit is kept, one more byte is dropped and flagged', () => {
+      for (const length of ['', 'content-length:10\n']) {
+        const [frame] = decode([`MESSAGE\n${length}\n0123456789\0`], small);
+        assert.deepEqual([frame!.body.toString(), frame!.oversized], ['0123456789', undefined]);
+      }
+      for (const length of ['', 'content-length:11\n']) {
+        const [frame] = decode([`MESSAGE\n${length}\n0123456789a\0`], small);
+        assert.deepEqual([frame!.body.length, frame!.oversized], [0, 'body']);
+      }
+    });
+
+    it('after an oversized body the next frame is intact, however the bytes are split', () => {
+      for (const [length, body] of [
+        ['', 'x'.repeat(50)],
+        ['content-length:50\n', '\0'.repeat(50)],
+      ] as const) {
+        const wire = Buffer.from(`MESSAGE\nack:1\n${length}\n${body}\0\n${next}`);
+        for (const chunks of [[wire], bytesOf(wire), ...twoWaySplits(wire)]) {
+          const [message, receipt, ...rest] = decode(chunks, small);
+          assert.deepEqual(
+            [message!.headers.ack, message!.body.length, message!.oversized],
+            ['1', 0, 'body'],
+          );
+          assert.deepEqual([receipt!.headers['receipt-id'], receipt!.oversized], ['7', undefined]);
+          assert.deepEqual(rest, []);
+        }
+      }
+    });
+
+    it('of oversized headers those that settle a message survive, however the bytes are split', () => {
+      const essential = {
+        subscription: 's-1',
+        destination: '/queue/orders',
+        'message-id': 'T_s-1@@1',
+        ack: 'T_s-1@@1',
+        redelivered: 'true',
+        persistent: 'true',
+        'correlation-id': 'cörrelation',
+        'content-length': '3',
+      };
+      const filler = Array.from({ length: 12 }, (_, index) => `x-${index}:${'é'.repeat(40)}\n`);
+      const lines = Object.entries(essential).map(([name, value]) => `${name}:${value}\n`);
+      for (const eol of ['\n', '\r\n']) {
+        for (const all of [
+          [...filler, ...lines],
+          [...lines, ...filler],
+          lines.flatMap((line, index) => [filler[index]!, line, filler[index + 4]!]),
+        ]) {
+          const head = `MESSAGE\n${all.join('')}\n`.replaceAll('\n', eol);
+          const wire = Buffer.from(`${head}a\0b\0\n${next}`);
+          for (const chunks of [[wire], bytesOf(wire), ...twoWaySplits(wire)]) {
+            const [message, receipt, ...rest] = decode(chunks, small);
+            assert.equal(message!.command, 'MESSAGE');
+            assert.equal(message!.oversized, 'headers');
+            for (const [name, value] of Object.entries(essential)) {
+              assert.equal(message!.headers[name], value, name);
+            }
+            assert.equal(message!.body.toString(), 'a\0b');
+            assert.deepEqual([receipt!.headers['receipt-id'], receipt!.oversized], ['7', undefined]);
+            assert.deepEqual(rest, []);
+          }
+        }
+      }
+    });
+
+    it('one endless header line is cut and the frame that follows is intact', () => {
+      const wire = Buffer.from(`MESSAGE\nack:1\nlong:${'x'.repeat(50_000)}\nsubscription:s\n\n\0${next}`);
+      for (const size of [1, 7, 1000, 50_030, wire.length]) {
+        const chunks = [];
+        for (let at = 0; at < wire.length; at += size) chunks.push(wire.subarray(at, at + size));
+        const [message, receipt] = decode(chunks, { ...small, headerBytes: 10_000 });
+        assert.equal(message!.oversized, 'headers');
+        assert.deepEqual([message!.headers.ack, message!.headers.subscription], ['1', 's']);
+        assert.equal(receipt!.headers['receipt-id'], '7');
+      }
+    });
+
+    it('what is kept of oversized headers is bounded, whatever their names', () => {
+      const line = `message:${'x'.repeat(300)}\n`;
+      const chunks = ['ERROR\n', ...Array.from({ length: 1000 }, () => line), '\n\0'];
+      let kept = 0;
+      const concat = countConcat((bytes) => (kept = Math.max(kept, bytes)));
+      try {
+        const [frame] = decode(chunks, { ...small, headerBytes: 5000 });
+        assert.equal(frame!.oversized, 'headers');
+        assert.equal(frame!.headers.message, 'x'.repeat(300));
+      } finally {
+        concat.mock.restore();
+      }
+      assert.ok(kept > 0 && kept <= 10_000, `${kept} bytes were kept with a limit of 5000`);
+    });
+
+    it('a strict decoder refuses what is over a limit', () => {
+      const refusing = { ...small, strict: true };
+      assert.throws(() => decode([`A\n${'x:y\n'.repeat(120)}\n\0`], refusing), /headers are over the limit/);
+      assert.throws(() => decode(['A\n\n0123456789a\0'], refusing), /body is over the limit/);
+      assert.throws(() => decode(['A\ncontent-length:11\n\n'], refusing), /body is over the limit/);
+    });
+
+    it('a strict decoder refuses headers that never end, before they have ended', () => {
+      const decoder = new FrameDecoder({ ...small, strict: true }, () => assert.fail('no frame has ended'));
+      assert.throws(() => {
+        for (;;) decoder.push(Buffer.from('x'));
+      }, /headers are over the limit/);
+    });
+  });
+
+  it('touches each byte of tiny chunks once', () => {
+    const size = 20_000;
+    const wire = Buffer.from(
+      `A\nx:${'h'.repeat(size)}\n\n${'b'.repeat(size)}\0B\ncontent-length:${size}\n\n`,
+    );
+    const chunks = [...bytesOf(wire), ...bytesOf(Buffer.alloc(size)), Buffer.of(0)];
+    let copied = 0;
+    let scanned = 0;
+    const concat = countConcat((bytes) => (copied += bytes));
+    const indexOf = mock.method(
+      Buffer.prototype as { indexOf(value: number, offset?: number): number },
+      'indexOf',
+      function (this: Buffer, value: number, offset = 0) {
+        scanned += this.length - offset;
+        return Uint8Array.prototype.indexOf.call(this, value, offset);
+      },
+    );
+    try {
+      const frames: Frame[] = [];
+      const decoder = new FrameDecoder(lenient, (frame) => frames.push(frame));
+      for (const chunk of chunks) decoder.push(chunk);
+      assert.deepEqual(
+        frames.map(({ command, body }) => [command, body.length]),
+        [
+          ['A', size],
+          ['B', size],
+        ],
+      );
+    } finally {
+      concat.mock.restore();
+      indexOf.mock.restore();
+    }
+    assert.ok(copied <= chunks.length, `${copied} bytes were copied for ${chunks.length}`);
+    assert.ok(scanned <= chunks.length, `${scanned} bytes were scanned for ${chunks.length}`);
+  });
+});
+
+describe('encodeFrame', () => {
+  it('T25: escapes names and values so that decoding gives them back', () => {
+    fc.assert(
+      fc.property(command, headers, body, (command, headers, body) => {
+        const all: Record<string, string> = Object.assign(Object.create(null) as object, headers);
+        all['content-length'] = String(body.length);
+        const [frame, ...rest] = decode([encodeFrame(command, all, body)]);
+        assert.deepEqual(rest, []);
+        assert.deepEqual(
+          [frame!.command, Object.entries(frame!.headers), frame!.body.equals(body)],
+          [command, Object.entries(all), true],
+        );
+      }),
+    );
+  });
+
+  it('writes the escapes of STOMP 1.2', () => {
+    const head = encodeHead('SEND', { 'a:b\\': 'c:\r\n\\n' });
+    assert.equal(head, 'SEND\na\\cb\\\\:c\\c\\r\\n\\\\n\n\n');
+  });
+
+  it('leaves out headers that are undefined and keeps empty ones', () => {
+    assert.equal(encodeHead('SEND', { a: undefined, b: '' }), 'SEND\nb:\n\n');
+  });
+
+  it('takes a body as text and as bytes', () => {
+    const asText = encodeFrame('SEND', { a: 'b' }, 'ä€');
+    assert.deepEqual(asText, encodeFrame('SEND', { a: 'b' }, Buffer.from('ä€')));
+    assert.equal(asText.toString(), 'SEND\na:b\n\nä€\0');
+  });
+
+  it('T25: refuses a NUL byte in a header', () => {
+    for (const header of [{ 'a\0': 'b' }, { a: 'b\0' }]) {
+      assert.throws(
+        () => encodeFrame('SEND', header),
+        (error) => error instanceof PubsubError && error.code === 'invalid-header',
+      );
+    }
+  });
+
+  it('T25: refuses in CONNECT what would need an escape, and keeps colons and backslashes', () => {
+    for (const text of ['a\nb', 'a\rb', 'a\0b']) {
+      for (const header of [{ login: text }, { [text]: 'x' }]) {
+        assert.throws(
+          () => encodeHead('CONNECT', header),
+          (error: unknown) =>
+            error instanceof PubsubError && error.code === 'invalid-header' && !error.message.includes(text),
+        );
+      }
+    }
+    assert.equal(encodeHead('CONNECT', { passcode: 'a:b\\c' }), 'CONNECT\npasscode:a:b\\c\n\n');
+  });
+});
