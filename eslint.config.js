@@ -8,6 +8,7 @@ import tseslint from 'typescript-eslint';
  * bin -> cli -> commands -> consumer -> stomp -> stompit; embedded -> stomp/frames; the first four serve all.
  */
 const leaves = ['errors', 'context', 'settings', 'log'];
+const inEmbedded = (names) => names.split(' ').map((name) => `embedded/${name}`);
 const mayImport = {
   errors: [],
   context: [],
@@ -33,8 +34,48 @@ const mayImport = {
   'consumer/callback': [...leaves, 'consumer/runner', 'jiti'],
   'consumer/delivery': [...leaves, 'stomp', 'consumer/runner'],
   'consumer/consumer': [...leaves, 'stomp', 'consumer/runner', 'consumer/delivery'],
-  embedded: [...leaves, 'stomp/frames'],
-  commands: [...leaves, 'shutdown', 'stomp', 'consumer', 'embedded'],
+  'embedded/clock': [],
+  'embedded/limits': [],
+  'embedded/topics': [],
+  'embedded/refusal': ['errors'],
+  'embedded/output': ['errors', 'stomp/frames'],
+  'embedded/message': ['stomp/frames'],
+  'embedded/arguments': ['stomp/frames', 'embedded/refusal'],
+  'embedded/connect': ['stomp/frames', 'embedded/refusal'],
+  'embedded/ready': ['embedded/message'],
+  'embedded/destinations': ['stomp/frames', 'embedded/message', 'embedded/refusal'],
+  'embedded/queue': ['embedded/clock', 'embedded/message', 'embedded/arguments', 'embedded/ready'],
+  'embedded/queues': [
+    'stomp/frames',
+    ...inEmbedded('clock limits topics refusal message arguments destinations queue'),
+  ],
+  'embedded/channel': ['stomp/frames', ...inEmbedded('refusal message queue queues')],
+  'embedded/commands': [
+    'stomp/frames',
+    ...inEmbedded('refusal message arguments destinations queue queues channel'),
+  ],
+  'embedded/connection': [
+    'errors',
+    'stomp/frames',
+    ...inEmbedded('refusal output message connect queues channel commands'),
+  ],
+  'embedded/broker': [
+    ...['errors', 'stomp/frames'],
+    ...inEmbedded(
+      'clock limits refusal message arguments destinations queue queues channel commands connection',
+    ),
+  ],
+  'commands/broker': [...leaves, 'shutdown', 'embedded'],
+  'commands/consume': [...leaves, 'shutdown', 'stomp', 'consumer', 'commands/broker'],
+  'commands/publish': [...leaves, 'stomp'],
+  'commands/demo': [
+    ...leaves,
+    'consumer',
+    'embedded',
+    'commands/broker',
+    'commands/consume',
+    'commands/publish',
+  ],
   cli: [...leaves, 'commands', 'commander'],
   index: [...leaves, 'stomp', 'consumer', 'commands'],
   testing: [...leaves, 'stomp', 'consumer', 'embedded', 'commands'],

@@ -34,9 +34,29 @@ export async function runPubsub(): Promise<void> {
       '<callback>',
       '<module>#<export>: a path, a package or a file: URL; without # the default export',
     )
+    .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
     .action(async (destination: string, callback: string, flags: Record<string, unknown>) => {
       const { pubsub } = await import('./commands/consume.js');
       await pubsub(destination, callback, flags);
+    });
+  program
+    .command('broker')
+    .description('run an in-memory broker: for development and tests, it keeps nothing')
+    .option(
+      '--host <address>',
+      'address to listen on; other than loopback needs --user and --password',
+      '127.0.0.1',
+    )
+    .action(async (_flags: object, command: Command) => {
+      const { broker } = await import('./commands/broker.js');
+      await broker(command.optsWithGlobals());
+    });
+  program
+    .command('demo')
+    .description('walk through the first steps on an in-memory broker')
+    .action(async () => {
+      const { demo } = await import('./commands/demo.js');
+      await demo();
     });
   await run(program);
 }

@@ -6,6 +6,7 @@ import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
 import { listenForStop, surviveStrayErrors } from '../shutdown.js';
 import { parseSource } from '../stomp/destinations.js';
+import { startBeside } from './broker.js';
 
 export interface ConsumeOptions<Body = unknown> extends Partial<Settings> {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
@@ -60,6 +61,7 @@ export async function pubsub(
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   warnAboutTopic(source, settings);
+  const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
   const summary = await new Consumer({
     source,
     settings,
@@ -69,6 +71,7 @@ export async function pubsub(
     abort,
   }).run();
   log.info(summary, 'stopped');
+  await embedded?.close();
 }
 
 function warnAboutTopic(source: ReturnType<typeof parseSource>, { queueName }: Settings): void {

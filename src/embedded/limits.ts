@@ -36,7 +36,7 @@ export const defaultLimits: BrokerLimits = {
   bodyBytes: 16 * MIB,
   headerBytes: 256 * KIB,
   headerLineBytes: 100 * KIB,
-  headers: 1000,
+  headers: 5000,
   subscriptionsPerConnection: 1000,
   transactionsPerConnection: 64,
   framesPerTransaction: 100_000,

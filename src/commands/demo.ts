@@ -1,0 +1,152 @@
+/**
+ * The demo: the first steps of a newcomer, walked on an embedded broker in this process and shown on the terminal. Each
+ * step says which command a user would type and does the same through the library; at the end the queues must hold what
+ * they should.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Payload } from '../consumer/runner.js';
+import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js';
+import { configureLog } from '../log.js';
+import { renderDepths } from './broker.js';
+import { consume } from './consume.js';
+import { openPublisher } from './publish.js';
+
+const expected: Readonly<Record<string, number>> = {
+  xpto: 0,
+  'DLQ.xpto': 0,
+  calopsita: 5,
+  'Consumer.app-A.VirtualTopic.xpto': 0,
+  'Consumer.app-B.VirtualTopic.xpto': 0,
+  'DLQ.Consumer.app-A.VirtualTopic.xpto': 0,
+  'DLQ.Consumer.app-B.VirtualTopic.xpto': 0,
+  'nack-queue': 0,
+  'DLQ.nack-queue': 1,
+  'exception-queue': 0,
+  'DLQ.exception-queue': 1,
+};
+
+/** Far more than any step needs. */
+const STEP_MS = 10_000;
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+type Act = (payload: Payload) => unknown;
+
+/** Resolves when all came out right; throws, and has said what did not, otherwise. */
+export async function demo(): Promise<void> {
+  await configureLog({ logLevel: 'silent', logFormat: 'auto' });
+  const embedded = await startEmbeddedBroker();
+  const publisher = openPublisher(settingsFor(embedded));
+  const message = { key: 'value' };
+  say('An in-memory broker runs inside this process. What follows works the same on RabbitMQ and ActiveMQ.');
+
+  say(`\n$ publish /queue/xpto '{"key":"value"}'`);
+  await publisher.send('/queue/xpto', message);
+  say('  the broker has confirmed the message');
+
+  say('\n$ publish /queue/calopsita --lines --transaction < five.ndjson');
+  await publisher.transaction(async (transaction) => {
+    for (let n = 1; n <= 5; n++) await transaction.send('/queue/calopsita', message);
+    say(`  before COMMIT there are ${embedded.depth('calopsita')} messages in calopsita`);
+  });
+  say(`  after it there are ${embedded.depth('calopsita')}`);
+
+  say('\n$ pubsub /queue/xpto ./callbacks#ack');
+  await consuming(
+    embedded,
+    ['/queue/xpto'],
+    (payload) => payload.ack(),
+    async (received) => received(1),
+  );
+
+  const apps = ['Consumer.app-A.VirtualTopic.xpto', 'Consumer.app-B.VirtualTopic.xpto'];
+  for (const app of apps) say(`\n$ pubsub ${app} ./callbacks#ack`);
+  await consuming(
+    embedded,
+    apps,
+    (payload) => payload.ack(),
+    async (received) => {
+      say(`\n$ publish /topic/VirtualTopic.xpto '{"key":"value"}'`);
+      await publisher.send('/topic/VirtualTopic.xpto', message);
+      await received(2);
+    },
+  );
+
+  say('\n$ pubsub /queue/nack-queue ./callbacks#nack');
+  await publisher.send('/queue/nack-queue', message, { headers: { 'header-key': 'header-value' } });
+  await consuming(
+    embedded,
+    ['/queue/nack-queue'],
+    (payload) => payload.nack(),
+    async (received) => received(1),
+  );
+
+  say('\n$ pubsub /queue/exception-queue ./callbacks#fail');
+  await publisher.send('/queue/exception-queue', message, { headers: { 'header-key': 'header-value' } });
+  const fail = () => {
+    throw new Error("won't process!");
+  };
+  await consuming(embedded, ['/queue/exception-queue'], fail, async (received) => received(1));
+
+  await publisher.close();
+  const queues = embedded.queues();
+  say(`\nWhat lies in each queue now:\n${renderDepths(queues)}`);
+  await embedded.close();
+  verify(queues);
+  say('Refused and failed messages wait in their dead-letter queues; everything came out as it should.');
+  say('Next: docker compose up --wait, and the same commands with npx in front. See README.md.');
+}
+
+/** Whatever the environment says of another broker. */
+const settingsFor = ({ host, port }: EmbeddedBroker) =>
+  ({ host, port, useSsl: false, broker: 'auto' }) as const;
+
+/** Consumes while `work` runs; it may wait until so many messages have been received. */
+async function consuming(
+  embedded: EmbeddedBroker,
+  destinations: readonly string[],
+  act: Act,
+  work: (received: (count: number) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const stop = new AbortController();
+  let count = 0;
+  const consumers = destinations.map((destination) =>
+    consume({
+      ...settingsFor(embedded),
+      destination,
+      signal: stop.signal,
+      callback: (payload: Payload) => {
+        count++;
+        say(`  ${destination} received ${JSON.stringify(payload.body)}`);
+        return act(payload);
+      },
+    }),
+  );
+  const subscribed = () =>
+    embedded.queues().filter(({ consumers: many }) => many > 0).length === destinations.length;
+  await poll(subscribed, `${destinations.join(', ')} to be subscribed`);
+  await work((wanted) => poll(() => count >= wanted, `${wanted} messages from ${destinations.join(', ')}`));
+  stop.abort();
+  for (const { acked, deadLettered } of await Promise.all(consumers)) {
+    say(`  stopped: ${acked} acked, ${deadLettered} dead-lettered`);
+  }
+}
+
+async function poll(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + STEP_MS;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`the demo waited in vain for ${what}`);
+    await delay(5);
+  }
+}
+
+function verify(queues: readonly { name: string; depth: number }[]): void {
+  const actual = new Map(queues.map(({ name, depth }) => [name, depth]));
+  const wrong = Object.entries(expected)
+    .filter(([name, depth]) => actual.get(name) !== depth)
+    .map(
+      ([name, depth]) =>
+        `${name} should hold ${depth}, holds ${actual.get(name) ?? 'nothing: there is no such queue'}`,
+    );
+  if (wrong.length > 0) throw new Error(`the demo did not come out right: ${wrong.join('; ')}`);
+}

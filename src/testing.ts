@@ -1,0 +1,163 @@
+/**
+ * For tests of callbacks: a broker in this process and one message through one callback, without Docker. It speaks STOMP
+ * on a socket like a real one and keeps everything in memory.
+ */
+import { consume } from './commands/consume.js';
+import type { DeadLetterReason } from './consumer/delivery.js';
+import type { Callback, Payload } from './consumer/runner.js';
+import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
+import type { Logger } from './log.js';
+import type { Settings } from './settings.js';
+
+export type { BrokerLimits, QueueState } from './embedded/broker.js';
+
+export interface TestBrokerOptions {
+  /** A free one when absent. */
+  readonly port?: number;
+  /** Both or none. */
+  readonly user?: string;
+  readonly password?: string;
+  readonly limits?: Partial<BrokerLimits>;
+}
+
+export interface TestMessage {
+  readonly headers: Readonly<Record<string, string>>;
+  /** Parsed where it is JSON, else text. */
+  readonly body: unknown;
+  readonly raw: Uint8Array;
+}
+
+export interface TestBroker extends AsyncDisposable {
+  /** `stomp://127.0.0.1:<port>` */
+  readonly url: string;
+  readonly host: string;
+  readonly port: number;
+  /** The variables by which `pubsub`, `publish` and this library find it. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Messages in a queue, those being processed included; 0 when there is no such queue. */
+  depth(destination: string): number;
+  /** The messages waiting in a queue, the next one first. */
+  messages(destination: string): TestMessage[];
+  queues(): QueueState[];
+  /** Puts a message into a queue, or to a topic, as a publisher would. Anything but text and bytes is sent as JSON. */
+  publish(destination: string, body: unknown, headers?: Readonly<Record<string, string>>): void;
+  /** Breaks every connection, as a network does; unsettled messages go back. */
+  dropConnections(): void;
+  /** Resolves when it listens no more. */
+  close(): Promise<void>;
+}
+
+/** Starts a broker on 127.0.0.1. Rejects when the port is taken. */
+export async function startBroker(options: TestBrokerOptions = {}): Promise<TestBroker> {
+  const embedded = await startEmbeddedBroker(options);
+  const { host, port } = embedded;
+  const close = () => embedded.close();
+  return {
+    url: `stomp://${host}:${port}`,
+    host,
+    port,
+    env: {
+      STOMP_SERVER_HOST: host,
+      STOMP_SERVER_PORT: String(port),
+      ...(options.user === undefined ? {} : { STOMP_SERVER_USER: options.user }),
+      ...(options.password === undefined ? {} : { STOMP_SERVER_PASSWORD: options.password }),
+    },
+    depth: (destination) => embedded.depth(destination),
+    messages: (destination) => embedded.messages(destination).map(asTestMessage),
+    queues: () => embedded.queues(),
+    publish: (destination, body, headers = {}) => {
+      const isEncoded = typeof body === 'string' || body instanceof Uint8Array;
+      embedded.publish(destination, isEncoded ? body : JSON.stringify(body), headers);
+    },
+    dropConnections: () => embedded.dropConnections(),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+export interface OneMessage {
+  /** Sent as JSON; text and bytes as they are. */
+  readonly body: unknown;
+  /** Default: a `correlation-id`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly settings?: Partial<Settings>;
+}
+
+export interface OneOutcome {
+  readonly outcome: 'acked' | 'dead-lettered';
+  readonly reason?: DeadLetterReason;
+  /** What the callback threw. */
+  readonly error?: unknown;
+}
+
+const QUEUE = 'consume-once';
+
+/**
+ * Runs the callback against one message, through a broker and a connection as in production, and resolves with what
+ * became of the message. Rejects as `consume` does.
+ */
+export async function consumeOnce<Body = unknown>(
+  callback: Callback<Body>,
+  message: OneMessage,
+): Promise<OneOutcome> {
+  const broker = await startBroker();
+  const stop = new AbortController();
+  let deadLettered: { reason?: DeadLetterReason; err?: unknown } = {};
+  const ignore = () => undefined;
+  const log: Logger = {
+    info: ignore,
+    warn: ignore,
+    error: (fields, text) => {
+      if (text === 'message dead-lettered') deadLettered = fields;
+    },
+    // The last word on a message, whatever became of it.
+    debug: (_fields, text) => {
+      if (text === 'message processed') stop.abort();
+    },
+    isLevelEnabled: () => true,
+  };
+  try {
+    const { host, port } = broker;
+    const consuming = consume({
+      useSsl: false,
+      broker: 'auto',
+      ...message.settings,
+      host,
+      port,
+      destination: `/queue/${QUEUE}`,
+      callback: callback as (payload: Payload) => unknown,
+      signal: stop.signal,
+      log,
+    });
+    const headers = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': `DLQ.${QUEUE}` };
+    broker.publish(`/queue/${QUEUE}`, message.body, {
+      ...headers,
+      ...(message.headers ?? { 'correlation-id': QUEUE }),
+    });
+    const summary = await consuming;
+    if (summary.deadLettered === 0) return { outcome: 'acked' };
+    const { reason, err } = deadLettered;
+    return {
+      outcome: 'dead-lettered',
+      ...(reason === undefined ? {} : { reason }),
+      ...(err === undefined ? {} : { error: err }),
+    };
+  } finally {
+    await broker.close();
+  }
+}
+
+function asTestMessage({
+  headers,
+  body,
+}: {
+  headers: Readonly<Record<string, string>>;
+  body: Buffer;
+}): TestMessage {
+  const text = body.toString('utf8');
+  try {
+    return { headers, body: JSON.parse(text) as unknown, raw: body };
+  } catch {
+    return { headers, body: text, raw: body };
+  }
+}
