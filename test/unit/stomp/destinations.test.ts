@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { PubsubError } from '../../../src/errors.js';
+import { checkTarget, deadLetterQueueOf, parseSource } from '../../../src/stomp/destinations.js';
+
+/** Matches the one error that bad destinations give, when its text says this. */
+const refusal = (pattern: RegExp) => (error: unknown) =>
+  error instanceof PubsubError && error.code === 'invalid-destination' && pattern.test(error.message);
+
+describe('parseSource', () => {
+  it('takes /queue/x and bare x for the same queue', () => {
+    const expected = { kind: 'queue', queue: 'orders', topic: 'orders', deadLetterQueue: 'DLQ.orders' };
+    for (const destination of ['/queue/orders', 'orders']) {
+      assert.deepEqual(parseSource(destination), { ...expected, destination });
+    }
+  });
+
+  it('takes the queue of a topic from its name, or from the queue name given', () => {
+    const topic = { kind: 'topic', destination: '/topic/prices', topic: 'prices' };
+    assert.deepEqual(parseSource('/topic/prices'), {
+      ...topic,
+      queue: 'prices',
+      deadLetterQueue: 'DLQ.prices',
+    });
+    assert.deepEqual(parseSource('/topic/prices', 'shop'), {
+      ...topic,
+      queue: 'shop',
+      deadLetterQueue: 'DLQ.shop',
+    });
+  });
+
+  it('binds the queue of a virtual topic to its topic, with and without /queue/', () => {
+    const name = 'Consumer.shop.VirtualTopic.prices.eu';
+    for (const destination of [name, `/queue/${name}`]) {
+      assert.deepEqual(parseSource(destination), {
+        kind: 'virtual-topic',
+        destination,
+        queue: name,
+        topic: 'VirtualTopic.prices.eu',
+        deadLetterQueue: `DLQ.${name}`,
+      });
+    }
+  });
+
+  it('takes an app name with dots', () => {
+    const { topic } = parseSource('Consumer.my.shop.VirtualTopic.prices');
+    assert.equal(topic, 'VirtualTopic.prices');
+  });
+
+  it('consumes the topic of a virtual topic, and wildcards of a topic', () => {
+    assert.equal(parseSource('/topic/VirtualTopic.prices').kind, 'topic');
+    for (const name of ['prices.*', 'prices.#', '*.eu', '>', 'a.*.b']) {
+      assert.equal(parseSource(`/topic/${name}`).topic, name);
+    }
+  });
+
+  it('keeps names whose characters only look special', () => {
+    for (const name of ['a b', 'a%2Fb', 'DLQ.orders', 'consumer', 'a*b', 'ünï', 'a:b', 'x.VirtualTopics']) {
+      const source = parseSource(`/queue/${name}`);
+      assert.deepEqual([source.kind, source.queue], ['queue', name]);
+    }
+  });
+
+  const refused: readonly [destination: string, problem: RegExp][] = [
+    ['', /name is empty/],
+    [' ', /name is empty/],
+    ['/queue/', /name is empty/],
+    ['/topic/', /name is empty/],
+    ['/queue/a\nb', /line break or a NUL/],
+    ['a\rb', /line break or a NUL/],
+    ['/topic/a\0', /line break or a NUL/],
+    ['/exchange/e/k', /\/exchange\/ is no kind of source/],
+    ['/amq/queue/x', /\/amq\/ is no kind of source/],
+    ['/temp-queue/x', /\/temp-queue\/ is no kind of source/],
+    ['/queue//a', /is no kind of source/],
+    ['/queue/a/b', /ambiguous; RabbitMQ takes %2F/],
+    ['a/b', /ambiguous/],
+    ['/queue/a.*', /wildcard/],
+    ['a.#', /wildcard/],
+    ['>', /wildcard/],
+    [
+      '/topic/Consumer.shop.VirtualTopic.prices',
+      /leave \/topic\/ away: Consumer\.shop\.VirtualTopic\.prices/,
+    ],
+    ['Consumer.shop.VirtualTopic', /app or topic is missing/],
+    ['Consumer.shop.VirtualTopic.', /app or topic is missing/],
+    ['Consumer.VirtualTopic.prices', /app or topic is missing/],
+    ['Consumer..VirtualTopic.prices', /app or topic is missing/],
+    ['shop.VirtualTopic.prices', /app or topic is missing/],
+  ];
+  for (const [destination, problem] of refused) {
+    it(`refuses ${JSON.stringify(destination)} and says why`, () => {
+      assert.throws(() => parseSource(destination), refusal(problem));
+    });
+  }
+
+  it('refuses a queue name for what is no topic', () => {
+    for (const destination of ['/queue/a', 'a', 'Consumer.shop.VirtualTopic.prices']) {
+      assert.throws(() => parseSource(destination, 'own'), refusal(/--queue-name is for \/topic\//));
+    }
+  });
+
+  it('reads any text or refuses it as invalid-destination, and names no line break or slash it reads', () => {
+    const part = fc.constantFrom(
+      '/queue/',
+      '/topic/',
+      '/',
+      '.',
+      'Consumer.',
+      'VirtualTopic.',
+      '*',
+      '\n',
+      'a',
+    );
+    const anything = fc.array(fc.oneof(part, fc.string({ maxLength: 3 })), { maxLength: 6 });
+    fc.assert(
+      fc.property(anything, (parts) => {
+        let source;
+        try {
+          source = parseSource(parts.join(''));
+        } catch (error) {
+          return refusal(/^cannot consume from/)(error);
+        }
+        assert.equal(source.deadLetterQueue, `DLQ.${source.queue}`);
+        return !/[\r\n\0/]/.test(source.queue) && source.queue.trim() !== '';
+      }),
+    );
+  });
+});
+
+describe('deadLetterQueueOf', () => {
+  it("is DLQ. and what follows the last slash, as django-stomp's", () => {
+    const names = {
+      orders: 'DLQ.orders',
+      '/queue/orders': 'DLQ.orders',
+      '/topic/VirtualTopic.prices': 'DLQ.VirtualTopic.prices',
+      '/exchange/e/k': 'DLQ.k',
+      'DLQ.orders': 'DLQ.DLQ.orders',
+    };
+    for (const [destination, queue] of Object.entries(names)) {
+      assert.equal(deadLetterQueueOf(destination), queue);
+    }
+  });
+});
+
+describe('checkTarget', () => {
+  it('takes every kind of destination that a broker may know', () => {
+    const targets = [
+      'orders',
+      '/queue/orders',
+      '/topic/a.b',
+      '/exchange/e/k',
+      '/amq/queue/q',
+      '/exchange/e/a.*',
+    ];
+    for (const destination of targets) checkTarget(destination);
+  });
+
+  it('refuses an empty name', () => {
+    for (const destination of ['', ' ', '/', '/queue/', '/topic/ ']) {
+      assert.throws(() => checkTarget(destination), refusal(/the name is empty/));
+    }
+  });
+
+  it('refuses wildcards in queues and topics', () => {
+    for (const destination of ['/queue/*', '/topic/a.>', '/topic/#.b']) {
+      assert.throws(() => checkTarget(destination), refusal(/wildcards are for consumers/));
+    }
+  });
+});
