@@ -78,7 +78,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     closesOnBadLogin: true,
   },
   embedded: {
-    queueArguments: false,
+    queueArguments: true,
     nackRequeues: true,
     deadLettersNonPersistent: true,
     nackInTransaction: true,

@@ -121,7 +121,7 @@ export async function queueDepth(broker: BrokerUnderTest, destination: string): 
 /** The queue under a name that neither declares it nor compares arguments, where the broker has one. */
 function existingQueue(broker: BrokerUnderTest, destination: string): string {
   const name = queueNameOf(destination);
-  return broker.name === 'rabbitmq' ? `/amq/queue/${name}` : `/queue/${name}`;
+  return broker.capabilities.queueArguments ? `/amq/queue/${name}` : `/queue/${name}`;
 }
 
 async function trySubscribe(client: RawClient, queue: string): Promise<boolean> {

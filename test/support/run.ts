@@ -1,7 +1,7 @@
 /**
  * `npm test`: starts the brokers, runs the test files, stops the brokers and says which were exercised. The last line
  * is `N passed, N failed, N skipped`. Arguments choose folders or files of test/ (`unit`, `test/e2e/publish.test.ts`).
- * TEST_BROKERS (`rabbitmq,activemq`) names the brokers that must run; unset, those that this machine has do.
+ * TEST_BROKERS (`rabbitmq,activemq,embedded`) names the brokers that must run; unset, those that this machine has do.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
@@ -11,7 +11,7 @@ import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { activemqMissing, startActivemq } from './activemq.js';
 import { type BrokerFacts, type BrokerName, describeBroker, exportBroker, factsFromUrl } from './brokers.js';
-import type { OwnBroker } from './own-broker.js';
+import { startEmbeddedBroker } from '../../src/embedded/broker.js';
 import { packageRoot } from './process.js';
 import { rabbitmqMissing, startRabbitmq } from './rabbitmq.js';
 import { withRaw } from './raw-client.js';
@@ -19,13 +19,30 @@ import { withRaw } from './raw-client.js';
 interface Product {
   /** Why it cannot be started here and what to type. */
   readonly missing: () => string | undefined;
-  readonly start: () => Promise<OwnBroker>;
+  readonly start: () => Promise<Started>;
 }
 
-const products: Partial<Record<BrokerName, Product>> = {
+interface Started {
+  readonly facts: BrokerFacts;
+  stop(): Promise<void>;
+}
+
+const products: Record<BrokerName, Product> = {
   rabbitmq: { missing: rabbitmqMissing, start: startRabbitmq },
   activemq: { missing: activemqMissing, start: startActivemq },
+  embedded: { missing: () => undefined, start: startEmbedded },
 };
+
+/** In this process; with a passcode that needs escaping elsewhere in STOMP, as the others have. */
+async function startEmbedded(): Promise<Started> {
+  const login = { user: 'app', password: ':=123' };
+  const broker = await startEmbeddedBroker(login);
+  const { host, port } = broker;
+  return {
+    facts: { name: 'embedded', version: 'of this checkout', host, port, ...login },
+    stop: () => broker.close(),
+  };
+}
 
 const folders = ['unit', 'conformance', 'e2e', 'faults'];
 /** Two brokers and their clients want a processor too. */
@@ -38,7 +55,7 @@ const RUN_TIMEOUT_MS = 720_000;
 interface Participant {
   readonly name: BrokerName;
   readonly facts?: BrokerFacts;
-  readonly own?: OwnBroker;
+  readonly own?: Started;
   /** Why it does not take part. */
   readonly absent?: string;
 }
