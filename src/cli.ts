@@ -25,6 +25,9 @@ Examples:
   publish /queue/xpto --lines --transaction < orders.ndjson
 `;
 
+/** The settings that mean something to the embedded broker. */
+const brokerSettings = ['port', 'user', 'password', 'logLevel', 'logFormat'] as const;
+
 /** Runs `pubsub` with the process's arguments and ends the process. */
 export async function runPubsub(): Promise<void> {
   const program = createProgram('pubsub', pubsubExamples)
@@ -39,18 +42,15 @@ export async function runPubsub(): Promise<void> {
       const { pubsub } = await import('./commands/consume.js');
       await pubsub(destination, callback, flags);
     });
-  program
+  const brokerCommand = program
     .command('broker')
     .description('run an in-memory broker: for development and tests, it keeps nothing')
-    .option(
-      '--host <address>',
-      'address to listen on; other than loopback needs --user and --password',
-      '127.0.0.1',
-    )
-    .action(async (_flags: object, command: Command) => {
+    .option('--host <address>', 'address to listen on (default 127.0.0.1); others need --user and --password')
+    .action(async (flags: Record<string, unknown>) => {
       const { broker } = await import('./commands/broker.js');
-      await broker(command.optsWithGlobals());
+      await broker(flags);
     });
+  for (const name of brokerSettings) addFlags(brokerCommand, name, settings[name]);
   program
     .command('demo')
     .description('walk through the first steps on an in-memory broker')
@@ -87,6 +87,7 @@ function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
   const program = new Command(name)
     .version(version)
     .exitOverride()
+    .enablePositionalOptions()
     .showHelpAfterError(`(${name} --help shows all arguments and flags)`)
     .configureHelp({ showGlobalOptions: false, sortOptions: false });
   const statuses = Object.entries(exitStatuses).map(([status, meaning]) => `  ${status}  ${meaning}`);

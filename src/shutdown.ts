@@ -22,10 +22,7 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
   const stop = (signal: (typeof stopSignals)[number]) => {
     if (!drain.signal.aborted) {
       sinceMs = performance.now();
-      log.info(
-        { signal, gracefulWaitMs },
-        'stopping: callbacks in flight may finish; a second signal ends at once',
-      );
+      log.info({ signal, gracefulWaitMs }, 'stopping; a second signal ends at once');
       drain.abort();
       setTimeout(() => abort.abort(), gracefulWaitMs).unref();
     } else if (performance.now() - sinceMs > ECHO_MS) {

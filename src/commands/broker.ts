@@ -17,7 +17,7 @@ export async function broker(flags: Record<string, unknown>): Promise<void> {
   const settings = resolve(given);
   await configureLog(settings);
   const { drain } = listenForStop(0, log);
-  const embedded = await start(String(host), settings);
+  const embedded = await start(host as string, settings);
   log.info({ host: embedded.host, port: embedded.port }, `embedded broker listens; ${NOT_KEPT}`);
   if (!drain.aborted) await new Promise((stop) => drain.addEventListener('abort', stop, { once: true }));
   const summary = {

@@ -3,7 +3,7 @@
  * transactions. State only, no sockets. Hides credit and the numbers of deliveries: a delivery has a number (tag) that
  * counts up over all subscriptions of the connection, which is what makes `ack:client` cumulative over all of them.
  */
-import { type Message, sizeOf } from './message.js';
+import { type Address, type Message, sizeOf } from './message.js';
 import type { Consumer, Queue } from './queue.js';
 import type { Queues } from './queues.js';
 import { invalid, limitReached, Refusal, unknownTag } from './refusal.js';
@@ -88,6 +88,8 @@ export class Subscription implements Consumer {
 export class Channel {
   /** Queues declared here: their arguments are compared on first use only (RabbitMQ 3.10.8). */
   readonly declared = new Map<string, Queue>();
+  /** By destination, so that all messages sent there share one. */
+  readonly addresses = new Map<string, Address>();
   /** Inherited by a SUBSCRIBE without `prefetch-count` (RabbitMQ 3.10.8). */
   lastPrefetch = 0;
   #queues: Queues;

@@ -122,13 +122,18 @@ function addressFor(
   destination: Exclude<Destination, { kind: 'temp-queue' }>,
   headers: Readonly<Headers>,
 ): Address {
-  if (destination.kind === 'topic') return addressOf(TOPIC_EXCHANGE, destination.key);
-  if (destination.kind === 'exchange') {
-    client.queues.requireExchange(destination.exchange);
-    return addressOf(destination.exchange, destination.key);
-  }
-  if (destination.declares) declare(client, destination.name, headers);
-  return addressOf('', destination.name);
+  if (destination.kind === 'exchange') client.queues.requireExchange(destination.exchange);
+  if (destination.kind === 'queue' && destination.declares) declare(client, destination.name, headers);
+  const { addresses } = client.channel;
+  const known = addresses.get(headers.destination ?? '');
+  if (known !== undefined) return known;
+  const address =
+    destination.kind === 'queue'
+      ? addressOf('', destination.name)
+      : addressOf(destination.kind === 'topic' ? TOPIC_EXCHANGE : destination.exchange, destination.key);
+  if (addresses.size >= MAX_REMEMBERED) addresses.clear();
+  addresses.set(headers.destination ?? '', address);
+  return address;
 }
 
 function expirationOf(headers: Readonly<Headers>): number {
@@ -223,13 +228,13 @@ function declare(client: Client, name: string, headers: Readonly<Headers>): Queu
   const known = declared.get(name);
   if (known?.isDeleted === false) return known;
   const queue = client.queues.declare(declarationOf(name, 'queue', headers), client.channel);
-  if (declared.size >= MAX_DECLARED) declared.clear();
+  if (declared.size >= MAX_REMEMBERED) declared.clear();
   declared.set(name, queue);
   return queue;
 }
 
-/** What a connection remembers of the queues it declared; forgetting only compares arguments again. */
-const MAX_DECLARED = 1000;
+/** Destinations that a connection remembers; what is forgotten is worked out again. */
+const MAX_REMEMBERED = 1000;
 
 /** `x-queue-name`, or one that a durable subscription finds again by topic and id, or one that nobody else has. */
 function subscriptionQueue(topic: string, headers: Readonly<Headers>): string {

@@ -32,7 +32,7 @@ export interface Message {
 
 export const NEVER = -1;
 
-/** What the object, the string headers and a queue's slot take, measured on Node 20. */
+/** What the object, its strings and its place in the queue take beside their bytes, measured on Node 20. */
 const OVERHEAD_BYTES = 180;
 /** Above it a Buffer's own 200 bytes no longer count, and the heap is spared. */
 const LARGE_BODY_BYTES = 8192;

@@ -455,8 +455,8 @@ function transportEnd(error: Error & { code?: string; isProtocolError?: () => bo
 function brokerEnd(frame: Frame): SessionEnd {
   const summary = frame.headers.message ?? 'ERROR';
   const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
-  const isStackTrace = /^\s*(?:at |[\w.]+(?:Exception|Error)\b)/m.test(body);
-  const text = body === '' || isStackTrace ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
+  const isRepeated = body.includes(summary) || /^\s+at |^[\w.]+(?:Exception|Error)\b/m.test(body);
+  const text = body === '' || isRepeated ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
   const { isConfiguration = false, advice } = diagnose(text) ?? {};
   const end = {
     kind: 'broker',
