@@ -91,9 +91,8 @@ export class PubsubError extends Error {
 
 /** The text of anything thrown, also of what is no Error or cannot be printed. */
 export function reasonOf(thrown: unknown): string {
-  if (thrown instanceof Error) return thrown.message || thrown.name;
   try {
-    return String(thrown);
+    return thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
   } catch {
     return `a thrown ${typeof thrown} that cannot be printed`;
   }

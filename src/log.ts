@@ -3,9 +3,10 @@
  * as readable text, with secrets redacted and, inside a callback, with the correlation id of its message. A reader
  * that closes stderr does not take the process down.
  */
-import { format } from 'node:util';
+import { format, inspect } from 'node:util';
 import { pino } from 'pino';
 import { correlationId } from './context.js';
+import { reasonOf } from './errors.js';
 import type { Settings } from './settings.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
@@ -20,11 +21,29 @@ export interface Logger {
 const stderr = pino.destination({ fd: 2, sync: true });
 let render = (line: string): string => line;
 
+/** What a callback throws may be frozen, which pino's own serializer cannot take, or throw when it is looked at. */
+function serializeError(error: unknown): unknown {
+  try {
+    return pino.stdSerializers.err(error as Error);
+  } catch {
+    return { message: reasonOf(error), stack: inspectOr(error, '') };
+  }
+}
+
+function inspectOr(value: unknown, fallback: string): string {
+  try {
+    return inspect(value);
+  } catch {
+    return fallback;
+  }
+}
+
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
 export const log = pino(
   {
     base: { pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
+    serializers: { err: serializeError },
     formatters: { level: (label) => ({ level: label }) },
     redact: {
       paths: ['password', 'passcode', 'login', '*.password', '*.passcode', '*.login', '*.authorization'],
