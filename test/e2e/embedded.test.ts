@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { run } from '../support/process.js';
+
+const callbacks = path.resolve(import.meta.dirname, '../../../callbacks');
+const SUMMARY_MS = 15_000;
+
+/** A port nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+async function place(t: TestContext): Promise<{ env: Record<string, string>; cwd: string; port: number }> {
+  const port = await freePort();
+  const cwd = mkdtempSync(path.join(tmpdir(), 'stomp-pubsub-embedded-'));
+  t.diagnostic(`port ${port}`);
+  return { env: { STOMP_SERVER_HOST: '127.0.0.1', STOMP_SERVER_PORT: String(port) }, cwd, port };
+}
+
+test('pubsub broker serves publish and pubsub, and tells at its end what is left', async (t) => {
+  const { env } = await place(t);
+  const broker = run('pubsub', ['broker'], { env });
+  await broker.waitFor(/embedded broker listens/);
+  const publish = run('publish', ['/queue/xpto', '{"key":"value"}'], { env });
+  assert.equal((await publish.exit(SUMMARY_MS)).code, 0);
+  const second = run('publish', ['/queue/other', '1'], { env });
+  assert.equal((await second.exit(SUMMARY_MS)).code, 0);
+  const consumer = run('pubsub', ['/queue/xpto', `${callbacks}#ack`], { env });
+  await consumer.waitFor(/received \{ key: 'value' \}/);
+  await broker.waitFor(/client subscribed/);
+  consumer.signal('SIGTERM');
+  assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
+  broker.signal('SIGINT');
+  assert.equal((await broker.exit(SUMMARY_MS)).code, 0);
+  const summary = JSON.parse(broker.stdout) as { counters: { acked: number }; queues: object[] };
+  assert.equal(summary.counters.acked, 1);
+  assert.deepEqual(summary.queues, [
+    { name: 'xpto', depth: 0 },
+    { name: 'other', depth: 1 },
+    { name: 'DLQ.xpto', depth: 0 },
+  ]);
+});
+
+test('pubsub --embedded brings a broker along that publish in another process reaches', async (t) => {
+  const { env } = await place(t);
+  const consumer = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
+  await consumer.waitFor(/"consuming"/);
+  assert.match(consumer.stderr, /development and tests/);
+  const publish = run('publish', ['/queue/xpto', '{"key":"value"}'], { env });
+  assert.equal((await publish.exit(SUMMARY_MS)).code, 0);
+  await consumer.waitFor(/received \{ key: 'value' \}/);
+  // The second finds the first one's broker and competes for its queue.
+  const second = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
+  await second.waitFor(/a broker listens here already/);
+  await second.waitFor(/"consuming"/);
+  second.signal('SIGTERM');
+  assert.equal((await second.exit(SUMMARY_MS)).code, 0);
+  consumer.signal('SIGTERM');
+  assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
+});
+
+test('the embedded broker asks for the credentials it was given', async (t) => {
+  const { env } = await place(t);
+  const broker = run('pubsub', ['broker', '--user', 'app', '--password', ':=123'], { env });
+  await broker.waitFor(/embedded broker listens/);
+  const good = { ...env, STOMP_SERVER_USER: 'app', STOMP_SERVER_PASSWORD: ':=123' };
+  assert.equal((await run('publish', ['/queue/x', '1'], { env: good }).exit(SUMMARY_MS)).code, 0);
+  const bad = run('publish', ['/queue/x', '1'], { env: { ...good, STOMP_SERVER_PASSWORD: 'no' } });
+  assert.equal((await bad.exit(SUMMARY_MS)).code, 4);
+  assert.match(bad.stderr, /STOMP_SERVER_PASSWORD/);
+  broker.signal('SIGTERM');
+  assert.equal((await broker.exit(SUMMARY_MS)).code, 0);
+});
+
+test('an embedded broker that others could reach, or that cannot listen, is refused', async (t) => {
+  const { env, port } = await place(t);
+  const open = run('pubsub', ['broker', '--host', '0.0.0.0'], { env });
+  assert.equal((await open.exit(SUMMARY_MS)).code, 2);
+  assert.match(open.stderr, /--user and --password/);
+  const elsewhere = run('pubsub', ['--embedded', 'x', `${callbacks}#ack`], {
+    env: { ...env, STOMP_SERVER_HOST: 'broker.example' },
+  });
+  assert.equal((await elsewhere.exit(SUMMARY_MS)).code, 2);
+  assert.match(elsewhere.stderr, /this machine only/);
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  const taken = run('pubsub', ['broker'], { env });
+  assert.equal((await taken.exit(SUMMARY_MS)).code, 2);
+  assert.match(taken.stderr, /EADDRINUSE.*--port/);
+});
+
+test('the demo comes out right, whatever broker the environment names', async () => {
+  const demo = run('pubsub', ['demo'], {
+    env: { STOMP_SERVER_HOST: 'broker.example', STOMP_USE_SSL: 'true' },
+  });
+  assert.equal((await demo.exit(SUMMARY_MS)).code, 0);
+  assert.match(demo.stdout, /DLQ\.nack-queue +1\n/);
+  assert.match(demo.stdout, /DLQ\.exception-queue +1\n/);
+  assert.match(demo.stdout, /calopsita +5\n/);
+  assert.match(demo.stdout, /app-A.* received \{"key":"value"\}/);
+  assert.match(demo.stdout, /app-B.* received \{"key":"value"\}/);
+  assert.equal(demo.stderr, '');
+});
+
+test('a .env in the working directory is where --embedded listens', async (t) => {
+  const { cwd, port } = await place(t);
+  writeFileSync(path.join(cwd, '.env'), `STOMP_SERVER_HOST=127.0.0.1\nSTOMP_SERVER_PORT=${port}\n`);
+  const consumer = run('pubsub', ['--embedded', 'xpto', `${callbacks}#ack`], { cwd });
+  await consumer.waitFor(/"consuming"/);
+  assert.equal((await run('publish', ['xpto', '1'], { cwd }).exit(SUMMARY_MS)).code, 0);
+  await consumer.waitFor(/received 1/);
+  consumer.signal('SIGTERM');
+  assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
+});
