@@ -154,6 +154,11 @@ export class Session {
     this.address = `${options.host}:${options.port}`;
     this.dialect = detectDialect(undefined, options.broker);
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
+    // Heard before stompit, which takes the end of a connection, and its reset, for a fault in the protocol.
+    socket.on('error', (error) => this.destroy(transportEnd(error)));
+    socket.on('end', () =>
+      this.destroy(transportEnd(socket.errored ?? new Error('the server ended the connection'))),
+    );
     this.#writer = new FrameWriter(socket);
     this.#client = new stompit.Client(socket, {
       outgoingFrameStream: this.#writer,
