@@ -22,376 +22,158 @@ export interface Setting<T> {
   readonly parse: (text: string) => T;
 }
 
-type Row = Pick<Setting<unknown>, 'group' | 'variable' | 'help'> & {
-  readonly flag?: string;
-  readonly commands?: Setting<unknown>['commands'];
-};
+type Row<T> = [group: SettingGroup, variable: string, flag: string | undefined, fallback: T];
+type Range = readonly [min: number, max: number];
 
-const setting = <T>(row: Row, fallback: T, parse: (text: string) => T, isBoolean = false): Setting<T> => ({
-  flag: undefined,
-  commands: ['pubsub', 'publish'],
+function setting<T>(
+  [group, variable, flag, fallback]: Row<T>,
+  help: string,
+  parse: (text: string) => T,
+): Setting<T> {
+  const commands = group === 'Consuming' ? (['pubsub'] as const) : (['pubsub', 'publish'] as const);
+  return { group, variable, flag, help, commands, default: fallback, isBoolean: false, parse };
+}
+
+const only = <T>(command: 'pubsub' | 'publish', row: Setting<T>): Setting<T> => ({
   ...row,
-  default: fallback,
-  isBoolean,
-  parse,
+  commands: [command],
 });
 
 function parseText(text: string): string {
+   
   if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
   return text;
 }
 
-const text = (row: Row, fallback: string) => setting(row, fallback, parseText);
-const optionalText = (row: Row) => setting<string | undefined>(row, undefined, parseText);
+const text = (...[group, variable, flag, fallback, help]: [...Row<string>, help: string]) =>
+  setting([group, variable, flag, fallback], help, parseText);
 
-function parseNumber(text: string, min: number, max: number, pattern: RegExp, kind: string): number {
-  const value = Number(text);
-  if (!pattern.test(text.trim()) || value < min || value > max) {
-    throw new Error(`${kind} from ${min} to ${max} expected`);
-  }
-  return value;
-}
+const optionalText = (group: SettingGroup, variable: string, flag: string, help: string) =>
+  setting<string | undefined>([group, variable, flag, undefined], help, parseText);
 
-const parseInteger = (min: number, max: number) => (text: string) =>
-  parseNumber(text, min, max, /^\d+$/, 'a whole number');
-const integer = (row: Row, fallback: number, min: number, max: number) =>
-  setting(row, fallback, parseInteger(min, max));
-const optionalInteger = (row: Row, min: number, max: number) =>
-  setting<number | undefined>(row, undefined, parseInteger(min, max));
-const seconds = (row: Row, fallback: number, min: number) =>
-  setting(row, fallback, (text) => parseNumber(text, min, 86_400, /^\d+(\.\d+)?$/, 'seconds'));
+const parseNumber =
+  (pattern: RegExp, kind: string, [min, max]: Range) =>
+  (text: string) => {
+    const value = Number(text);
+    if (!pattern.test(text.trim()) || value < min || value > max)
+      throw new Error(`${kind} from ${min} to ${max} expected`);
+    return value;
+  };
+const parseInteger = (range: Range) => parseNumber(/^\d+$/, 'a whole number', range);
+
+const integer = (
+  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
+) => setting([group, variable, flag, fallback], help, parseInteger(range));
+
+const optionalInteger = (
+  group: SettingGroup,
+  variable: string,
+  flag: string | undefined,
+  range: Range,
+  help: string,
+) => setting<number | undefined>([group, variable, flag, undefined], help, parseInteger(range));
+
+const seconds = (
+  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
+) => setting([group, variable, flag, fallback], help, parseNumber(/^\d+(\.\d+)?$/, 'seconds', range));
 
 const truths: Record<string, boolean> = {
   ...Object.fromEntries(['true', '1', 't', 'y', 'yes', 'on'].map((word) => [word, true])),
   ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
 };
 
-function boolean(row: Row, fallback: boolean): Setting<boolean> {
+function boolean(
+  ...[group, variable, flag, fallback, help]: [...Row<boolean>, help: string]
+): Setting<boolean> {
   const parse = (text: string): boolean => {
     const value = truths[text.trim().toLowerCase()];
     if (value === undefined) throw new Error('true or false expected');
     return value;
   };
-  return setting(row, fallback, parse, true);
+  return { ...setting([group, variable, flag, fallback], help, parse), isBoolean: true };
 }
 
-function choice<const T extends string>(row: Row, fallback: T, values: readonly T[]): Setting<T> {
+function choice<const T extends string>(
+  ...[group, variable, flag, fallback, values, help]: [...Row<T>, values: readonly T[], help: string]
+): Setting<T> {
   const parse = (text: string): T => {
     const value = values.find((known) => known === text.trim().toLowerCase());
     if (value === undefined) throw new Error(`one of ${values.join(', ')} expected`);
     return value;
   };
-  return setting(row, fallback, parse);
+  return setting([group, variable, flag, fallback], help, parse);
 }
 
-const pubsub = ['pubsub'] as const;
-const publish = ['publish'] as const;
-
+// prettier-ignore
 export const settings = {
-  host: text(
-    { group: 'Connection', variable: 'STOMP_SERVER_HOST', flag: '--host <name>', help: 'broker host' },
-    'localhost',
-  ),
-  port: integer(
-    {
-      group: 'Connection',
-      variable: 'STOMP_SERVER_PORT',
-      flag: '--port <number>',
-      help: 'broker STOMP port',
-    },
-    61613,
-    1,
-    65_535,
-  ),
-  user: optionalText({
-    group: 'Connection',
-    variable: 'STOMP_SERVER_USER',
-    flag: '--user <name>',
-    help: 'login',
-  }),
-  password: optionalText({
-    group: 'Connection',
-    variable: 'STOMP_SERVER_PASSWORD',
-    flag: '--password <text>',
-    help: 'passcode; prefer the variable, a flag shows in the process list',
-  }),
-  vhost: text(
-    {
-      group: 'Connection',
-      variable: 'STOMP_SERVER_VHOST',
-      flag: '--vhost <name>',
-      help: 'virtual host (RabbitMQ; others ignore it)',
-    },
-    '/',
-  ),
-  standbyHost: optionalText({
-    group: 'Connection',
-    variable: 'STOMP_SERVER_STANDBY_HOST',
-    flag: '--standby-host <name>',
-    help: 'second server, tried when the first does not answer',
-  }),
-  standbyPort: optionalInteger(
-    {
-      group: 'Connection',
-      variable: 'STOMP_SERVER_STANDBY_PORT',
-      flag: '--standby-port <number>',
-      help: 'STOMP port of the second server',
-    },
-    1,
-    65_535,
-  ),
-  broker: choice(
-    {
-      group: 'Connection',
-      variable: 'STOMP_BROKER',
-      flag: '--broker <product>',
-      help: 'broker product: auto (by its server header), rabbitmq, activemq or artemis',
-    },
-    'auto',
-    ['auto', 'rabbitmq', 'activemq', 'artemis'],
-  ),
-  connectTimeoutSeconds: seconds(
-    {
-      group: 'Connection',
-      variable: 'STOMP_CONNECT_TIMEOUT',
-      flag: '--connect-timeout <seconds>',
-      help: 'limit for TCP, TLS and the STOMP handshake together, for each server',
-    },
-    10,
-    0.1,
-  ),
-  waitToConnectSeconds: seconds(
-    {
-      group: 'Connection',
-      variable: 'STOMP_WAIT_TO_CONNECT',
-      flag: '--wait-to-connect <seconds>',
-      help: 'longest wait between two attempts to connect',
-      commands: pubsub,
-    },
-    10,
-    0.1,
-  ),
-  outgoingHeartbeatMs: integer(
-    {
-      group: 'Connection',
-      variable: 'STOMP_OUTGOING_HEARTBEAT',
-      flag: '--outgoing-heartbeat <ms>',
-      help: 'heart-beats sent at least this often, in ms; 0 for none',
-    },
-    10_000,
-    0,
-    3_600_000,
-  ),
-  incomingHeartbeatMs: integer(
-    {
-      group: 'Connection',
-      variable: 'STOMP_INCOMING_HEARTBEAT',
-      flag: '--incoming-heartbeat <ms>',
-      help: 'heart-beats asked of the broker, in ms; 0 for none',
-    },
-    10_000,
-    0,
-    3_600_000,
-  ),
-  maxMessageBytes: integer(
-    {
-      group: 'Connection',
-      variable: 'STOMP_MAX_MESSAGE_BYTES',
-      flag: '--max-message-bytes <number>',
-      help: 'a longer body is not read into memory: its message is dead-lettered',
-      commands: pubsub,
-    },
-    134_217_728,
-    1,
-    1_073_741_824,
-  ),
-  useSsl: boolean(
-    {
-      group: 'TLS',
-      variable: 'STOMP_USE_SSL',
-      flag: '--ssl',
-      help: 'connect with TLS, to the standby server too',
-    },
-    false,
-  ),
-  caFile: optionalText({
-    group: 'TLS',
-    variable: 'DEFAULT_STOMP_CA_CERTS',
-    flag: '--ssl-ca <file>',
-    help: 'certificate authorities to trust (PEM) instead of the usual ones',
-  }),
-  certFile: optionalText({
-    group: 'TLS',
-    variable: 'DEFAULT_STOMP_CERT_FILE',
-    flag: '--ssl-cert <file>',
-    help: 'client certificate (PEM)',
-  }),
-  keyFile: optionalText({
-    group: 'TLS',
-    variable: 'DEFAULT_STOMP_KEY_FILE',
-    flag: '--ssl-key <file>',
-    help: 'key of the client certificate (PEM)',
-  }),
-  sslServerName: optionalText({
-    group: 'TLS',
-    variable: 'STOMP_SSL_SERVER_NAME',
-    flag: '--ssl-server-name <name>',
-    help: 'name the certificate must carry, when it is not the host',
-  }),
-  sslVerify: boolean(
-    {
-      group: 'TLS',
-      variable: 'STOMP_SSL_VERIFY',
-      flag: '--ssl-verify',
-      help: 'refuse a server whose certificate does not verify',
-    },
-    true,
-  ),
-  concurrency: integer(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_CONCURRENCY',
-      flag: '--concurrency <number>',
-      help: 'callbacks in flight at once; also the prefetch asked of the broker',
-      commands: pubsub,
-    },
-    1,
-    1,
-    65_535,
-  ),
-  autoAck: boolean(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_AUTO_ACK',
-      flag: '--auto-ack',
-      help: 'a callback that returns without ack() or nack() acks its message',
-      commands: pubsub,
-    },
-    false,
-  ),
-  correlationIdRequired: boolean(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_CORRELATION_ID_REQUIRED',
-      flag: '--correlation-id-required',
-      help: 'dead-letter a message without correlation-id; otherwise one is made up',
-      commands: pubsub,
-    },
-    true,
-  ),
-  gracefulWaitSeconds: seconds(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_GRACEFUL_WAIT_SECONDS',
-      flag: '--graceful-wait <seconds>',
-      help: 'how long a stop waits for callbacks in flight',
-      commands: pubsub,
-    },
-    30,
-    0,
-  ),
-  queueName: optionalText({
-    group: 'Consuming',
-    variable: 'STOMP_QUEUE_NAME',
-    flag: '--queue-name <name>',
-    help: 'queue of this service for a /topic/ destination (RabbitMQ); default: the name of the topic',
-    commands: pubsub,
-  }),
-  durableTopicSubscription: boolean(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_DURABLE_TOPIC_SUBSCRIPTION',
-      flag: '--durable',
-      help: 'durable subscription to a /topic/ (ActiveMQ; needs a client id; RabbitMQ is always durable)',
-      commands: pubsub,
-    },
-    false,
-  ),
-  clientId: optionalText({
-    group: 'Consuming',
-    variable: 'STOMP_LISTENER_CLIENT_ID',
-    flag: '--client-id <id>',
-    help: 'client id; a durable subscription is kept under this and -listener',
-    commands: pubsub,
-  }),
-  subscriptionId: optionalText({
-    group: 'Consuming',
-    variable: 'STOMP_SUBSCRIPTION_ID',
-    flag: '--subscription-id <id>',
-    help: 'start of the subscription id; every connection adds a part of its own',
-    commands: pubsub,
-  }),
-  exclusiveQueue: boolean(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_DEFAULT_EXCLUSIVE_QUEUE',
-      flag: '--exclusive',
-      help: 'declare the queue for this connection only: it goes, with its messages, when the connection ends',
-      commands: pubsub,
-    },
-    false,
-  ),
-  processOnBackground: boolean(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_PROCESS_MSG_ON_BACKGROUND',
-      help: 'reserved for worker threads: checked and otherwise unused, callbacks run on the event loop',
-      commands: pubsub,
-    },
-    true,
-  ),
-  processWorkers: optionalInteger(
-    {
-      group: 'Consuming',
-      variable: 'STOMP_PROCESS_MSG_WORKERS',
-      help: 'reserved for worker threads: checked and otherwise unused',
-      commands: pubsub,
-    },
-    1,
-    1024,
-  ),
-  receiptTimeoutSeconds: seconds(
-    {
-      group: 'Publishing',
-      variable: 'STOMP_RECEIPT_TIMEOUT',
-      flag: '--receipt-timeout <seconds>',
-      help: 'how long the broker may take to confirm a message or a subscription',
-    },
-    30,
-    0.1,
-  ),
-  publishWindow: integer(
-    {
-      group: 'Publishing',
-      variable: 'STOMP_PUBLISH_WINDOW',
-      flag: '--window <number>',
-      help: 'messages sent ahead of their confirmations',
-      commands: publish,
-    },
-    100,
-    1,
-    100_000,
-  ),
-  logLevel: choice(
-    {
-      group: 'Logging',
-      variable: 'STOMP_LOG_LEVEL',
-      flag: '--log-level <level>',
-      help: 'trace, debug, info, warn, error, fatal or silent',
-    },
-    'info',
-    ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
-  ),
-  logFormat: choice(
-    {
-      group: 'Logging',
-      variable: 'STOMP_LOG_FORMAT',
-      flag: '--log-format <format>',
-      help: 'json, pretty, or auto: pretty on a terminal, else json',
-    },
-    'auto',
-    ['auto', 'pretty', 'json'],
-  ),
+  host: text('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
+    'broker host'),
+  port: integer('Connection', 'STOMP_SERVER_PORT', '--port <number>', 61613, [1, 65_535],
+    'broker STOMP port'),
+  user: optionalText('Connection', 'STOMP_SERVER_USER', '--user <name>',
+    'login'),
+  password: optionalText('Connection', 'STOMP_SERVER_PASSWORD', '--password <text>',
+    'passcode; prefer the variable, a flag shows in the process list'),
+  vhost: text('Connection', 'STOMP_SERVER_VHOST', '--vhost <name>', '/',
+    'virtual host (RabbitMQ; others ignore it)'),
+  standbyHost: optionalText('Connection', 'STOMP_SERVER_STANDBY_HOST', '--standby-host <name>',
+    'second server, tried when the first does not answer'),
+  standbyPort: optionalInteger('Connection', 'STOMP_SERVER_STANDBY_PORT', '--standby-port <number>', [1, 65_535],
+    'STOMP port of the second server'),
+  broker: choice('Connection', 'STOMP_BROKER', '--broker <product>', 'auto', ['auto', 'rabbitmq', 'activemq', 'artemis'],
+    'broker product: auto (by its server header), rabbitmq, activemq or artemis'),
+  connectTimeoutSeconds: seconds('Connection', 'STOMP_CONNECT_TIMEOUT', '--connect-timeout <seconds>', 10, [0.1, 86_400],
+    'limit for TCP, TLS and the STOMP handshake together, for each server'),
+  waitToConnectSeconds: only('pubsub', seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
+    'longest wait between two attempts to connect')),
+  outgoingHeartbeatMs: integer('Connection', 'STOMP_OUTGOING_HEARTBEAT', '--outgoing-heartbeat <ms>', 10_000, [0, 3_600_000],
+    'heart-beats sent at least this often, in ms; 0 for none'),
+  incomingHeartbeatMs: integer('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
+    'heart-beats asked of the broker, in ms; 0 for none'),
+  maxMessageBytes: only('pubsub', integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, 1_073_741_824],
+    'a longer body is not read into memory: its message is dead-lettered')),
+  useSsl: boolean('TLS', 'STOMP_USE_SSL', '--ssl', false,
+    'connect with TLS, to the standby server too'),
+  caFile: optionalText('TLS', 'DEFAULT_STOMP_CA_CERTS', '--ssl-ca <file>',
+    'certificate authorities to trust (PEM) instead of the usual ones'),
+  certFile: optionalText('TLS', 'DEFAULT_STOMP_CERT_FILE', '--ssl-cert <file>',
+    'client certificate (PEM)'),
+  keyFile: optionalText('TLS', 'DEFAULT_STOMP_KEY_FILE', '--ssl-key <file>',
+    'key of the client certificate (PEM)'),
+  sslServerName: optionalText('TLS', 'STOMP_SSL_SERVER_NAME', '--ssl-server-name <name>',
+    'name the certificate must carry, when it is not the host'),
+  sslVerify: boolean('TLS', 'STOMP_SSL_VERIFY', '--ssl-verify', true,
+    'refuse a server whose certificate does not verify'),
+  concurrency: integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
+    'callbacks in flight at once; also the prefetch asked of the broker'),
+  autoAck: boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
+    'a callback that returns without ack() or nack() acks its message'),
+  correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
+    'dead-letter a message without correlation-id; otherwise one is made up'),
+  gracefulWaitSeconds: seconds('Consuming', 'STOMP_GRACEFUL_WAIT_SECONDS', '--graceful-wait <seconds>', 30, [0, 86_400],
+    'how long a stop waits for callbacks in flight'),
+  queueName: optionalText('Consuming', 'STOMP_QUEUE_NAME', '--queue-name <name>',
+    'queue of this service for a /topic/ destination (RabbitMQ); default: the name of the topic'),
+  durableTopicSubscription: boolean('Consuming', 'STOMP_DURABLE_TOPIC_SUBSCRIPTION', '--durable', false,
+    'durable subscription to a /topic/ (ActiveMQ; needs a client id; RabbitMQ is always durable)'),
+  clientId: optionalText('Consuming', 'STOMP_LISTENER_CLIENT_ID', '--client-id <id>',
+    'client id; a durable subscription is kept under this and -listener'),
+  subscriptionId: optionalText('Consuming', 'STOMP_SUBSCRIPTION_ID', '--subscription-id <id>',
+    'start of the subscription id; every connection adds a part of its own'),
+  exclusiveQueue: boolean('Consuming', 'STOMP_DEFAULT_EXCLUSIVE_QUEUE', '--exclusive', false,
+    'declare the queue for this connection only: it goes, with its messages, when the connection ends'),
+  processOnBackground: boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
+    'reserved for worker threads: checked and otherwise unused, callbacks run on the event loop'),
+  processWorkers: optionalInteger('Consuming', 'STOMP_PROCESS_MSG_WORKERS', undefined, [1, 1024],
+    'reserved for worker threads: checked and otherwise unused'),
+  receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
+    'how long the broker may take to confirm a message or a subscription'),
+  publishWindow: only('publish', integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
+    'messages sent ahead of their confirmations')),
+  logLevel: choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    'trace, debug, info, warn, error, fatal or silent'),
+  logFormat: choice('Logging', 'STOMP_LOG_FORMAT', '--log-format <format>', 'auto', ['auto', 'pretty', 'json'],
+    'json, pretty, or auto: pretty on a terminal, else json'),
 } satisfies Record<string, Setting<unknown>>;
 
 export type SettingName = keyof typeof settings;
