@@ -174,7 +174,11 @@ export class EmbeddedBroker {
   /** Ends every connection and the listener; resolves when all are closed. Messages are gone. */
   close(): Promise<void> {
     return new Promise((resolve) => {
-      this.#server.close(() => resolve());
+      this.#server.close(() => {
+        // Node tells the server of a closed socket before the socket's own listeners.
+        this.dropConnections();
+        resolve();
+      });
       for (const connection of this.#connections) connection.end();
       systemClock.after(CLOSE_MS, () => this.dropConnections());
     });
