@@ -2,6 +2,7 @@
  * From `module#export` to a function: which file is meant, how it is loaded, and for each way that fails, one line that
  * says what to type instead. Paths are relative to the working directory.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -44,7 +45,7 @@ export async function loadCallback(text: string): Promise<(payload: Payload) => 
 
 /** URL of the file that a module's name means. */
 async function locate(module: string): Promise<string> {
-  if (module.startsWith('file:')) return pathToFileURL(locatePath(module, fileURLToPath(module))).href;
+  if (module.startsWith('file:')) return pathToFileURL(locatePath(module, pathOf(module))).href;
   if (/^\.{0,2}[/\\]|^\.{1,2}$/.test(module) || path.isAbsolute(module)) {
     return pathToFileURL(locatePath(module, path.resolve(module))).href;
   }
@@ -56,6 +57,15 @@ async function locate(module: string): Promise<string> {
   const remedy =
     asPath === undefined ? `npm install ${module}, or write a path like ./${module}` : `write ./${module}`;
   throw new PubsubError('callback-not-found', `no package ${JSON.stringify(module)}; ${remedy}`);
+}
+
+function pathOf(url: string): string {
+  try {
+    return fileURLToPath(url);
+  } catch (error) {
+    const problem = `${JSON.stringify(url)} names no file: ${reasonOf(error)}; write file:///<path>#<export>`;
+    throw new PubsubError('callback-not-found', problem, { cause: error });
+  }
 }
 
 function locatePath(module: string, absolute: string): string {
@@ -104,18 +114,31 @@ async function load(module: string, url: string): Promise<object> {
   try {
     return await importModule(url);
   } catch (error) {
-    const where =
-      error instanceof SyntaxError ? /^file:\S+|^\/\S+:\d+/.exec(error.stack ?? '')?.[0] : undefined;
-    const reason = `${error instanceof Error ? `${error.name}: ` : ''}${reasonOf(error).split('\n')[0] ?? ''}`;
-    const at = where === undefined ? '' : ` at ${where}`;
+    const file = fileURLToPath(url);
+    const reason = `${error instanceof Error ? `${error.name}: ` : ''}${reasonOf(error).split('\n')[0]?.trim() ?? ''}`;
+    const where = isSyntaxError(error) ? locateSyntaxError(error, file) : '';
     throw new PubsubError(
       'callback-not-loadable',
-      `${module} does not load: ${reason}${at}; mend ${fileURLToPath(url)}`,
-      {
-        cause: error,
-      },
+      `${module} does not load: ${reason}${where}; mend ${file}`,
+      { cause: error },
     );
   }
+}
+
+/** jiti's errors of that kind are of no class of their own. */
+function isSyntaxError(error: unknown): error is Error {
+  return error instanceof SyntaxError || (error instanceof Error && error.message.startsWith('ParseError'));
+}
+
+/** Where it is: in the stack (CommonJS), in the message (jiti), or told by nobody but Node itself (ESM, Node 20). */
+function locateSyntaxError({ stack = '', message }: Error, file: string): string {
+  const pattern = /^\s*((?:file:\/\/)?\/.+?:\d+)/m;
+  const place = /^((?:file:)?\/.+:\d+)$/m.exec(stack)?.[1] ?? pattern.exec(message)?.[1];
+  if (place !== undefined) return ` at ${place}`;
+  const check = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' });
+  if (check.status === 0) return ' in a module that it imports';
+  const found = pattern.exec(check.stderr)?.[1];
+  return found === undefined ? '' : ` at ${found}`;
 }
 
 async function importModule(url: string): Promise<object> {
