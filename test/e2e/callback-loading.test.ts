@@ -1,0 +1,214 @@
+/** From `module#export` on the command line to a function: every form that loads, and what is said about one that does not. */
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { packageRoot } from '../support/process.js';
+import { until } from '../support/until.js';
+import { DEADLINE_MS, fixture, printed, pubsub, temporaryFolder } from './commands.js';
+import { startScriptedServer } from './scripted-server.js';
+
+const callbacks = fixture('.');
+
+/** What the callback prints when it gets its one message, which it must ack. */
+async function printedBy(spec: string, cwd = callbacks): Promise<string> {
+  await using server = await startScriptedServer({ bodies: [{ n: 1 }] });
+  const consumer = pubsub(server, '/queue/xpto', spec, { cwd });
+  await server.received('ACK').catch((error: unknown) => {
+    throw new Error(consumer.stderr, { cause: error });
+  });
+  await until(
+    () => printed(consumer).length > 0,
+    DEADLINE_MS,
+    () => `a word of the callback in ${consumer.stderr}`,
+  );
+  await consumer.kill();
+  return printed(consumer).at(-1) ?? '';
+}
+
+/** The one line on stderr, without the name of the command; no connection may have been tried. */
+async function complaintAbout(spec: string, cwd = callbacks): Promise<string> {
+  await using server = await startScriptedServer();
+  const consumer = pubsub(server, '/queue/xpto', spec, { cwd });
+  const { code } = await consumer.exit();
+  assert.equal(code, 3, consumer.stderr);
+  assert.equal(consumer.stdout, '');
+  assert.match(consumer.stderr, /^pubsub: [^\n]+\n$/);
+  assert.equal(server.connections, 0);
+  return consumer.stderr.slice('pubsub: '.length).trimEnd();
+}
+
+const packages = {
+  'node_modules/esm-only/package.json': JSON.stringify({
+    name: 'esm-only',
+    type: 'module',
+    exports: { '.': { import: './main.js' }, './orders': { import: './orders.js' } },
+  }),
+  'node_modules/esm-only/main.js':
+    'export const handlers = { ack: async (payload) => { await payload.ack(); console.log("esm-only"); } };',
+  'node_modules/esm-only/orders.js':
+    'export async function ack(payload) { await payload.ack(); console.log("esm-only/orders"); }',
+  'node_modules/@scope/common/package.json': JSON.stringify({ name: '@scope/common', main: 'lib/main.js' }),
+  'node_modules/@scope/common/lib/main.js':
+    'exports.ack = async (payload) => { await payload.ack(); console.log("@scope/common"); };',
+};
+
+const enumSource = `
+  enum Colour { Red = 'red', Blue = 'blue' }
+  namespace Places { export const here = 'here'; }
+  export class Orders {
+    constructor(private readonly colour: Colour = Colour.Blue) {}
+    ack = async (payload: { ack(): Promise<unknown> }): Promise<void> => {
+      await payload.ack();
+      console.log('enum', this.colour, Places.here);
+    };
+  }
+  export const orders = new Orders();
+`;
+
+describe('a callback is loaded from', () => {
+  const forms: [what: string, spec: string, expected: string][] = [
+    ['a .js file', './plain.js#ack', 'plain.js'],
+    ['a .js file without its extension', './plain#ack', 'plain.js'],
+    ['an absolute path', join(callbacks, 'plain.js#ack'), 'plain.js'],
+    ['a file: URL', `${pathToFileURL(callbacks).href}/plain.js#ack`, 'plain.js'],
+    ['a .mjs file', './modern.mjs#ack', 'modern.mjs'],
+    ['a .mjs file without its extension', './modern#ack', 'modern.mjs'],
+    ['a .cjs file', './common.cjs#ack', 'common.cjs'],
+    ['a .cjs file without its extension', './common#ack', 'common.cjs'],
+    ['a .cjs file that is the function', './function.cjs', 'function.cjs'],
+    ['a .ts file', './typed.ts#ack', 'typed.ts 1'],
+    ['a .ts file without its extension', './typed#ack', 'typed.ts 1'],
+    ['a .mts file', './typed-module.mts#ack', 'typed-module.mts'],
+    ['a .mts file without its extension', './typed-module#ack', 'typed-module.mts'],
+    ['a folder with an index', './folder#ack', 'folder/index.mjs'],
+    ['a folder with a slash behind it', './folder/#ack', 'folder/index.mjs'],
+    ['the default export', './plain.js', 'default of plain.js'],
+    ['the default export by its name', './plain.js#default', 'default of plain.js'],
+    ['an object, with the object as this', './plain.js#orders.onOrder', 'orders of plain.js'],
+    ['an object in an object', './plain.js#nested.deeper.ack', 'deeper of plain.js'],
+  ];
+  for (const [what, spec, expected] of forms) {
+    it(what, async () => assert.equal(await printedBy(spec), expected));
+  }
+
+  it('the example callbacks of the package', async () => {
+    assert.equal(await printedBy('./callbacks#ack', packageRoot), 'received { n: 1 }');
+  });
+
+  it('TypeScript with syntax that is more than types', async () => {
+    const cwd = temporaryFolder({ 'enum.ts': enumSource, 'folder/index.ts': enumSource });
+    assert.equal(await printedBy('./enum.ts#orders.ack', cwd), 'enum blue here');
+    assert.equal(await printedBy('./folder#orders.ack', cwd), 'enum blue here');
+  });
+
+  it('a package: with ESM-only exports, a subpath, CommonJS in a scope', async () => {
+    const cwd = temporaryFolder(packages);
+    assert.equal(await printedBy('esm-only#handlers.ack', cwd), 'esm-only');
+    assert.equal(await printedBy('esm-only/orders#ack', cwd), 'esm-only/orders');
+    assert.equal(await printedBy('@scope/common#ack', cwd), '@scope/common');
+  });
+
+  it('a path with a blank, a per cent sign and a # in it', async () => {
+    const source = 'export async function ack(payload) { await payload.ack(); console.log("odd name"); }';
+    const cwd = temporaryFolder({ 'odd name %41 #1/index.mjs': source });
+    assert.equal(await printedBy('./odd name %41 #1#ack', cwd), 'odd name');
+  });
+});
+
+describe('a callback that cannot be loaded ends with 3 and one line before anything is sent:', () => {
+  const failures: [what: string, spec: string, ...expected: RegExp[]][] = [
+    ['a mistyped file, with the files there are', './plian.js#ack', /plian\.js/, /plain\.js/],
+    ['a mistyped folder', './folders/orders.js#ack', /there is no folder .*folders/],
+    ['a folder without an index', '..#ack', /no index/],
+    [
+      'a package that is not installed',
+      'no-such-package#ack',
+      /no-such-package/,
+      /npm install no-such-package/,
+    ],
+    ['a path that looks like a package', 'plain.js#ack', /\.\/plain\.js/],
+    ['a missing export, with those there are', './plain.js#akc', /plain\.js#akc/, /\.\/plain\.js#ack/],
+    ['a missing default export', './modern.mjs', /modern\.mjs#ack/],
+    ['a missing name in an object', './plain.js#orders.onOder', /orders\.onOder/],
+    ['an export that is no function', './plain.js#version', /plain\.js#version.*number/, /#ack/],
+    ['an empty name', './plain.js#', /"\.\/plain\.js#"/, /\.\/callbacks#ack/],
+    ['an empty module', '#ack', /"#ack"/, /\.\/callbacks#ack/],
+    ['nothing at all', '', /""/, /\.\/callbacks#ack/],
+    ['a file: URL of no file', 'file:///no/such/file.mjs#ack', /\/no\/such/],
+    ['a file: URL with a host', 'file://host/file.mjs#ack', /file:\/\/host\/file\.mjs/],
+    ['an http: URL', 'http://localhost/callback.mjs#ack', /http:\/\/localhost\/callback\.mjs/],
+  ];
+  for (const [what, spec, ...expected] of failures) {
+    it(what, async () => {
+      const line = await complaintAbout(spec);
+      for (const pattern of expected) assert.match(line, pattern);
+    });
+  }
+
+  const sources: [what: string, file: string, source: string, ...expected: RegExp[]][] = [
+    ['a syntax error in ESM, with its line', 'broken.mjs', '\n\nexport function ack( {', /broken\.mjs:3/],
+    ['a syntax error in CommonJS, with its line', 'broken.cjs', '\n\nexports.ack = (;', /broken\.cjs:3/],
+    [
+      'a syntax error in TypeScript, with its line',
+      'broken.ts',
+      '\n\nexport function ack( {',
+      /broken\.ts:3/,
+    ],
+    [
+      'a syntax error in a module that it imports',
+      'outer.mjs',
+      'import "./broken.mjs"; export function ack() {}',
+      /outer\.mjs/,
+      /SyntaxError.* in a module that it imports/,
+    ],
+    [
+      'a module that throws',
+      'throws.mjs',
+      'export function ack() {}\nthrow new TypeError("no database\\nsecond line")',
+      /throws\.mjs/,
+      /TypeError: no database/,
+    ],
+    [
+      'a module that throws undefined',
+      'undefined.mjs',
+      'export function ack() {}\nthrow undefined',
+      /undefined/,
+    ],
+    ['a module that rejects', 'rejects.mjs', 'await Promise.reject(new Error("not ready"))', /not ready/],
+    [
+      'an import of a file that is missing',
+      'imports.mjs',
+      'import "./gone.mjs"; export function ack() {}',
+      /gone\.mjs/,
+      /imports\.mjs/,
+    ],
+    [
+      'an import of a package that is missing, from TypeScript',
+      'imports.ts',
+      'import gone from "gone-package"; export const ack = (): unknown => gone;',
+      /gone-package/,
+      /imports\.ts/,
+    ],
+    [
+      'a name that the imported module does not have',
+      'names.mjs',
+      'import { nothing } from "node:fs"; export const ack = () => nothing;',
+      /nothing/,
+      /names\.mjs/,
+    ],
+    ['a JSON file', 'data.json', '{"ack":1}', /data\.json/],
+    ['a module without exports', 'empty.mjs', '', /it exports no functions/],
+  ];
+  const cwd = () =>
+    temporaryFolder({
+      'broken.mjs': '\n\nexport function ack( {',
+      ...Object.fromEntries(sources.map(([, file, source]) => [file, source])),
+    });
+  for (const [what, file, , ...expected] of sources) {
+    it(what, async () => {
+      const line = await complaintAbout(`./${file}#ack`, cwd());
+      for (const pattern of expected) assert.match(line, pattern);
+    });
+  }
+});
