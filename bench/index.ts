@@ -2,15 +2,16 @@
  * `npm run bench`: ours against a hand-written socket client, broker by broker, in one run on one machine. It prints
  * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
  *
- *     npm run bench -- [--broker <name>] [--only consume|publish|start] [--rounds <n>] [--messages <n>]
+ *     npm run bench -- [--broker <name>] [--only consume|publish|start|endurance] [--rounds <n>] [--messages <n>]
  *
  * --cpu-prof and other flags of Node (`node --cpu-prof dist/bench/index.js`) are passed on to the measured processes.
  */
 import { parseArgs } from 'node:util';
 import { activemqMissing, startActivemq } from '../test/support/activemq.js';
-import { type BrokerName, brokerUnderTest } from '../test/support/brokers.js';
-import type { OwnBroker } from '../test/support/own-broker.js';
+import { type BrokerName, type BrokerUnderTest, brokerUnderTest } from '../test/support/brokers.js';
 import { rabbitmqMissing, startRabbitmq } from '../test/support/rabbitmq.js';
+import { startEmbeddedProcess } from './embedded-broker.js';
+import { measureEndurance } from './endurance.js';
 import { measureStart } from './process-start.js';
 import type { Login } from './raw-client.js';
 import { formatTable } from './statistics.js';
@@ -20,7 +21,7 @@ interface Contender {
   readonly name: BrokerName;
   /** Why it cannot be started here and what to type. */
   readonly missing: () => string | undefined;
-  readonly start: () => Promise<OwnBroker>;
+  readonly start: () => Promise<BrokerUnderTest & { stop(): Promise<void> }>;
   /** For each measurement about a second's worth. */
   readonly messages: number;
 }
@@ -28,9 +29,10 @@ interface Contender {
 const contenders: readonly Contender[] = [
   { name: 'rabbitmq', missing: rabbitmqMissing, start: startRabbitmq, messages: 10_000 },
   { name: 'activemq', missing: activemqMissing, start: startActivemq, messages: 4000 },
+  { name: 'embedded', missing: () => undefined, start: startEmbeddedProcess, messages: 20_000 },
 ];
 
-const works = ['consume', 'publish', 'start'] as const;
+const works = ['consume', 'publish', 'start', 'endurance'] as const;
 
 interface Options {
   readonly contenders: readonly Contender[];
@@ -87,6 +89,9 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
     if (options.works.includes('start')) {
       const rows = await measureStart(broker, options.rounds);
       console.log(`${formatTable([['command', 'median'], ...rows])}\n`);
+    }
+    if (name === 'embedded' && options.works.includes('endurance')) {
+      console.log(`${formatTable(await measureEndurance())}\n`);
     }
   } finally {
     await own?.stop();
