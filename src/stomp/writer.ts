@@ -6,6 +6,9 @@
 import type { Duplex } from 'node:stream';
 import { encodeHead, type Headers } from './frames.js';
 
+/** Characters. A batch this long is written at once: a loop that never ends its tick must learn that the socket is full. */
+const BATCH_LENGTH = 64 * 1024;
+
 export class FrameWriter {
   readonly #socket: Duplex;
   /** Text of this tick's frames that is not written yet; bodies of bytes are written in between. */
@@ -78,6 +81,7 @@ export class FrameWriter {
 
   #append(text: string): void {
     this.#batch += text;
+    if (this.#batch.length >= BATCH_LENGTH) this.#flush();
     if (this.#isFlushing) return;
     this.#isFlushing = true;
     process.nextTick(() => {
