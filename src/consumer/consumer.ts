@@ -1,7 +1,8 @@
 /**
  * The loop of a consumer: connect, declare, subscribe, hand each message to the callback, settle it; again after every
- * loss of the connection, until it is told to drain. The broker's prefetch is the only queue: a message that arrives is
- * started at once, and there are never more than `concurrency` of them.
+ * loss of the connection, until it is told to drain. The prefetch asked of the broker is `concurrency`, and so many
+ * callbacks run at most. A message waits here only while a callback that acked early, or that outlived its connection,
+ * still runs in its place.
  *
  * Draining: start nothing new, keep the subscription and the heart-beats, let what is in flight finish and settle with
  * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
@@ -47,6 +48,8 @@ export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
   readonly #inFlight = new Set<Delivery>();
+  /** Of the current session, for want of a free place; the next one first. */
+  #waiting: Delivery[] = [];
   readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
   #hasSubscribed = false;
   #onIdle: (() => void) | undefined;
@@ -69,6 +72,8 @@ export class Consumer {
       current = session;
       const isSubscribed = await Promise.race([this.#subscribe(session), drained]);
       if (isSubscribed === true) await Promise.race([session.closed, drained]);
+      // They go back to the queue, and come again.
+      this.#waiting = [];
       if (drain.aborted) break;
     }
     if (this.#inFlight.size > 0)
@@ -119,12 +124,24 @@ export class Consumer {
   }
 
   #receive(frame: Frame, session: Session): void {
+    const { drain, settings } = this.#options;
     // What arrives during a drain is left alone: it goes back, in order, when the session ends.
-    if (this.#options.drain.aborted) return;
+    if (drain.aborted) return;
     const delivery = new Delivery(frame, session, this.#deliveryContext);
+    if (this.#inFlight.size < settings.concurrency) {
+      this.#start(delivery);
+    } else if (this.#waiting.length < settings.concurrency) {
+      this.#waiting.push(delivery);
+    } else {
+      const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
+      session.destroy({ kind: 'protocol', message, isConfiguration: false });
+    }
+  }
+
+  #start(delivery: Delivery): void {
     this.#inFlight.add(delivery);
     this.#summary.received++;
-    if (frame.headers.redelivered === 'true') this.#summary.redelivered++;
+    if (delivery.frame.headers.redelivered === 'true') this.#summary.redelivered++;
     void this.#process(delivery);
   }
 
@@ -209,6 +226,8 @@ export class Consumer {
       const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000;
       log.debug({ ...delivery.fields(), durationMs, outcome: delivery.state }, 'message processed');
     }
+    const next = this.#options.drain.aborted ? undefined : this.#waiting.shift();
+    if (next !== undefined) this.#start(next);
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
 

@@ -102,6 +102,34 @@ export function consumingBehaviours(broker: BrokerUnderTest): void {
     assert.equal((await consuming.stop()).acked, 10);
   });
 
+  it('a callback that acks early keeps its place until it returns', async (t) => {
+    const queue = uniqueName(t);
+    await putAll(broker, `/queue/${queue}`, [1, 2, 3, 4, 5, 6], withId);
+    let running = 0;
+    let most = 0;
+    const releases: (() => void)[] = [];
+    const consuming = await startConsuming(
+      t,
+      broker,
+      `/queue/${queue}`,
+      async (payload) => {
+        most = Math.max(most, ++running);
+        await payload.ack();
+        await new Promise<void>((resolve) => releases.push(resolve));
+        running--;
+      },
+      { concurrency: 2 },
+    );
+    for (let done = 1; done <= 6; done++) {
+      await consuming.received(Math.min(6, done + 1));
+      // The broker has had the acks and may deliver as many again.
+      await put(broker, `/queue/${queue}-other`, 1);
+      assert.equal(consuming.payloads.length, Math.min(6, done + 1));
+      releases[done - 1]!();
+    }
+    assert.deepEqual([(await consuming.stop()).acked, most], [6, 2]);
+  });
+
   it('a message may be acked long after others that came later', async (t) => {
     const queue = uniqueName(t);
     await putAll(broker, `/queue/${queue}`, ['"slow"', '"fast"', '"fast"'], withId);
