@@ -241,7 +241,7 @@ function subscriptionQueue(topic: string, headers: Readonly<Headers>): string {
   const name = headers['x-queue-name'];
   if (name !== undefined) return name;
   const key = flag(headers, 'durable') === true ? `${topic}$${headers.id ?? ''}` : randomBytes(16);
-  return `stomp-subscription-${createHash('md5').update(key).digest('base64url')}`;
+  return `stomp-subscription-${createHash('sha256').update(key).digest('base64url')}`;
 }
 
 function unsubscribe(client: Client, frame: Frame): void {
