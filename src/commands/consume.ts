@@ -1,4 +1,5 @@
 /** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
+import { once } from 'node:events';
 import { loadCallback } from '../consumer/callback.js';
 import { Consumer, type ConsumeSummary } from '../consumer/consumer.js';
 import { createInlineRunner, type Callback, type Payload } from '../consumer/runner.js';
@@ -55,7 +56,9 @@ export async function pubsub(
   await configureLog(settings);
   const source = parseSource(destination, settings.queueName);
   const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const callback = await loadCallback(callbackSpec);
+  const callback = await Promise.race([loadCallback(callbackSpec), once(drain, 'abort')]);
+  // Told to stop while the module was still loading: nothing has been sent.
+  if (typeof callback !== 'function') return;
   surviveStrayErrors(log);
   bridgeConsole();
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
