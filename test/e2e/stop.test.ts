@@ -1,0 +1,205 @@
+/** How a consumer ends: by each signal, idle or with callbacks in flight, in time or not; and what does not end it. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { drainQueue, put, putAll } from '../support/messages.js';
+import { startProxy } from '../support/proxy.js';
+import type { Running } from '../support/process.js';
+import { freePorts } from '../support/server-process.js';
+import { until } from '../support/until.js';
+import {
+  anyBroker,
+  at,
+  DEADLINE_MS,
+  fixture,
+  pubsub,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  temporaryFolder,
+  unique,
+} from './commands.js';
+import { startScriptedServer } from './scripted-server.js';
+
+const signals = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+const id = { 'correlation-id': 'c-1' };
+const zero = { code: 0, signal: null };
+
+/** A second signal counts only after a while, because the first may come twice: so it is sent until it does. */
+async function signalUntilGone(running: Running, signal: NodeJS.Signals): Promise<void> {
+  let isGone = false;
+  void running.exited.then(() => (isGone = true));
+  await until(
+    () => {
+      if (!isGone) running.signal(signal);
+      return isGone;
+    },
+    DEADLINE_MS,
+    () => `its end after more signals: ${running.stderr}`,
+  );
+}
+
+describe('stopping', skipWithout(anyBroker()), () => {
+  const broker = anyBroker()!;
+  const held = (queue: string, flags: string[] = []) =>
+    startPubsub(broker, queue, fixture('stop.mjs#held'), { flags, input: null });
+  const bodiesLeft = async (queue: string, atLeast: number) =>
+    (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
+
+  for (const signal of signals) {
+    it(`${signal} ends an idle consumer with 0`, async () => {
+      const idle = await startPubsub(broker, `/queue/${unique('stop')}`, fixture('stop.mjs#held'));
+      idle.signal(signal);
+      assert.deepEqual(await idle.exit(), zero, idle.stderr);
+      assert.equal(idle.logLines.find(({ msg }) => msg === 'stopped')?.received, 0);
+    });
+
+    it(`${signal} lets the callback in flight ack, starts no other and ends with 0; the rest stays in the queue`, async () => {
+      const queue = `/queue/${unique('stop')}`;
+      await putAll(broker, queue, ['1', '2', '3'], id);
+      const consumer = await held(queue);
+      await consumer.waitFor(/"msg":"started 1"/);
+      consumer.signal(signal);
+      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      consumer.child.stdin.write('go on\n');
+      assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+      assert.match(consumer.stderr, /"msg":"settled 1 sent"/);
+      assert.doesNotMatch(consumer.stderr, /started [23]/);
+      const summary = consumer.logLines.find(({ msg }) => msg === 'stopped');
+      assert.deepEqual([summary?.received, summary?.acked], [1, 1]);
+      assert.deepEqual(await bodiesLeft(queue, 2), ['2', '3']);
+    });
+
+    it(`a second ${signal} ends at once with 128 + its number, and the message goes back`, async () => {
+      const queue = `/queue/${unique('stop')}`;
+      await put(broker, queue, '1', id);
+      const consumer = await held(queue);
+      await consumer.waitFor(/"msg":"started 1"/);
+      consumer.signal('SIGTERM');
+      await consumer.waitFor(/"msg":"stopping/);
+      await signalUntilGone(consumer, signal);
+      assert.deepEqual(await consumer.exit(), { code: 128 + constants.signals[signal], signal: null });
+      assert.doesNotMatch(consumer.stderr, /"msg":"settled/);
+      assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+    });
+  }
+
+  it('the same signal twice at once, as from a terminal and npm, is one request', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    await put(broker, queue, '1', id);
+    const consumer = await held(queue);
+    await consumer.waitFor(/"msg":"started 1"/);
+    consumer.signal('SIGINT');
+    await consumer.waitFor(/"msg":"stopping/);
+    consumer.signal('SIGINT');
+    consumer.child.stdin.write('go on\n');
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+    assert.deepEqual(await bodiesLeft(queue, 0), []);
+  });
+
+  it('all of several callbacks in flight finish and ack', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    await putAll(broker, queue, ['1', '2', '3', '4'], id);
+    const consumer = await held(queue, ['--concurrency', '3']);
+    await consumer.waitFor(/"msg":"started 3"/);
+    consumer.signal('SIGTERM');
+    await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+    consumer.child.stdin.write('go on\n');
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+    assert.deepEqual(await bodiesLeft(queue, 1), ['4']);
+  });
+
+  it('a stuck callback is told by its signal at the deadline, the status is 5 and the message goes back', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    await put(broker, queue, '1', id);
+    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#stuck'), {
+      env: { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' },
+    });
+    await consumer.waitFor(/"msg":"started 1"/);
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
+    assert.match(consumer.stdout + consumer.stderr, /told to stop/);
+    assert.match(
+      consumer.stderr.trimEnd().split('\n').at(-1) ?? '',
+      /^pubsub: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
+    );
+    assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+  });
+
+  it('a consumer whose log and stdout nobody reads any more goes on, and ends with 0', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    const file = join(temporaryFolder(), 'processed');
+    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#talkative'));
+    consumer.child.stderr.destroy();
+    consumer.child.stdout.destroy();
+    for (let count = 1; count <= 3; count++) {
+      await put(broker, queue, JSON.stringify(file), id);
+      await until(
+        () => existsSync(file) && readFileSync(file, 'utf8') === 'processed\n'.repeat(count),
+        DEADLINE_MS,
+        () => `message ${count} processed`,
+      );
+    }
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), zero);
+    assert.deepEqual(await bodiesLeft(queue, 0), []);
+  });
+
+  it('the end of stdin does not end a consumer', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    const file = join(temporaryFolder(), 'processed');
+    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#talkative'), { input: null });
+    consumer.child.stdin.end();
+    await put(broker, queue, JSON.stringify(file), id);
+    await until(
+      () => existsSync(file),
+      DEADLINE_MS,
+      () => consumer.stderr,
+    );
+    const { acked } = await stopPubsub(consumer);
+    assert.equal(acked, 1);
+  });
+
+  it('a consumer that waits to connect again, after its broker went away, ends with 0', async () => {
+    await using proxy = await startProxy(broker);
+    const consumer = await startPubsub(broker, `/queue/${unique('stop')}`, fixture('stop.mjs#held'), {
+      env: at(proxy.port),
+    });
+    await proxy.close();
+    await consumer.waitFor(/trying again/);
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+  });
+});
+
+describe('stopping a consumer that has not subscribed yet', () => {
+  it('it finds no broker: it ends with 0', async () => {
+    const [port] = await freePorts(1);
+    const consumer = pubsub({ env: at(port!) }, 'xpto', fixture('stop.mjs#held'));
+    await consumer.waitFor(/trying again/);
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+  });
+
+  for (const command of ['CONNECT', 'ABORT', 'SUBSCRIBE']) {
+    it(`the broker does not answer to ${command}: it ends with 0`, async () => {
+      await using server = await startScriptedServer({ answer: (frame) => frame.command === command });
+      const consumer = pubsub(server, 'xpto', fixture('stop.mjs#held'));
+      await server.received(command);
+      consumer.signal('SIGTERM');
+      assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+    });
+  }
+
+  it('its module does not finish loading: it ends with 0', async () => {
+    const cwd = temporaryFolder({
+      'slow.mjs': 'console.error("loading"); await new Promise(() => setInterval(() => {}, 1000));',
+    });
+    const consumer = pubsub({ env: at(1) }, 'xpto', './slow.mjs', { cwd });
+    await consumer.waitFor(/loading/);
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(DEADLINE_MS), zero, consumer.stderr);
+  });
+});
