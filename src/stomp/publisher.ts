@@ -218,7 +218,8 @@ function stringify(body: unknown): string {
 function sendHeaders(destination: string, json: string, options: SendOptions = {}): Headers {
   checkTarget(destination);
   const { headers = {}, isPersistent = true } = options;
-  const own: Headers = {};
+  // Without a prototype any name is a name, __proto__ too.
+  const own = Object.create(null) as Headers;
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== 'string') {
       throw new PubsubError(
