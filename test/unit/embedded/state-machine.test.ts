@@ -71,6 +71,12 @@ class World {
       const queue = this.queues.get(name);
       const held = this.clients.flatMap((client) => client.held).filter((one) => one.queue === name);
       const waiting = queue?.messages().map(({ body }) => String(body)) ?? [];
+      const order = waiting.map((body) => this.#entered.get(body) ?? -1);
+      assert.deepEqual(
+        order,
+        order.toSorted((a, b) => a - b),
+        `the order of ${name}`,
+      );
       const is = [...waiting, ...held.map(({ body }) => body)];
       assert.deepEqual(is.sort(byNumber), should.sort(byNumber), `the messages of ${name}`);
       assert.equal(queue?.unsettled ?? 0, held.length);
