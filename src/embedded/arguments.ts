@@ -3,7 +3,7 @@
  * of one queue differ. Rules, order and texts are those of RabbitMQ 3.10.8, seen on the wire.
  */
 import type { Headers } from '../stomp/frames.js';
-import { preconditionFailed, processingError, resourceLocked } from './refusal.js';
+import { preconditionFailed, processingError, requireShort, resourceLocked } from './refusal.js';
 
 export interface QueueArguments {
   readonly 'x-expires'?: number;
@@ -62,6 +62,7 @@ export function declarationOf(
   kind: 'queue' | 'topic',
   headers: Readonly<Headers>,
 ): Declaration {
+  requireShort('queue name', name);
   const isDurable = flag(headers, 'durable') ?? kind === 'queue';
   const isTopic = kind === 'topic';
   return {
@@ -78,6 +79,7 @@ function argumentsOf(queue: string, headers: Readonly<Headers>): QueueArguments 
   for (const name of names) {
     const text = headers[name];
     if (text === undefined) continue;
+    requireShort(name, text);
     const value = kinds[name] === 'text' ? text : (integer(headers, name) ?? 0);
     if (typeof value === 'number' && value < 0)
       throw invalidArgument(queue, name, `{value_negative,${value}}`);

@@ -6,7 +6,7 @@
 export interface Clock {
   /** Milliseconds, whole, never going back; the origin means nothing. */
   now(): number;
-  /** Runs once after `ms`, perhaps earlier when `ms` is beyond 24 days; the result cancels it. */
+  /** Runs once after `ms`; the result cancels it. */
   after(ms: number, run: () => void): () => void;
 }
 
@@ -16,8 +16,13 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => Math.floor(performance.now()),
   after(ms, run) {
-    const timer = setTimeout(run, Math.min(ms, MAX_TIMER_MS));
-    timer.unref();
+    let timer: NodeJS.Timeout;
+    const arm = (leftMs: number): void => {
+      const isLast = leftMs <= MAX_TIMER_MS;
+      timer = setTimeout(isLast ? run : () => arm(leftMs - MAX_TIMER_MS), Math.min(leftMs, MAX_TIMER_MS));
+      timer.unref();
+    };
+    arm(ms);
     return () => clearTimeout(timer);
   },
 };

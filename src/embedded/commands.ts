@@ -23,6 +23,7 @@ import {
   processingError,
   queueNotFound,
   Refusal,
+  requireShort,
   unknownTag,
 } from './refusal.js';
 
@@ -165,6 +166,7 @@ function replyQueue(client: Client, tag: string, destination: string): Queue {
 function subscribe(client: Client, frame: Frame): void {
   const { headers } = frame;
   const { id } = headers;
+  requireShort('subscription id', id ?? '');
   const destination = destinationOf(frame);
   if (destination.kind === 'temp-queue') throw invalidFor(frame);
   const ackMode = headers.ack ?? 'auto';
@@ -316,6 +318,7 @@ function invalidFor({ command, headers }: Frame): Refusal {
 function transactionOf({ command, headers }: Frame): string {
   if (headers.transaction === undefined)
     throw invalid('Missing transaction', `"${command}" must include a 'transaction' header\n`);
+  requireShort('transaction', headers.transaction);
   return headers.transaction;
 }
 

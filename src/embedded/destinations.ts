@@ -4,7 +4,7 @@
  */
 import { type Address, binary } from './message.js';
 import { encodeHead } from '../stomp/frames.js';
-import { invalid } from './refusal.js';
+import { invalid, requireShort } from './refusal.js';
 
 export type Destination =
   | { readonly kind: 'queue'; readonly name: string; readonly declares: boolean }
@@ -26,7 +26,10 @@ const prefixes = [
 /** Throws a Refusal for what is no destination. */
 export function parseDestination(text: string): Destination {
   if (text === '') throw invalid('Invalid destination', 'Destination cannot be blank');
-  if (!text.includes('/')) return { kind: 'queue', name: unescape(text), declares: true };
+  if (!text.includes('/')) {
+    requireShort('destination', text);
+    return { kind: 'queue', name: unescape(text), declares: true };
+  }
   const prefix = prefixes.find((candidate) => text.startsWith(candidate));
   if (prefix === undefined) {
     throw invalid(
@@ -42,6 +45,7 @@ export function parseDestination(text: string): Destination {
     throw invalid('Invalid destination', `'/${rest}' is not a valid ${type} destination\n`);
   }
   const [name, key] = parts.map(unescape) as [string, string | undefined];
+  for (const part of parts) requireShort('destination', part);
   if (prefix === '/topic/') return { kind: 'topic', key: name };
   if (prefix === '/exchange/') return { kind: 'exchange', exchange: name, key: key ?? '' };
   if (prefix === '/temp-queue/') return { kind: 'temp-queue', name: rest };

@@ -115,8 +115,8 @@ describe('settling', () => {
     await client.receipt('NACK', { ...settlingHeaders(last), requeue: 'False' });
     const [dead] = broker.messages('/queue/DLQ.q');
     assert.equal(dead?.headers['x-first-death-reason'], 'rejected');
-    assert.equal(dead?.headers.destination, '/queue/DLQ.q');
-    assert.equal(dead?.headers.redelivered, 'false');
+    assert.equal(dead.headers.destination, '/queue/DLQ.q');
+    assert.equal(dead.headers.redelivered, 'false');
   });
 
   test('an ack id kept over a reconnect settles nothing on the new connection', async (context) => {
@@ -269,7 +269,7 @@ describe('topics', () => {
     await again.put('/topic/t', 'x');
     await again.subscribe('/topic/t', durable);
     assert.equal(await next(again), 'x');
-    assert.match(broker.queues()[0]!.name, /^stomp-subscription-[\w-]{22}$/);
+    assert.match(broker.queues()[0]!.name, /^stomp-subscription-[\w-]+$/);
     await again.receipt('UNSUBSCRIBE', { id: 'd', durable: 'true' });
     assert.deepEqual(broker.queues(), []);
   });

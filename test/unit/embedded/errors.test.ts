@@ -83,7 +83,7 @@ const cases: Case[] = [
   ],
   [`${send}/queue/a/b`, open('Invalid destination'), "'/a/b' is not a valid queue destination\n"],
   [`${subscribe}/topic/`, open('Invalid destination'), "'/' is not a valid topic destination\n"],
-  [`${subscribe}`, open('Invalid destination'), 'Destination cannot be blank'],
+  [subscribe, open('Invalid destination'), 'Destination cannot be blank'],
   [
     `${subscribe}/temp-queue/x`,
     open('Invalid destination'),
@@ -134,6 +134,16 @@ const cases: Case[] = [
   ['FOO|a:b', open('Bad command'), 'Could not interpret command "FOO"\n'],
   ['__proto__|a:b', open('Bad command'), 'Could not interpret command "__proto__"\n'],
   // RabbitMQ ends these without an ERROR.
+  [
+    `${send}${'x'.repeat(256)}`,
+    fatal('precondition_failed'),
+    `PRECONDITION_FAILED - destination '${'x'.repeat(40)}...' is longer than 255 bytes`,
+  ],
+  [
+    `${send}new|x-dead-letter-exchange:${'x'.repeat(256)}`,
+    fatal('precondition_failed'),
+    `PRECONDITION_FAILED - x-dead-letter-exchange '${'x'.repeat(40)}...' is longer than 255 bytes`,
+  ],
   ['SEND|no colon', fatal('Malformed frame'), 'a header line of SEND has no colon'],
   ['SEND|a:\\x', fatal('Malformed frame'), 'undefined escape "\\\\x" in a header'],
   ['SEND|a:\0b', fatal('Malformed frame'), 'a header contains a NUL byte'],

@@ -39,7 +39,7 @@ export class TestClock implements Clock {
 export interface BrokerAndClients {
   readonly broker: EmbeddedBroker;
   readonly login: Login;
-  connect(options?: RawConnectOptions): Promise<RawClient>;
+  readonly connect: (options?: RawConnectOptions) => Promise<RawClient>;
 }
 
 /** Started for this test and closed with its clients at its end. */
