@@ -5,7 +5,7 @@
  */
 import type { Logger } from '../log.js';
 import type { Declaration } from './dialects.js';
-import { openSession, type Session } from './session.js';
+import { endError, openSession, type Session } from './session.js';
 
 /** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
 const DECLARE_TIMEOUT_MS = 5000;
@@ -23,6 +23,7 @@ export async function declareQueues(
 ): Promise<void> {
   if (declarations.length === 0) return;
   const options = { ...beside.options, clientId: undefined, receiptTimeoutMs: DECLARE_TIMEOUT_MS };
+  const queues = declarations.map(({ destination }) => destination);
   const session = await openSession(options, log, signal);
   try {
     const transaction = session.begin();
@@ -31,9 +32,12 @@ export async function declareQueues(
     }
     await session.abort(transaction);
     await session.close();
+    // RabbitMQ 3.10.8 declares beside the connection: the refusal may come after the ABORT is confirmed. When it is even
+    // later it goes unseen, and the queue, which is there, gets the dead letters all the same.
+    const end = await session.closed;
+    if (end.kind === 'broker') throw endError(end, `cannot declare ${queues.join(', ')}`);
   } catch (error) {
     if (session.isOpen || (await session.closed).kind !== 'timeout') throw error;
-    const queues = declarations.map(({ destination }) => destination);
     log.warn(
       { err: error, queues },
       'the broker did not confirm that the queues exist; consuming all the same',
