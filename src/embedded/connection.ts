@@ -92,7 +92,8 @@ export class Connection implements ChannelOutput {
 
   /** As a network that breaks: RST, nothing sent. */
   reset(): void {
-    this.#socket.resetAndDestroy();
+    // Node 20.20 leaves the handle of a socket that was ended and then reset open, and the process never ends.
+    if (!this.#socket.writableEnded) this.#socket.resetAndDestroy();
     this.#abandon('dropped');
   }
 

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import type { Payload } from '../../src/index.js';
+import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
+import { publisherTo, startConsuming, uniqueName, type Consuming } from '../support/consuming.js';
+import { Ledger } from '../support/ledger.js';
+import { drainQueue, putAll } from '../support/messages.js';
+import { startProxy, type Proxy } from '../support/proxy.js';
+
+const COMPLETE_MS = 60_000;
+const withId = { 'correlation-id': 'c' };
+
+interface Setting {
+  readonly proxy: Proxy;
+  readonly queue: string;
+  readonly ledger: Ledger;
+  readonly consuming: Consuming;
+}
+
+/** A consumer behind a proxy, with so many messages in its queue. `onMessage` may do harm before the ack. */
+async function consumeThroughProxy(
+  t: TestContext,
+  broker: BrokerUnderTest,
+  options: {
+    messages: number;
+    concurrency: number;
+    incomingHeartbeatMs?: number;
+    outgoingHeartbeatMs?: number;
+  },
+  onMessage: (payload: Payload, setting: Pick<Setting, 'proxy' | 'ledger'>) => unknown = () => undefined,
+): Promise<Setting> {
+  const { messages, ...settings } = options;
+  const queue = uniqueName(t);
+  const proxy = await startProxy(broker);
+  t.after(() => proxy.close());
+  const ledger = new Ledger(messages);
+  await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);
+  const consuming = await startConsuming(
+    t,
+    { ...broker, host: proxy.host, port: proxy.port },
+    `/queue/${queue}`,
+    async (payload) => {
+      await onMessage(payload, { proxy, ledger });
+      if ((await payload.ack()) === 'sent') ledger.record(payload);
+    },
+    settings,
+  );
+  return { proxy, queue, ledger, consuming };
+}
+
+for (const broker of brokersUnderTest()) {
+  describe(`connection faults: ${broker.name}`, { concurrency: 3 }, () => {
+    for (const concurrency of [1, 20]) {
+      test(`with ${concurrency} in flight, no message is lost when connections are cut again and again`, async (t) => {
+        const cuts = 5;
+        let seen = 0;
+        const { ledger, consuming, queue } = await consumeThroughProxy(
+          t,
+          broker,
+          { messages: 600, concurrency },
+          (_payload, { proxy }) => {
+            if (++seen % 100 === 0 && seen / 100 <= cuts) proxy.cut();
+          },
+        );
+        await ledger.complete(COMPLETE_MS);
+        await consuming.stop();
+        // What was in flight when a connection ended may have been acked without the ack having arrived.
+        ledger.assertRepeatedAtMost(cuts * concurrency * 2);
+        assert.equal((await drainQueue(broker, queue)).length, 0);
+        assert.equal((await drainQueue(broker, `DLQ.${queue}`)).length, 0);
+      });
+    }
+
+    test('a connection cut in the middle of a frame loses nothing', async (t) => {
+      let cuts = 0;
+      const { ledger, consuming } = await consumeThroughProxy(
+        t,
+        broker,
+        { messages: 300, concurrency: 5 },
+        (_payload, { proxy, ledger: { processed } }) => {
+          if (processed > cuts * 60 && cuts < 4) {
+            cuts++;
+            proxy.cutAfterBytes(cuts % 2 === 0 ? 'toServer' : 'toClient', 37 * cuts);
+          }
+        },
+      );
+      await ledger.complete(COMPLETE_MS);
+      await consuming.stop();
+      assert.ok(cuts >= 4);
+    });
+
+    test('a half-open connection is noticed by its missing heart-beats and replaced', async (t) => {
+      const { proxy, ledger, consuming, queue } = await consumeThroughProxy(t, broker, {
+        messages: 10,
+        concurrency: 1,
+        incomingHeartbeatMs: 1000,
+        outgoingHeartbeatMs: 1000,
+      });
+      await ledger.complete(COMPLETE_MS);
+      proxy.stall();
+      const line = await consuming.logged('no connection to the broker; trying again');
+      assert.match(String(line.fields.reason), /no heart-beat within/);
+      proxy.resume();
+      await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 10 });
+      await consuming.received(11);
+    });
+
+    test('a broker that refuses connections for a while is found again', async (t) => {
+      const { proxy, ledger, consuming, queue } = await consumeThroughProxy(t, broker, {
+        messages: 5,
+        concurrency: 1,
+      });
+      await ledger.complete(COMPLETE_MS);
+      await proxy.refuse();
+      proxy.cut();
+      await consuming.logged('no connection to the broker; trying again');
+      await consuming.logged('no connection to the broker; trying again');
+      await proxy.accept();
+      await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 5 });
+      await consuming.received(6);
+    });
+
+    test('messages refused while connections are cut are in the dead-letter queue, every one', async (t) => {
+      const queue = uniqueName(t);
+      const proxy = await startProxy(broker);
+      t.after(() => proxy.close());
+      const ledger = new Ledger(200);
+      // Not persistent: on ActiveMQ these are copied to the dead-letter queue, then acked.
+      await putAll(broker, `/queue/${queue}`, ledger.bodies(), { ...withId, persistent: undefined });
+      let seen = 0;
+      const behindProxy = { ...broker, host: proxy.host, port: proxy.port };
+      const consuming = await startConsuming(
+        t,
+        behindProxy,
+        `/queue/${queue}`,
+        async (payload) => {
+          if (++seen % 40 === 0 && seen <= 160) proxy.cut();
+          if ((await payload.nack()) === 'sent') ledger.record(payload);
+        },
+        { concurrency: 5 },
+      );
+      await ledger.complete(COMPLETE_MS);
+      await consuming.stop();
+      const dead = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 200 });
+      const numbers = new Set(dead.map(({ body }) => (JSON.parse(body.toString()) as { n: number }).n));
+      const rest = await drainQueue(broker, queue);
+      assert.equal(numbers.size + rest.length, 200);
+      assert.equal(rest.length, 0);
+    });
+  });
+}

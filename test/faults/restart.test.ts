@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
+import { activemqMissing, startActivemq } from '../support/activemq.js';
+import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
+import { Ledger } from '../support/ledger.js';
+import { drainQueue, putAll } from '../support/messages.js';
+import type { OwnBroker } from '../support/own-broker.js';
+import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
+
+const COMPLETE_MS = 120_000;
+
+const products: [BrokerName, () => string | undefined, () => Promise<OwnBroker>][] = [
+  ['rabbitmq', rabbitmqMissing, startRabbitmq],
+  ['activemq', activemqMissing, startActivemq],
+];
+
+for (const [name, missing, start] of products) {
+  const skip = brokerUnderTest(name) === undefined ? 'not in this run' : (missing() ?? false);
+  describe(`broker faults: ${name}`, { skip }, () => {
+    test('a broker that is killed, stopped and started again under load loses nothing', async (t) => {
+      await using broker = await start();
+      const queue = uniqueName(t);
+      const ledger = new Ledger(3000);
+      await putAll(broker, `/queue/${queue}`, ledger.bodies(), { 'correlation-id': 'c' });
+      const consuming = await startConsuming(
+        t,
+        broker,
+        `/queue/${queue}`,
+        async (payload) => {
+          if ((await payload.ack()) === 'sent') ledger.record(payload);
+          await new Promise(setImmediate);
+        },
+        { concurrency: 10 },
+      );
+      await consuming.received(500);
+      await broker.restart('kill');
+      await consuming.logged('consuming');
+      await consuming.received(1500);
+      await broker.restart('clean');
+      await ledger.complete(COMPLETE_MS);
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 3000 });
+      const summary = await consuming.stop();
+      assert.ok(summary.acked >= 3000);
+      assert.equal((await drainQueue(broker, `DLQ.${queue}`)).length, 0);
+    });
+
+    test('a broker that is stopped in its tracks is left by heart-beat, and served again when it goes on', async (t) => {
+      await using broker = await start();
+      const queue = uniqueName(t);
+      const beats = { incomingHeartbeatMs: 1000, outgoingHeartbeatMs: 1000, connectTimeoutSeconds: 1 };
+      const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack(), beats);
+      broker.pause();
+      const line = await consuming.logged('no connection to the broker; trying again');
+      assert.match(String(line.fields.reason), /no heart-beat within/);
+      broker.resume();
+      await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, 1);
+      await consuming.received(1);
+    });
+  });
+}
+
+describe(
+  'broker faults: a queue is deleted',
+  { skip: brokerUnderTest('rabbitmq')?.ctl === undefined && 'needs rabbitmqctl' },
+  () => {
+    test('a queue deleted under its consumer is declared again and consumed', async (t) => {
+      const broker = brokerUnderTest('rabbitmq')!;
+      const queue = uniqueName(t);
+      const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack());
+      await broker.ctl!('delete_queue', queue);
+      const line = await consuming.logged('no connection to the broker; trying again');
+      assert.match(String(line.fields.reason), /the queue was deleted/);
+      await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, 1);
+      await consuming.received(1);
+      assert.equal((await consuming.stop()).acked, 1);
+    });
+  },
+);
