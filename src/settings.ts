@@ -40,7 +40,6 @@ const only = <T>(command: 'pubsub' | 'publish', row: Setting<T>): Setting<T> => 
 });
 
 function parseText(text: string): string {
-   
   if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
   return text;
 }
