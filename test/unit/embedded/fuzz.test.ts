@@ -162,14 +162,17 @@ test('a hundred thousand inputs of nonsense harm nobody else and leave nothing b
   const { broker, connect: connectGood } = await brokerFor(context);
   const good = await connectGood();
   await good.subscribe('good');
+  // Or the first nonsense to declare them makes every sensible frame a mismatch.
+  for (const queue of ['a', 'b']) broker.publish(queue, '', { expiration: '0' });
   const seed = Math.floor(Math.random() * 2 ** 32);
   context.diagnostic(`seed ${seed}`);
   const source = inputs(seed);
   source.next();
   const before = liveBytes();
   let sent = 0;
+  let connections = 0;
   const worker = async (): Promise<void> => {
-    while (sent < INPUTS) sent += await feed(broker.port, source, sent % 10 !== 0);
+    while (sent < INPUTS) sent += await feed(broker.port, source, connections++ % 10 !== 0);
   };
   await Promise.all(Array.from({ length: CONCURRENT }, worker));
 
@@ -183,7 +186,7 @@ test('a hundred thousand inputs of nonsense harm nobody else and leave nothing b
   const growth = liveBytes() - before;
   context.diagnostic(`${broker.counters.published} messages, ${growth} bytes more`);
   assert.ok(growth < GROWTH_BYTES, `${growth} bytes more are in use`);
-  assert.ok(broker.counters.published > 100, `${broker.counters.published} inputs were messages`);
+  assert.ok(broker.counters.published > 10_000, `${broker.counters.published} inputs were messages`);
   assert.ok(broker.counters.delivered > 100, `${broker.counters.delivered} were delivered`);
 });
 
@@ -195,7 +198,6 @@ function feed(port: number, source: Generator<Buffer>, isLoggedIn: boolean): Pro
     const sendNext = (): void => {
       if (socket.destroyed || socket.writableEnded) return;
       if (sent >= BATCH) {
-        // Half of them leave properly, half just go.
         if (isLoggedIn) socket.end();
         else socket.destroy();
         return;
