@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -21,7 +21,7 @@ async function freePort(): Promise<number> {
 async function place(t: TestContext): Promise<{ env: Record<string, string>; cwd: string; port: number }> {
   const port = await freePort();
   const cwd = mkdtempSync(path.join(tmpdir(), 'stomp-pubsub-embedded-'));
-  t.diagnostic(`port ${port}`);
+  t.after(() => rmSync(cwd, { recursive: true, force: true }));
   return { env: { STOMP_SERVER_HOST: '127.0.0.1', STOMP_SERVER_PORT: String(port) }, cwd, port };
 }
 
