@@ -212,7 +212,8 @@ for (const broker of realBrokers()) {
       const queue = `/queue/${unique('publish')}`;
       await using proxy = await startProxy(broker);
       proxy.cutAfterBytes('toServer', 100_000);
-      const input = `"${'x'.repeat(1000)}"\n`.repeat(200);
+      // More than the buffers between here and there take, so COMMIT cannot be under way.
+      const input = `"${'x'.repeat(1000)}"\n`.repeat(30_000);
       const { code, stderr } = await publish(broker, [queue, '--lines', '--transaction'], {
         input,
         env: at(proxy.port),
