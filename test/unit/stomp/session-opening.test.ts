@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
 import { openSession, type SessionOptions } from '../../../src/stomp/session.js';
-import { type Script, startScriptedServer } from '../../support/scripted-server.js';
+import { type Script, type ScriptedConnection, startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
 import { DEADLINE_MS, open, openPair, optionsFor, RecordedLog, roundTrip } from './session-under-test.js';
 
@@ -218,7 +218,12 @@ describe('opening a session', () => {
     });
 
     it('T6: with TLS, a plain server that stays silent is given up in time', async () => {
-      const error = await refusalOf(() => undefined, { connectTimeoutMs: 100, tls: {} });
+      const ignoreGreeting = ({ socket }: ScriptedConnection) => {
+        // What it reads is a TLS greeting and no frame.
+        socket.removeAllListeners('data');
+        socket.resume();
+      };
+      const error = await refusalOf(ignoreGreeting, { connectTimeoutMs: 100, tls: {} });
       assert.equal(error.code, 'broker-unreachable');
       assert.match(error.message, /no answer to CONNECT within 0\.1 s/);
     });
