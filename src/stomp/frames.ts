@@ -265,12 +265,23 @@ function verbatim(text: string): string {
   return text;
 }
 
-/** Command line, header lines and the blank line. Headers that are undefined are left out. Throws `invalid-header`. */
-export function encodeHead(command: string, headers: Readonly<Record<string, string | undefined>>): string {
+/**
+ * Command line, header lines and the blank line; `added` are more headers of the same frame, without copying either.
+ * Headers that are undefined are left out. Throws `invalid-header`.
+ */
+export function encodeHead(
+  command: string,
+  headers: Readonly<Record<string, string | undefined>>,
+  added: Readonly<Record<string, string | undefined>> = {},
+): string {
   const encode = command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape;
   let head = `${command}\n`;
   for (const name in headers) {
     const value = headers[name];
+    if (value !== undefined) head += `${encode(name)}:${encode(value)}\n`;
+  }
+  for (const name in added) {
+    const value = added[name];
     if (value !== undefined) head += `${encode(name)}:${encode(value)}\n`;
   }
   return `${head}\n`;

@@ -316,11 +316,7 @@ export class Session {
   ): Promise<void> {
     const receipt = String(this.#nextId());
     return new Promise((resolve, reject) => {
-      const all =
-        transaction === undefined
-          ? { ...headers, receipt }
-          : { ...headers, receipt, transaction: transaction.id };
-      this.#writer.send(command, all, body);
+      this.#writer.send(command, headers, body, { receipt, transaction: transaction?.id });
       this.#receipts.set(receipt, {
         what: command,
         clock: transaction ?? { startMs: performance.now() },

@@ -21,13 +21,14 @@ export class FrameWriter {
     for (const event of ['error', 'close', 'finish']) socket.on(event, () => this.finish());
   }
 
-  /** Queues one frame for the end of this tick. Throws `invalid-header` and then has queued nothing. */
+  /** Queues one frame, with both sets of headers, for the end of this tick. Throws `invalid-header`, having queued nothing. */
   send(
     command: string,
     headers: Readonly<Record<string, string | undefined>>,
     body: string | Uint8Array = '',
+    added?: Readonly<Record<string, string | undefined>>,
   ): void {
-    const head = encodeHead(command, headers);
+    const head = encodeHead(command, headers, added);
     if (this.#isFinished) return;
     if (typeof body === 'string') {
       this.#append(`${head}${body}\0`);
