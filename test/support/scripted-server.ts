@@ -149,10 +149,11 @@ export class ScriptedConnection {
     this.socket.write(bytes);
   }
 
-  /** Sends bytes one at a time, each in a packet of its own as far as the system allows. */
+  /** Sends bytes one at a time. A turn of the event loop in between lets a client of this process read each alone. */
   async writeByteByByte(bytes: Uint8Array): Promise<void> {
     for (const byte of bytes) {
-      await new Promise<unknown>((resolve) => this.socket.write(Buffer.of(byte), resolve));
+      this.socket.write(Buffer.of(byte));
+      await new Promise((resolve) => setImmediate(resolve));
     }
   }
 
