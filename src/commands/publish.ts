@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream } from 'node:fs';
 import { PubsubError, reasonOf } from '../errors.js';
 import { configureLog, log, type Logger } from '../log.js';
-import { loadDotenv, resolve, type Settings } from '../settings.js';
+import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
 import { checkTarget } from '../stomp/destinations.js';
 import { Publisher, type SendOptions, type TransactionSender } from '../stomp/publisher.js';
 
@@ -38,6 +38,7 @@ export async function publish(
   loadDotenv();
   const settings = resolve(flags);
   await configureLog(settings);
+  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
   checkTarget(destination);
   const options: SendOptions = {
     headers: parseHeaders(flags.header ?? []),
@@ -89,37 +90,47 @@ async function sendEach(
   documents: Documents,
   destination: string,
   options: SendOptions,
-) {
-  const underWay = new Set<Promise<void>>();
-  let confirmed = 0;
-  let unknown = 0;
-  let failure: { readonly error: unknown } | undefined;
-  const confirm = async (document: string): Promise<void> => {
+): Promise<number> {
+  const counts = { underWay: 0, confirmed: 0, unknown: 0, failed: 0 };
+  let onFailure: (reason: unknown) => void = () => undefined;
+  const failure = new Promise<never>((_resolve, reject) => (onFailure = reject));
+  let onSettled: () => void = () => undefined;
+  const untilBelow = async (most: number) => {
+    while (counts.underWay >= most) await new Promise<void>((resolve) => (onSettled = resolve));
+  };
+  const send = async (document: string): Promise<void> => {
+    counts.underWay++;
     try {
       await publisher.sendJson(destination, document, options);
-      confirmed++;
+      counts.confirmed++;
     } catch (error) {
-      if (error instanceof PubsubError && error.code === 'not-confirmed') unknown++;
-      failure ??= { error };
+      if (error instanceof PubsubError && error.code === 'not-confirmed') counts.unknown++;
+      counts.failed++;
+      onFailure(error);
     }
+    counts.underWay--;
+    onSettled();
   };
-  const hasFailed = () => failure !== undefined;
-  try {
+  const sendAll = async () => {
     for await (const document of documents) {
-      const sending = confirm(document).finally(() => underWay.delete(sending));
-      underWay.add(sending);
-      if (underWay.size >= publisher.window) await Promise.race(underWay);
-      if (hasFailed()) break;
+      if (counts.failed > 0) break;
+      void send(document);
+      await untilBelow(publisher.window);
     }
+    await untilBelow(1);
+  };
+  try {
+    // Input may take its time, or never end: a failure does not wait for it.
+    await Promise.race([sendAll(), failure]);
+    return counts.confirmed;
   } catch (error) {
-    failure ??= { error };
+    await untilBelow(1);
+    if (!(error instanceof PubsubError)) throw error;
+    const { confirmed, unknown } = counts;
+    throw new PubsubError(error.code, `${error.message}; ${confirmed} confirmed, ${unknown} unknown`, {
+      cause: error,
+    });
   }
-  await Promise.all(underWay);
-  if (failure === undefined) return confirmed;
-  if (!(failure.error instanceof PubsubError)) throw failure.error;
-  const { code, message } = failure.error;
-  const counts = `${confirmed} confirmed, ${unknown} unknown`;
-  throw new PubsubError(code, `${message}; ${counts}`, { cause: failure.error });
 }
 
 function parseHeaders(headers: readonly string[]): Record<string, string> {

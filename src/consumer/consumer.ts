@@ -239,10 +239,11 @@ export class Consumer {
     session?.destroy({ kind: 'local', message: 'the graceful wait is over', isConfiguration: false });
     const unfinished = [...this.#inFlight].map(({ messageId }) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
+    const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(
       'deadline-passed',
       `callbacks were still running after ${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS): ` +
-        `${unfinished.length} messages go back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
+        `${messages} back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
     );
   }
 }

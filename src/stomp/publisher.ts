@@ -127,10 +127,12 @@ export class Publisher implements TransactionSender {
     };
     let result: T;
     try {
-      result = await work({
+      const sender: TransactionSender = {
         send: (destination, body, options) => sendJson(destination, stringify(body), options),
         sendJson,
-      });
+      };
+      // Work may wait for something else: a connection that is lost meanwhile ends the transaction at once.
+      result = await Promise.race([work(sender), receipts.failed]);
       receipts.throwIfFailed();
     } catch (error) {
       await session.abort(transaction).catch((abortError: unknown) => {
@@ -177,14 +179,25 @@ export class Publisher implements TransactionSender {
 
 /** Counts receipts instead of keeping a promise for each: a transaction may have any number of messages. */
 class ReceiptCounter {
+  /** Rejects with the first failure; never resolves. */
+  readonly failed: Promise<never>;
   #pending = 0;
   #failure: { readonly error: unknown } | undefined;
+  #onFailure: (reason: unknown) => void = () => undefined;
   #onSettled: (() => void) | undefined;
+
+  constructor() {
+    this.failed = new Promise((_resolve, reject) => (this.#onFailure = reject));
+    this.failed.catch(() => undefined);
+  }
 
   add(receipt: Promise<void>): void {
     this.#pending++;
     receipt
-      .catch((error: unknown) => (this.#failure ??= { error }))
+      .catch((error: unknown) => {
+        this.#failure ??= { error };
+        this.#onFailure(error);
+      })
       .finally(() => {
         if (--this.#pending === 0) this.#onSettled?.();
       });
