@@ -1,0 +1,19 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { openPair, roundTrip, turn } from './session-under-test.js';
+
+describe('heart-beats', () => {
+  it('T14: a session survives an event loop that is blocked for longer than the broker may be silent', async () => {
+    await using pair = await openPair({ incomingHeartbeatMs: 40 }, async (connection) => {
+      await connection.accept({ 'heart-beat': '40,0' });
+    });
+    // The beat waits in the socket while nothing is read: timers run before that, and would find 300 ms of silence.
+    pair.peer.write('\n');
+    const end = performance.now() + 300;
+    while (performance.now() < end);
+    await turn();
+    await turn();
+    assert.equal(pair.session.isOpen, true);
+    await roundTrip(pair);
+  });
+});
