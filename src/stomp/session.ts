@@ -263,10 +263,16 @@ export class Session {
     return this.request('COMMIT', { transaction: transaction.id });
   }
 
-  /** Resolves when the broker confirms that nothing of the transaction happens. */
-  abort(transaction: Transaction): Promise<void> {
+  /** Resolves when the broker confirms that nothing of the transaction happens; what is unconfirmed of it then rejects. */
+  async abort(transaction: Transaction): Promise<void> {
     transaction.startMs = performance.now();
-    return this.request('ABORT', { transaction: transaction.id });
+    await this.request('ABORT', { transaction: transaction.id });
+    // RabbitMQ sends these receipts only after COMMIT: they will not come.
+    for (const [id, { what, clock, reject }] of this.#receipts) {
+      if (clock !== transaction) continue;
+      this.#receipts.delete(id);
+      reject(new PubsubError('not-confirmed', `${what} not confirmed: its transaction was aborted`));
+    }
   }
 
   /** Resolves when the connection takes more without buffering it, or has ended. */
