@@ -89,7 +89,11 @@ export async function openPair(
   try {
     const session = await open(server, options);
     const peer = await server.connection();
-    return { server, session, peer, [Symbol.asyncDispose]: () => server.close() };
+    const dispose = () => {
+      session.destroy({ kind: 'local', message: 'the test is over', isConfiguration: false });
+      return server.close();
+    };
+    return { server, session, peer, [Symbol.asyncDispose]: dispose };
   } catch (error) {
     await server.close();
     throw error;
