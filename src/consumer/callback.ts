@@ -152,7 +152,10 @@ async function importModule(url: string): Promise<object> {
     if (!isSyntax && !(typeof code === 'string' && needsJiti.has(code))) throw error;
   }
   const { createJiti } = await import('jiti');
-  return createJiti(import.meta.url, { interopDefault: false }).import<object>(fileURLToPath(url));
+  // Its cache of transformed files is a folder that everybody on the machine may write to.
+  return createJiti(import.meta.url, { interopDefault: false, fsCache: false }).import<object>(
+    fileURLToPath(url),
+  );
 }
 
 function pick({ module, path: names }: CallbackSpec, namespace: object): (payload: Payload) => unknown {
