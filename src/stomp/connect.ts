@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ConnectionOptions } from 'node:tls';
+import { createSecureContext, type ConnectionOptions, type SecureContext } from 'node:tls';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
@@ -121,16 +121,28 @@ function clientIdOf({ clientId, durableTopicSubscription }: Settings): string | 
 
 /** Files are read for each connection, so that renewed certificates count. */
 function tlsOptions(settings: Settings, host: string): ConnectionOptions {
-  const { caFile, certFile, keyFile, sslServerName, sslVerify } = settings;
+  const { sslServerName, sslVerify } = settings;
   return {
     // An IP address is no name for SNI; the certificate is then checked against the address.
     ...(sslServerName === undefined ? {} : { servername: sslServerName }),
     ...(sslServerName === undefined && !/^[\d.]+$|:/.test(host) ? { servername: host } : {}),
+    secureContext: secureContext(settings),
+    rejectUnauthorized: sslVerify,
+  };
+}
+
+function secureContext({ caFile, certFile, keyFile }: Settings): SecureContext {
+  const files = {
     ...(caFile === undefined ? {} : { ca: readPem('DEFAULT_STOMP_CA_CERTS', caFile) }),
     ...(certFile === undefined ? {} : { cert: readPem('DEFAULT_STOMP_CERT_FILE', certFile) }),
     ...(keyFile === undefined ? {} : { key: readPem('DEFAULT_STOMP_KEY_FILE', keyFile) }),
-    rejectUnauthorized: sslVerify,
   };
+  try {
+    return createSecureContext(files);
+  } catch (error) {
+    const message = `DEFAULT_STOMP_CERT_FILE, DEFAULT_STOMP_KEY_FILE: no certificate with its key: ${reasonOf(error)}`;
+    throw new PubsubError('invalid-setting', message, { cause: error });
+  }
 }
 
 function readPem(variable: string, file: string): Buffer {
