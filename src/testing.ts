@@ -8,6 +8,8 @@ import type { Callback, Payload } from './consumer/runner.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';
+import { deadLetterQueueOf } from './stomp/destinations.js';
+import { deadLetterArguments } from './stomp/dialects.js';
 
 export type { BrokerLimits, QueueState } from './embedded/broker.js';
 
@@ -67,7 +69,9 @@ export async function startBroker(options: TestBrokerOptions = {}): Promise<Test
     queues: () => embedded.queues(),
     publish: (destination, body, headers = {}) => {
       const isEncoded = typeof body === 'string' || body instanceof Uint8Array;
-      embedded.publish(destination, isEncoded ? body : JSON.stringify(body), headers);
+      // A queue must be declared with the arguments that publishers and consumers give it.
+      const standard = deadLetterArguments(deadLetterQueueOf(destination));
+      embedded.publish(destination, isEncoded ? body : JSON.stringify(body), { ...standard, ...headers });
     },
     dropConnections: () => embedded.dropConnections(),
     close,
@@ -129,11 +133,7 @@ export async function consumeOnce<Body = unknown>(
       signal: stop.signal,
       log,
     });
-    const headers = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': `DLQ.${QUEUE}` };
-    broker.publish(`/queue/${QUEUE}`, message.body, {
-      ...headers,
-      ...(message.headers ?? { 'correlation-id': QUEUE }),
-    });
+    broker.publish(`/queue/${QUEUE}`, message.body, message.headers ?? { 'correlation-id': QUEUE });
     const summary = await consuming;
     if (summary.deadLettered === 0) return { outcome: 'acked' };
     const { reason, err } = deadLettered;
