@@ -80,11 +80,11 @@ export class ScriptedConnection {
   }
 
   /** Resolves with the next frame that was not taken before. Rejects when the connection ends first. */
-  async take(): Promise<Frame> {
+  async take(deadlineMs = DEADLINE_MS): Promise<Frame> {
     const index = this.#taken++;
     await until(
       () => this.frames.length > index || this.#isClosed,
-      DEADLINE_MS,
+      deadlineMs,
       () => `frame ${index + 1} of the client; so far ${this.commands.join(' ')}`,
     );
     const frame = this.frames[index];
@@ -97,6 +97,12 @@ export class ScriptedConnection {
     const frame = await this.take();
     assert.equal(frame.command, command, `what the client sends after ${this.commands.join(' ')}`);
     return frame;
+  }
+
+  /** Fails when a frame comes within some turns of the event loop: long enough for a client of this process. */
+  async expectNothing(): Promise<void> {
+    for (let left = 20; left > 0; left--) await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(this.commands.slice(this.#taken), [], 'what the client sends meanwhile');
   }
 
   /** Takes the CONNECT and answers with CONNECTED. */
@@ -122,7 +128,7 @@ export class ScriptedConnection {
   /** Confirms every frame from now on until the client is gone; each is shown to `onFrame` after that. */
   async confirmAll(onFrame?: (frame: Frame) => void): Promise<never> {
     for (;;) {
-      const frame = await this.take();
+      const frame = await this.take(Infinity);
       this.confirm(frame);
       onFrame?.(frame);
     }
