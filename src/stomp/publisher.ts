@@ -77,25 +77,25 @@ export class Publisher implements TransactionSender {
   /** Like send, with a body that is JSON text already and goes out as it stands. */
   async sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
     const headers = sendHeaders(destination, json, options);
-    await this.#whilePending(async () => {
-      if (this.#unconfirmed === this.window) {
-        await new Promise<void>((resolve) => this.#waiting.push(resolve));
-      } else {
-        this.#unconfirmed++;
-      }
-      try {
-        const session = await this.#open();
-        await session.drained();
-        await session.request('SEND', headers, json);
-      } catch (error) {
-        throw asUnconfirmed(error, 'the message may or may not have arrived');
-      } finally {
-        // A slot that somebody waits for changes hands; only one that nobody wants is free again.
-        const next = this.#waiting.shift();
-        if (next === undefined) this.#unconfirmed--;
-        else next();
-      }
-    });
+    this.#begin();
+    if (this.#unconfirmed === this.window) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    } else {
+      this.#unconfirmed++;
+    }
+    try {
+      const session = await this.#open();
+      await session.drained();
+      await session.request('SEND', headers, json);
+    } catch (error) {
+      throw asUnconfirmed(error, 'the message may or may not have arrived');
+    } finally {
+      // A slot that somebody waits for changes hands; only one that nobody wants is free again.
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#unconfirmed--;
+      else next();
+      this.#end();
+    }
   }
 
   /**
@@ -103,8 +103,13 @@ export class Publisher implements TransactionSender {
    * `work` gave when the broker has confirmed every message. A lost connection before COMMIT means that nothing was sent
    * (`connection-lost`); after it nobody knows (`not-confirmed`). Never replayed.
    */
-  transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
-    return this.#whilePending(() => this.#transact(work));
+  async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
+    this.#begin();
+    try {
+      return await this.#transact(work);
+    } finally {
+      this.#end();
+    }
   }
 
   /** Waits for what is unconfirmed, disconnects. Never rejects; sending afterwards does. */
@@ -149,14 +154,13 @@ export class Publisher implements TransactionSender {
     return result;
   }
 
-  async #whilePending<T>(work: () => Promise<T>): Promise<T> {
+  #begin(): void {
     if (this.#isClosed) throw new PubsubError('invalid-usage', 'the publisher is closed');
     this.#pending++;
-    try {
-      return await work();
-    } finally {
-      if (--this.#pending === 0) this.#onIdle?.();
-    }
+  }
+
+  #end(): void {
+    if (--this.#pending === 0) this.#onIdle?.();
   }
 
   #open(): Promise<Session> {
@@ -230,7 +234,23 @@ function stringify(body: unknown): string {
 /** The headers django-stomp's publisher sends, in its order. `x-dead-letter-*` must match the queue's declaration. */
 function sendHeaders(destination: string, json: string, options: SendOptions = {}): Headers {
   checkTarget(destination);
-  const { headers = {}, isPersistent = true } = options;
+  const { headers, isPersistent = true } = options;
+  return {
+    ...(headers === undefined ? {} : withoutReserved(headers)),
+    destination,
+    'content-type': 'application/json;charset=utf-8',
+    'content-length': String(Buffer.byteLength(json)),
+    'correlation-id':
+      options.correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId() ?? randomUUID(),
+    'tshoot-destination': destination,
+    ...deadLetterArguments(deadLetterQueueOf(destination)),
+    // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
+    ...(isPersistent ? { persistent: 'true' } : {}),
+  };
+}
+
+/** What a caller's headers add to a message. Throws `invalid-header` for what is no header. */
+function withoutReserved(headers: Readonly<Record<string, string>>): Headers {
   // Without a prototype any name is a name, __proto__ too.
   const own = Object.create(null) as Headers;
   for (const [name, value] of Object.entries(headers)) {
@@ -243,16 +263,5 @@ function sendHeaders(destination: string, json: string, options: SendOptions = {
     if (name === '') throw new PubsubError('invalid-header', 'a header has no name');
     if (!reservedHeaders.has(name)) own[name] = value;
   }
-  return {
-    ...own,
-    destination,
-    'content-type': 'application/json;charset=utf-8',
-    'content-length': String(Buffer.byteLength(json)),
-    'correlation-id':
-      options.correlationId ?? headers['correlation-id'] ?? currentCorrelationId() ?? randomUUID(),
-    'tshoot-destination': destination,
-    ...deadLetterArguments(deadLetterQueueOf(destination)),
-    // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
-    ...(isPersistent ? { persistent: 'true' } : {}),
-  };
+  return own;
 }
