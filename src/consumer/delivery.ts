@@ -113,7 +113,12 @@ export class Delivery {
   async #copyThenAck(): Promise<void> {
     const { source } = this.#context;
     const { headers, body } = this.frame;
-    const kept = Object.fromEntries(Object.entries(headers).filter(([name]) => !transportHeaders.has(name)));
+    // A NUL byte, which other protocols allow in a header, cannot be sent; the message is worth more than that header.
+    const kept = Object.fromEntries(
+      Object.entries(headers).filter(
+        ([name, value]) => !transportHeaders.has(name) && !`${name}${value}`.includes('\0'),
+      ),
+    );
     await this.session.request(
       'SEND',
       {
