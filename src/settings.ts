@@ -121,6 +121,8 @@ export const settings = {
     'STOMP port of the second server'),
   broker: choice('Connection', 'STOMP_BROKER', '--broker <product>', 'auto', ['auto', 'rabbitmq', 'activemq', 'artemis'],
     'broker product: auto (by its server header), rabbitmq, activemq or artemis'),
+  queueType: choice('Connection', 'STOMP_QUEUE_TYPE', '--queue-type <type>', 'classic', ['classic', 'quorum'],
+    'type of the queues that are declared: classic or quorum (RabbitMQ; others ignore it); one for all who use a queue'),
   connectTimeoutSeconds: seconds('Connection', 'STOMP_CONNECT_TIMEOUT', '--connect-timeout <seconds>', 10, [0.1, 86_400],
     'limit for TCP, TLS and the STOMP handshake together, for each server'),
   waitToConnectSeconds: only('pubsub', seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
@@ -230,6 +232,10 @@ function contradictions(resolved: Settings): string[] {
     [
       (resolved.certFile === undefined) !== (resolved.keyFile === undefined),
       'DEFAULT_STOMP_CERT_FILE and DEFAULT_STOMP_KEY_FILE: set both or neither',
+    ],
+    [
+      resolved.queueType === 'quorum' && resolved.exclusiveQueue,
+      'STOMP_QUEUE_TYPE and STOMP_DEFAULT_EXCLUSIVE_QUEUE: a quorum queue cannot be exclusive',
     ],
     [
       resolved.durableTopicSubscription && resolved.clientId === undefined,

@@ -89,10 +89,11 @@ export class Consumer {
     const { source, settings, log, drain } = this.#options;
     const { dialect } = session;
     try {
-      await declareQueues(session, dialect.declarations(source), log, drain);
+      await declareQueues(session, dialect.declarations(source, settings.queueType), log, drain);
       const headers = dialect.subscribeHeaders(source, {
         prefetch: settings.concurrency,
         isExclusive: settings.exclusiveQueue,
+        queueType: settings.queueType,
         durableName: settings.durableTopicSubscription ? `${settings.clientId ?? ''}-listener` : undefined,
       });
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;

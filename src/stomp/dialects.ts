@@ -6,11 +6,15 @@
 import type { Source } from './destinations.js';
 import type { Headers } from './frames.js';
 
+/** RabbitMQ: kept on one node, or on a majority of a cluster's. */
+export type QueueType = 'classic' | 'quorum';
+
 export interface SubscribeOptions {
   /** Messages the broker may deliver before the first is settled; at least 1. */
   readonly prefetch: number;
   /** RabbitMQ: the queue belongs to this connection alone. */
   readonly isExclusive: boolean;
+  readonly queueType: QueueType;
   /** ActiveMQ: the name a durable topic subscription is kept under; undefined for none. */
   readonly durableName: string | undefined;
 }
@@ -26,7 +30,7 @@ export interface Dialect {
   /** Destination and product-specific headers of the SUBSCRIBE; acknowledgement mode and id are the caller's. */
   subscribeHeaders(source: Source, options: SubscribeOptions): Headers;
   /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
-  declarations(source: Source): readonly Declaration[];
+  declarations(source: Source, queueType: QueueType): readonly Declaration[];
   readonly nackHeaders: Headers;
   /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
   canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
@@ -37,9 +41,17 @@ export function deadLetterArguments(deadLetterQueue: string): Headers {
   return { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue };
 }
 
+/** All arguments of a queue. A classic one is declared without a type, as django-stomp does. */
+export function queueArguments(deadLetterQueue: string, queueType: QueueType): Headers {
+  return {
+    ...deadLetterArguments(deadLetterQueue),
+    ...(queueType === 'classic' ? {} : { 'x-queue-type': queueType }),
+  };
+}
+
 const rabbitmq: Dialect = {
   name: 'rabbitmq',
-  subscribeHeaders: (source, { prefetch, isExclusive }) => ({
+  subscribeHeaders: (source, { prefetch, isExclusive, queueType }) => ({
     ...(source.kind === 'queue'
       ? { destination: `/queue/${source.queue}` }
       : {
@@ -52,12 +64,13 @@ const rabbitmq: Dialect = {
         }),
     ...(isExclusive ? { exclusive: 'true' } : {}),
     'prefetch-count': String(prefetch),
-    ...deadLetterArguments(source.deadLetterQueue),
+    ...queueArguments(source.deadLetterQueue, queueType),
   }),
-  declarations: ({ deadLetterQueue }) => [
+  // Of the same type: a dead letter must survive what its message survives.
+  declarations: ({ deadLetterQueue }, queueType) => [
     {
       destination: `/queue/${deadLetterQueue}`,
-      headers: deadLetterArguments(`DLQ.${deadLetterQueue}`),
+      headers: queueArguments(`DLQ.${deadLetterQueue}`, queueType),
     },
   ],
   // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
@@ -138,6 +151,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     "a callback took longer than RabbitMQ's consumer_timeout: make it faster or raise consumer_timeout; its message runs again",
   ],
   [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
+  [
+    /inequivalent arg 'x-queue-type'/,
+    true,
+    'the queue exists with another type: give all its consumers and publishers the same STOMP_QUEUE_TYPE (--queue-type)',
+  ],
   [
     /inequivalent arg/,
     true,

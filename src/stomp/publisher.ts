@@ -10,7 +10,7 @@ import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
 import { checkTarget, deadLetterQueueOf } from './destinations.js';
-import { deadLetterArguments } from './dialects.js';
+import { queueArguments, type QueueType } from './dialects.js';
 import type { Headers } from './frames.js';
 import type { Session } from './session.js';
 
@@ -76,7 +76,7 @@ export class Publisher implements TransactionSender {
 
   /** Like send, with a body that is JSON text already and goes out as it stands. */
   async sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
-    const headers = sendHeaders(destination, json, options);
+    const headers = sendHeaders(destination, json, this.#settings.queueType, options);
     this.#begin();
     if (this.#unconfirmed === this.window) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -125,7 +125,7 @@ export class Publisher implements TransactionSender {
     const transaction = session.begin();
     const receipts = new ReceiptCounter();
     const sendJson = async (destination: string, json: string, options?: SendOptions) => {
-      const headers = sendHeaders(destination, json, options);
+      const headers = sendHeaders(destination, json, this.#settings.queueType, options);
       receipts.add(session.request('SEND', headers, json, transaction));
       await session.drained();
       receipts.throwIfFailed();
@@ -232,7 +232,12 @@ function stringify(body: unknown): string {
 }
 
 /** The headers django-stomp's publisher sends, in its order. `x-dead-letter-*` must match the queue's declaration. */
-function sendHeaders(destination: string, json: string, options: SendOptions = {}): Headers {
+function sendHeaders(
+  destination: string,
+  json: string,
+  queueType: QueueType,
+  options: SendOptions = {},
+): Headers {
   checkTarget(destination);
   const { headers, isPersistent = true } = options;
   return {
@@ -243,7 +248,7 @@ function sendHeaders(destination: string, json: string, options: SendOptions = {
     'correlation-id':
       options.correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId() ?? randomUUID(),
     'tshoot-destination': destination,
-    ...deadLetterArguments(deadLetterQueueOf(destination)),
+    ...queueArguments(deadLetterQueueOf(destination), queueType),
     // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
     ...(isPersistent ? { persistent: 'true' } : {}),
   };

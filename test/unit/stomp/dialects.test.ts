@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { parseSource } from '../../../src/stomp/destinations.js';
 import { detectDialect, diagnose, type Dialect } from '../../../src/stomp/dialects.js';
 
-const options = { prefetch: 3, isExclusive: false, durableName: undefined };
+const options = { prefetch: 3, isExclusive: false, durableName: undefined, queueType: 'classic' } as const;
 const queue = parseSource('/queue/orders');
 const topic = parseSource('/topic/prices', 'shop');
 const virtualTopic = parseSource('Consumer.shop.VirtualTopic.prices');
@@ -73,12 +73,21 @@ describe('rabbitmq', () => {
     assert.equal(headers.exclusive, 'true');
   });
 
+  it('declares quorum queues when told, the dead-letter queue too', () => {
+    for (const source of [queue, topic, virtualTopic]) {
+      const headers = rabbitmq.subscribeHeaders(source, { ...options, queueType: 'quorum' });
+      assert.equal(headers['x-queue-type'], 'quorum');
+      const [declaration] = rabbitmq.declarations(source, 'quorum');
+      assert.equal(declaration!.headers['x-queue-type'], 'quorum');
+    }
+  });
+
   it('declares the dead-letter queue with arguments of its own', () => {
-    assert.deepEqual(rabbitmq.declarations(queue), [
+    assert.deepEqual(rabbitmq.declarations(queue, 'classic'), [
       { destination: '/queue/DLQ.orders', headers: deadLetter('DLQ.DLQ.orders') },
     ]);
     assert.deepEqual(
-      rabbitmq.declarations(topic).map(({ destination }) => destination),
+      rabbitmq.declarations(topic, 'classic').map(({ destination }) => destination),
       ['/queue/DLQ.shop'],
     );
   });
@@ -124,7 +133,7 @@ describe('activemq', () => {
   });
 
   it('declares nothing', () => {
-    assert.deepEqual(activemq.declarations(queue), []);
+    assert.deepEqual(activemq.declarations(queue, 'quorum'), []);
   });
 
   it('T28: dead-letters by NACK only what a NACK does not destroy', () => {
@@ -167,7 +176,7 @@ describe('artemis', () => {
 
   it('T28: never dead-letters by NACK, which it takes for an ACK', () => {
     assert.equal(artemis.canDeadLetterByNack(queue, persistent), false);
-    assert.deepEqual(artemis.declarations(queue), []);
+    assert.deepEqual(artemis.declarations(queue, 'quorum'), []);
   });
 });
 
@@ -214,6 +223,11 @@ describe('diagnose', () => {
       "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'xpto' in vhost '/': received none but current is the value '' of type 'longstr'",
       true,
       /other arguments/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'xpto' in vhost '/': received the value 'quorum' of type 'longstr' but current is none",
+      true,
+      /STOMP_QUEUE_TYPE/,
     ],
     ['precondition_failed: PRECONDITION_FAILED - unknown delivery tag 1', false, /settled twice/],
     ['Unexpected ACK received for message-id [null]', false, /settled twice/],
