@@ -14,6 +14,7 @@ const mayImport = {
   context: [],
   settings: ['errors', 'dotenv'],
   log: ['errors', 'context', 'settings', 'pino', 'pino-pretty'],
+  progress: ['log', 'cli-progress'],
   shutdown: ['errors', 'log'],
   'stomp/frames': ['errors'],
   'stomp/destinations': ['errors', 'stomp/frames'],

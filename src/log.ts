@@ -20,6 +20,9 @@ export interface Logger {
 
 const stderr = pino.destination({ fd: 2, sync: true });
 let render = (line: string): string => line;
+/** To the start of the line and erase it: what stands there is a progress line. */
+const ERASE_LINE = '\r\x1b[K';
+let isTerminalShared = false;
 
 /** What a callback throws may be frozen, which pino's own serializer cannot take, or throw when it is looked at. */
 function serializeError(error: unknown): unknown {
@@ -55,8 +58,13 @@ export const log = pino(
     },
     level: 'info',
   },
-  { write: (line: string) => void stderr.write(render(line)) },
+  { write: (line: string) => void stderr.write((isTerminalShared ? ERASE_LINE : '') + render(line)) },
 );
+
+/** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */
+export function shareTerminal(isShared: boolean): void {
+  isTerminalShared = isShared;
+}
 
 /** Sets level and format; `auto` is readable text when stderr is a terminal. */
 export async function configureLog({
