@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
 import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
-import { publisherTo, startConsuming, uniqueName, type Consuming } from '../support/consuming.js';
+import {
+  publisherTo,
+  slowestRecovery,
+  startConsuming,
+  uniqueName,
+  type Consuming,
+} from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
@@ -64,6 +70,7 @@ for (const broker of brokersUnderTest()) {
         );
         await ledger.complete(COMPLETE_MS);
         await consuming.stop();
+        ledger.report(t, broker, slowestRecovery(consuming.log));
         // What was in flight when a connection ended may have been acked without the ack having arrived.
         ledger.assertRepeatedAtMost(cuts * concurrency * 2);
         assert.equal((await drainQueue(broker, queue)).length, 0);
@@ -86,6 +93,7 @@ for (const broker of brokersUnderTest()) {
       );
       await ledger.complete(COMPLETE_MS);
       await consuming.stop();
+      ledger.report(t, broker, slowestRecovery(consuming.log));
       assert.ok(cuts >= 4);
     });
 
@@ -101,9 +109,11 @@ for (const broker of brokersUnderTest()) {
       const line = await consuming.logged('no connection to the broker; trying again');
       assert.match(String(line.fields.reason), /no heart-beat within/);
       proxy.resume();
-      await consuming.logged('consuming');
-      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 10 });
-      await consuming.received(11);
+      const sinceMs = performance.now();
+      const { atMs } = await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+      await ledger.complete(COMPLETE_MS);
+      ledger.report(t, broker, atMs - sinceMs);
     });
 
     test('a broker that refuses connections for a while is found again', async (t) => {
@@ -117,9 +127,11 @@ for (const broker of brokersUnderTest()) {
       await consuming.logged('no connection to the broker; trying again');
       await consuming.logged('no connection to the broker; trying again');
       await proxy.accept();
-      await consuming.logged('consuming');
-      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 5 });
-      await consuming.received(6);
+      const sinceMs = performance.now();
+      const { atMs } = await consuming.logged('consuming');
+      await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+      await ledger.complete(COMPLETE_MS);
+      ledger.report(t, broker, atMs - sinceMs);
     });
 
     test('messages refused while connections are cut are in the dead-letter queue, every one', async (t) => {
@@ -146,6 +158,7 @@ for (const broker of brokersUnderTest()) {
       const dead = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 200 });
       const numbers = new Set(dead.map(({ body }) => (JSON.parse(body.toString()) as { n: number }).n));
       const rest = await drainQueue(broker, queue);
+      ledger.report(t, broker, slowestRecovery(consuming.log));
       assert.equal(numbers.size + rest.length, 200);
       assert.equal(rest.length, 0);
     });

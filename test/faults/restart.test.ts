@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { activemqMissing, startActivemq } from '../support/activemq.js';
-import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
+import { publisherTo, slowestRecovery, startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import type { OwnBroker } from '../support/own-broker.js';
@@ -34,11 +34,16 @@ for (const [name, missing, start] of products) {
         { concurrency: 10 },
       );
       await consuming.received(500);
-      await broker.restart('kill');
-      await consuming.logged('consuming');
-      await consuming.received(1500);
-      await broker.restart('clean');
+      let slowestMs = 0;
+      for (const how of ['kill', 'clean'] as const) {
+        await broker.restart(how);
+        const sinceMs = performance.now();
+        const { atMs } = await consuming.logged('consuming');
+        slowestMs = Math.max(slowestMs, atMs - sinceMs);
+        if (how === 'kill') await consuming.received(1500);
+      }
       await ledger.complete(COMPLETE_MS);
+      ledger.report(t, broker, slowestMs);
       await publisherTo(t, broker).send(`/queue/${queue}`, { n: 3000 });
       const summary = await consuming.stop();
       assert.ok(summary.acked >= 3000);
@@ -54,9 +59,12 @@ for (const [name, missing, start] of products) {
       const line = await consuming.logged('no connection to the broker; trying again');
       assert.match(String(line.fields.reason), /no heart-beat within/);
       broker.resume();
-      await consuming.logged('consuming');
-      await publisherTo(t, broker).send(`/queue/${queue}`, 1);
-      await consuming.received(1);
+      const sinceMs = performance.now();
+      const { atMs } = await consuming.logged('consuming');
+      const ledger = new Ledger(1);
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
+      for (const payload of await consuming.received(1)) ledger.record(payload);
+      ledger.report(t, broker, atMs - sinceMs);
     });
   });
 }
@@ -73,9 +81,11 @@ describe(
       const line = await consuming.logged('no connection to the broker; trying again');
       assert.match(String(line.fields.reason), /the queue was deleted/);
       await consuming.logged('consuming');
-      await publisherTo(t, broker).send(`/queue/${queue}`, 1);
-      await consuming.received(1);
+      const ledger = new Ledger(1);
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
+      for (const payload of await consuming.received(1)) ledger.record(payload);
       assert.equal((await consuming.stop()).acked, 1);
+      ledger.report(t, broker, slowestRecovery(consuming.log));
     });
   },
 );

@@ -14,6 +14,7 @@ import type { BrokerUnderTest } from './brokers.js';
 import { until } from './until.js';
 
 export interface LogLine {
+  readonly atMs: number;
   readonly level: 'debug' | 'info' | 'warn' | 'error';
   readonly message: string;
   readonly fields: Readonly<Record<string, unknown>>;
@@ -77,7 +78,7 @@ export function launchConsuming(
   const payloads: Payload[] = [];
   const log: LogLine[] = [];
   const write = (level: LogLine['level']) => (fields: object, message: string) => {
-    log.push({ level, message, fields: fields as Record<string, unknown> });
+    log.push({ atMs: performance.now(), level, message, fields: fields as Record<string, unknown> });
   };
   const ended = consume({
     ...settingsOf(broker),
@@ -131,6 +132,19 @@ export function launchConsuming(
       return ended;
     },
   };
+}
+
+/** The longest time, in ms, from the loss of a connection to the next subscription, of a consumer's log. */
+export function slowestRecovery(log: readonly LogLine[]): number {
+  let lostMs: number | undefined;
+  let slowestMs = 0;
+  for (const { message, atMs } of log) {
+    if (message === 'no connection to the broker; trying again') lostMs ??= atMs;
+    if (message !== 'consuming' || lostMs === undefined) continue;
+    slowestMs = Math.max(slowestMs, atMs - lostMs);
+    lostMs = undefined;
+  }
+  return slowestMs;
 }
 
 /** A publisher to that broker, closed at the end of the test. */

@@ -8,7 +8,7 @@ import { until } from './until.js';
 
 export class Ledger {
   readonly #counts = new Map<number, number>();
-  readonly #published: number;
+  #published: number;
 
   constructor(published: number) {
     this.#published = published;
@@ -17,6 +17,11 @@ export class Ledger {
   /** The bodies to publish. */
   bodies(): { n: number }[] {
     return Array.from({ length: this.#published }, (_, n) => ({ n }));
+  }
+
+  /** The body of one more to publish. */
+  next(): { n: number } {
+    return { n: this.#published++ };
   }
 
   /** Counts a message whose ack was written. */
