@@ -5,7 +5,8 @@ import { PubsubError, reasonOf } from '../errors.js';
 import { configureLog, log, type Logger } from '../log.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
 import { checkTarget } from '../stomp/destinations.js';
-import { Publisher, type SendOptions, type TransactionSender } from '../stomp/publisher.js';
+import type { SendOptions } from '../stomp/outgoing.js';
+import { Publisher, type TransactionSender } from '../stomp/publisher.js';
 
 export interface PublisherOptions extends Partial<Settings> {
   readonly log?: Logger;

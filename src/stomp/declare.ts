@@ -37,7 +37,7 @@ export async function declareQueues(
     const end = await session.closed;
     if (end.kind === 'broker') throw endError(end, `cannot declare ${queues.join(', ')}`);
   } catch (error) {
-    if (session.isOpen || (await session.closed).kind !== 'timeout') throw error;
+    if (session.isOpen || (await session.closed).kind !== 'unconfirmed') throw error;
     log.warn(
       { err: error, queues },
       'the broker did not confirm that the queues exist; consuming all the same',

@@ -266,25 +266,22 @@ function verbatim(text: string): string {
 }
 
 /**
- * Command line, header lines and the blank line; `added` are more headers of the same frame, without copying either.
- * Headers that are undefined are left out. Throws `invalid-header`.
+ * The command line and header lines, without the blank line that ends a head: more lines may follow. Headers that are
+ * undefined are left out. Throws `invalid-header`.
  */
-export function encodeHead(
-  command: string,
-  headers: Readonly<Record<string, string | undefined>>,
-  added: Readonly<Record<string, string | undefined>> = {},
-): string {
+export function encodeLines(command: string, headers: Readonly<Record<string, string | undefined>>): string {
   const encode = command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape;
-  let head = `${command}\n`;
+  let lines = `${command}\n`;
   for (const name in headers) {
     const value = headers[name];
-    if (value !== undefined) head += `${encode(name)}:${encode(value)}\n`;
+    if (value !== undefined) lines += `${encode(name)}:${encode(value)}\n`;
   }
-  for (const name in added) {
-    const value = added[name];
-    if (value !== undefined) head += `${encode(name)}:${encode(value)}\n`;
-  }
-  return `${head}\n`;
+  return lines;
+}
+
+/** The whole head, up to the body. Throws `invalid-header`. */
+export function encodeHead(command: string, headers: Readonly<Record<string, string | undefined>>): string {
+  return `${encodeLines(command, headers)}\n`;
 }
 
 /** A whole frame. With a body that may contain NUL bytes the caller sets `content-length`. Throws `invalid-header`. */

@@ -17,12 +17,14 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { detectDialect, diagnose, type Dialect } from './dialects.js';
-import { FrameDecoder, FrameError, type Frame, type Headers } from './frames.js';
+import { encodeLines, FrameDecoder, FrameError, type Frame, type Headers } from './frames.js';
 import { FrameWriter } from './writer.js';
 
-/** Why a session ended. `local`: we closed it. `broker`: an ERROR frame, with its text. */
+/**
+ * Why a session ended. `local`: we closed it. `broker`: an ERROR frame, with its text. `unconfirmed`: no
+ * receipt in time. */
 export interface SessionEnd {
-  readonly kind: 'local' | 'transport' | 'protocol' | 'broker' | 'timeout';
+  readonly kind: 'local' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
   readonly message: string;
   /** errno or TLS code of a transport error. */
   readonly code?: string;
@@ -52,6 +54,8 @@ export interface SessionOptions {
 const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 /** How long DISCONNECT may wait for its receipt before the socket is closed anyway. */
 const CLOSE_TIMEOUT_MS = 5000;
+/** Without any receipt for so long the broker is worth a word: a healthy one confirms within milliseconds. */
+const SILENCE_MS = 5000;
 /** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
 const MAX_REASON_LENGTH = 4096;
 
@@ -60,16 +64,17 @@ const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|
 /** A transaction of one session. */
 export interface Transaction {
   readonly id: string;
-  /** Since when the receipts of its frames are due: RabbitMQ sends those of SENDs only after COMMIT. */
-  startMs: number;
+  /** Settles once: when the broker has confirmed COMMIT and every message, or when nothing of the kind will happen. */
+  readonly confirmed: Promise<void>;
 }
 
 interface PendingReceipt {
   readonly what: string;
-  /** Its own, or shared with the transaction that the frame is in. */
-  readonly clock: { readonly startMs: number };
-  readonly resolve: () => void;
-  readonly reject: (reason: PubsubError) => void;
+  /** Since when it is due; not yet at Infinity. */
+  startMs: number;
+  /** So many more are to come with this id. */
+  left: number;
+  readonly settle: (error?: PubsubError) => void;
 }
 
 /**
@@ -230,14 +235,15 @@ export class Session {
    * Sends a frame with a receipt; resolves when the broker confirms it. Rejects with `connection-lost`, `broker-refused`
    * or `invalid-header`. A receipt that does not come within `receiptTimeoutMs` ends the session.
    */
-  request(
-    command: string,
-    headers: Readonly<Headers>,
-    body?: string | Uint8Array,
-    transaction?: Transaction,
-  ): Promise<void> {
+  request(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): Promise<void> {
     if (!this.isOpen) return Promise.reject(this.#lost(command));
-    return this.#request(command, headers, body, transaction);
+    return this.#request(command, headers, body);
+  }
+
+  /** Like request, for a SEND whose head is encoded (encodeLines), and with a callback: a promise costs as much. */
+  transmit(lines: string, body: string, settle: (error?: PubsubError) => void): void {
+    if (this.isOpen) this.#transmit('SEND', lines, body, settle);
+    else settle(this.#lost('SEND'));
   }
 
   /** Sends a frame without a receipt. False: the session is not open and nothing was sent. */
@@ -249,30 +255,49 @@ export class Session {
 
   /** Begins a transaction. Its id is new: BEGIN with a used one throws the first one's frames away (RabbitMQ 3.10). */
   begin(): Transaction {
-    const transaction = { id: `${this.id}-t${this.#nextId()}`, startMs: Infinity };
-    this.send('BEGIN', { transaction: transaction.id });
-    return transaction;
+    const id = `${this.id}-t${this.#nextId()}`;
+    let settle: PendingReceipt['settle'] = () => undefined;
+    const confirmed = new Promise<void>((resolve, reject) => (settle = settlerOf(resolve, reject)));
+    confirmed.catch(() => undefined);
+    // COMMIT and all messages ask for a receipt of the same id: one number counts those of any number of messages.
+    if (this.isOpen) this.#receipts.set(id, { what: 'a transaction', startMs: Infinity, left: 1, settle });
+    else settle(this.#lost('BEGIN'));
+    this.send('BEGIN', { transaction: id });
+    return { id, confirmed };
+  }
+
+  /** Sends a message in a transaction, its head encoded (encodeLines). RabbitMQ confirms it only after COMMIT. */
+  transmitIn({ id }: Transaction, lines: string, body: string): void {
+    const receipt = this.#receipts.get(id);
+    if (!this.isOpen || receipt === undefined) return;
+    this.#writer.sendLines(`${lines}transaction:${id}\nreceipt:${id}\n`, body);
+    receipt.left++;
   }
 
   /**
-   * Resolves when the broker confirms COMMIT, which on RabbitMQ promises nothing (3.10.8: a kill at that moment left 0
-   * to 64 of 3,000 messages): only the receipts of the SENDs do, and those come after it.
+   * Resolves when the broker has confirmed COMMIT and every message. RabbitMQ's receipt of COMMIT alone promises nothing
+   * (3.10.8: a kill at that moment left 0 to 64 of 3,000 messages): only those of the SENDs do, and they come after it.
    */
-  commit(transaction: Transaction): Promise<void> {
-    transaction.startMs = performance.now();
-    return this.request('COMMIT', { transaction: transaction.id });
+  commit({ id, confirmed }: Transaction): Promise<void> {
+    const receipt = this.#receipts.get(id);
+    if (receipt !== undefined && this.send('COMMIT', { transaction: id, receipt: id })) {
+      receipt.startMs = performance.now();
+      this.#receiptTimer ??= this.#armReceiptTimer(SILENCE_MS);
+    }
+    return confirmed;
   }
 
-  /** Resolves when the broker confirms that nothing of the transaction happens; what is unconfirmed of it then rejects. */
-  async abort(transaction: Transaction): Promise<void> {
-    transaction.startMs = performance.now();
-    await this.request('ABORT', { transaction: transaction.id });
-    // RabbitMQ sends these receipts only after COMMIT: they will not come.
-    for (const [id, { what, clock, reject }] of this.#receipts) {
-      if (clock !== transaction) continue;
-      this.#receipts.delete(id);
-      reject(new PubsubError('not-confirmed', `${what} not confirmed: its transaction was aborted`));
-    }
+  /** Resolves when the broker confirms that nothing of the transaction happens. */
+  async abort({ id }: Transaction): Promise<void> {
+    const receipt = this.#receipts.get(id);
+    this.#receipts.delete(id);
+    receipt?.settle(new PubsubError('not-confirmed', 'the transaction was aborted'));
+    await this.request('ABORT', { transaction: id });
+  }
+
+  /** Is so much unsent that the caller should wait for `drained`? */
+  get isFull(): boolean {
+    return this.#writer.isFull;
   }
 
   /** Resolves when the connection takes more without buffering it, or has ended. */
@@ -299,7 +324,7 @@ export class Session {
     this.#subscriptions.clear();
     const pending = [...this.#receipts.values()];
     this.#receipts.clear();
-    for (const { what, reject } of pending) reject(this.#lost(what));
+    for (const { what, settle } of pending) settle(this.#lost(what));
     this.#client.destroy();
     this.#resolveClosed(end);
   }
@@ -314,23 +339,22 @@ export class Session {
     this.destroy({ kind: 'local', message: 'closed', isConfiguration: false });
   }
 
-  #request(
-    command: string,
-    headers: Readonly<Headers>,
-    body?: string | Uint8Array,
-    transaction?: Transaction,
-  ): Promise<void> {
-    const receipt = String(this.#nextId());
+  #request(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#writer.send(command, headers, body, { receipt, transaction: transaction?.id });
-      this.#receipts.set(receipt, {
-        what: command,
-        clock: transaction ?? { startMs: performance.now() },
-        resolve,
-        reject,
-      });
-      this.#receiptTimer ??= this.#armReceiptTimer(this.options.receiptTimeoutMs);
+      this.#transmit(command, encodeLines(command, headers), body, settlerOf(resolve, reject));
     });
+  }
+
+  #transmit(
+    what: string,
+    lines: string,
+    body: string | Uint8Array | undefined,
+    settle: PendingReceipt['settle'],
+  ): void {
+    const id = String(this.#nextId());
+    this.#writer.sendLines(`${lines}receipt:${id}\n`, body);
+    this.#receipts.set(id, { what, startMs: performance.now(), left: 1, settle });
+    this.#receiptTimer ??= this.#armReceiptTimer(SILENCE_MS);
   }
 
   #nextId(): number {
@@ -343,22 +367,30 @@ export class Session {
     return endError(this.#end, `${what} not confirmed`);
   }
 
-  /** One timer for all receipts: they are kept in the order of their sending, so the first that is due is the oldest. */
+  /** One timer for all receipts; it looks at the oldest. */
   #armReceiptTimer(delayMs: number): NodeJS.Timeout {
     const timeoutMs = this.options.receiptTimeoutMs;
-    return setTimeout(() => {
-      this.#receiptTimer = undefined;
-      if (this.#receipts.size === 0) return;
-      const oldest = [...this.#receipts.values()].find(({ clock }) => clock.startMs !== Infinity);
-      const leftMs = oldest === undefined ? timeoutMs : oldest.clock.startMs + timeoutMs - performance.now();
-      if (leftMs > 0) {
-        this.#receiptTimer = this.#armReceiptTimer(leftMs);
-        return;
-      }
-      const message = `no receipt for ${oldest?.what ?? 'a frame'} within ${timeoutMs / 1000} s`;
-      const advice = 'the broker may be blocked by a memory or disk alarm, which it tells nobody';
-      this.destroy({ kind: 'timeout', message, advice, isConfiguration: false });
-    }, delayMs);
+    const advice = 'the broker may be blocked by a memory or disk alarm, which it tells nobody';
+    return setTimeout(
+      () => {
+        this.#receiptTimer = undefined;
+        if (this.#receipts.size === 0) return;
+        const oldest = [...this.#receipts.values()].reduce((a, b) => (b.startMs < a.startMs ? b : a));
+        const waitedMs = Math.max(0, performance.now() - oldest.startMs);
+        if (waitedMs >= timeoutMs) {
+          const message = `no receipt for ${oldest.what} within ${timeoutMs / 1000} s`;
+          this.destroy({ kind: 'unconfirmed', message, advice, isConfiguration: false });
+          return;
+        }
+        if (waitedMs >= SILENCE_MS) {
+          const fields = { server: this.address, waitedMs: Math.round(waitedMs), timeoutMs };
+          this.#log.warn(fields, `no receipt for some seconds: ${advice}`);
+        }
+        const nextMs = waitedMs >= SILENCE_MS ? timeoutMs : SILENCE_MS;
+        this.#receiptTimer = this.#armReceiptTimer(nextMs - waitedMs);
+      },
+      Math.min(delayMs, timeoutMs),
+    );
   }
 
   /**
@@ -419,8 +451,14 @@ export class Session {
       case 'RECEIPT': {
         const id = frame.headers['receipt-id'] ?? '';
         const receipt = this.#receipts.get(id);
+        if (receipt === undefined) return;
+        if (--receipt.left > 0) {
+          // A transaction that is being confirmed is alive, however long all of it takes.
+          if (receipt.startMs !== Infinity) receipt.startMs = performance.now();
+          return;
+        }
         this.#receipts.delete(id);
-        receipt?.resolve();
+        receipt.settle();
         return;
       }
       case 'ERROR':
@@ -435,6 +473,13 @@ export class Session {
         );
     }
   }
+}
+
+function settlerOf(resolve: () => void, reject: (error: PubsubError) => void): PendingReceipt['settle'] {
+  return (error) => {
+    if (error === undefined) resolve();
+    else reject(error);
+  };
 }
 
 /** What stompit's Client asks of a frame. Bodies are complete, so whoever waits for the end is called at once. */

@@ -4,7 +4,7 @@
  * the socket is full. Open until the socket ends; after that everything is refused quietly: the session's end tells.
  */
 import type { Duplex } from 'node:stream';
-import { encodeHead, type Headers } from './frames.js';
+import { encodeLines, type Headers } from './frames.js';
 
 /** Characters. A batch this long is written at once: a loop that never ends its tick must learn that the socket is full. */
 const BATCH_LENGTH = 64 * 1024;
@@ -21,19 +21,22 @@ export class FrameWriter {
     for (const event of ['error', 'close', 'finish']) socket.on(event, () => this.finish());
   }
 
-  /** Queues one frame, with both sets of headers, for the end of this tick. Throws `invalid-header`, having queued nothing. */
+  /** Queues one frame for the end of this tick. Throws `invalid-header`, having queued nothing. */
   send(
     command: string,
     headers: Readonly<Record<string, string | undefined>>,
     body: string | Uint8Array = '',
-    added?: Readonly<Record<string, string | undefined>>,
   ): void {
-    const head = encodeHead(command, headers, added);
+    this.sendLines(encodeLines(command, headers), body);
+  }
+
+  /** The same with a head from encodeLines. */
+  sendLines(lines: string, body: string | Uint8Array = ''): void {
     if (this.#isFinished) return;
     if (typeof body === 'string') {
-      this.#append(`${head}${body}\0`);
+      this.#append(`${lines}\n${body}\0`);
     } else {
-      this.#append(head);
+      this.#append(`${lines}\n`);
       this.#flush();
       this.#socket.write(body);
       this.#append('\0');

@@ -109,7 +109,7 @@ describe('the end of a session', () => {
         assert.match(String(outcome.reason), /no receipt for SEND within 0\.1 s .*memory or disk alarm/);
       }
       const end = await ended(pair);
-      assert.deepEqual([end.kind, end.isConfiguration], ['timeout', false]);
+      assert.deepEqual([end.kind, end.isConfiguration], ['unconfirmed', false]);
       assert.match(end.advice ?? '', /blocked/);
       await pair.peer.waitForClose();
     });

@@ -130,7 +130,7 @@ describe('receipts that do not come', () => {
     advance(1);
     await within(lost, DEADLINE_MS, 'the SUBSCRIBE is given up');
     const end = await session.closed;
-    assert.deepEqual([end.kind, end.isConfiguration], ['timeout', false]);
+    assert.deepEqual([end.kind, end.isConfiguration], ['unconfirmed', false]);
     await peer.waitForClose();
   });
 
@@ -138,14 +138,16 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
     const transaction = session.begin();
-    const sent = atSessionTime(() => session.request('SEND', { destination: 'a' }, '1', transaction));
-    const lost = [assert.rejects(sent, hasCode('connection-lost'))];
+    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
     for (let passed = 0; passed < 5; passed++) {
       advance(timeoutMs);
       await turn();
       assert.equal(session.isOpen, true);
     }
-    const committed = atSessionTime(() => session.commit(transaction));
+    const lost = assert.rejects(
+      atSessionTime(() => session.commit(transaction)),
+      hasCode('connection-lost'),
+    );
     const [begin, send, commit] = [
       await peer.expect('BEGIN'),
       await peer.expect('SEND'),
@@ -154,23 +156,39 @@ describe('receipts that do not come', () => {
     assert.equal(begin.headers.transaction, transaction.id);
     assert.equal(send.headers.transaction, transaction.id);
     assert.equal(commit.headers.transaction, transaction.id);
-    peer.confirm(commit);
-    await within(committed, DEADLINE_MS, 'COMMIT is confirmed');
     advance(timeoutMs - 1);
     await turn();
     assert.equal(session.isOpen, true);
     advance(1);
-    await within(Promise.all(lost), DEADLINE_MS, 'the SEND is given up');
-    assert.equal((await session.closed).kind, 'timeout');
+    await within(lost, DEADLINE_MS, 'the transaction is given up');
+    assert.equal((await session.closed).kind, 'unconfirmed');
+  });
+
+  it('of a transaction are one for COMMIT and one for each message', async () => {
+    await using pair = await openTimed();
+    const { session, peer } = pair;
+    const transaction = session.begin();
+    for (const body of ['1', '2']) session.transmitIn(transaction, 'SEND\ndestination:a\n', body);
+    const committed = session.commit(transaction);
+    await peer.expect('BEGIN');
+    const frames = [await peer.expect('SEND'), await peer.expect('SEND'), await peer.expect('COMMIT')];
+    for (const frame of frames) {
+      await roundTrip(pair);
+      assert.equal(await stateOf(committed), 'pending');
+      peer.confirm(frame);
+    }
+    await within(committed, DEADLINE_MS, 'all of it is confirmed');
   });
 
   it('beside an open transaction are due all the same', async () => {
     await using pair = await openTimed();
     const { session } = pair;
     const transaction = session.begin();
-    const inside = atSessionTime(() => session.request('SEND', { destination: 'a' }, '1', transaction));
+    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
     const beside = atSessionTime(() => session.request('SEND', { destination: 'a' }, '2'));
-    const lost = [inside, beside].map((sent) => assert.rejects(sent, hasCode('connection-lost')));
+    const lost = [transaction.confirmed, beside].map((sent) =>
+      assert.rejects(sent, hasCode('connection-lost')),
+    );
     advance(timeoutMs);
     await within(Promise.all(lost), DEADLINE_MS, 'both are given up');
   });
@@ -179,8 +197,8 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
     const transaction = session.begin();
-    const sent = atSessionTime(() => session.request('SEND', { destination: 'a' }, '1', transaction));
-    const unconfirmed = assert.rejects(sent, hasCode('not-confirmed'));
+    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
+    const unconfirmed = assert.rejects(transaction.confirmed, hasCode('not-confirmed'));
     const aborted = atSessionTime(() => session.abort(transaction));
     await peer.expect('BEGIN');
     await peer.expect('SEND');
