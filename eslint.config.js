@@ -15,7 +15,7 @@ const mayImport = {
   settings: ['errors', 'dotenv'],
   log: ['errors', 'context', 'settings', 'pino', 'pino-pretty'],
   progress: ['log', 'cli-progress'],
-  shutdown: ['errors', 'log'],
+  shutdown: ['errors', 'settings', 'log'],
   'stomp/frames': ['errors'],
   'stomp/destinations': ['errors', 'stomp/frames'],
   'stomp/dialects': ['errors', 'stomp/frames', 'stomp/destinations'],

@@ -128,6 +128,8 @@ async function run(program: Command): Promise<void> {
     const row: Setting<unknown> = settings[setting];
     if (row.flag !== undefined && row.commands.includes(name)) addFlags(program, setting, row);
   }
+  // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
     await program.parseAsync(process.argv);
     process.exit(0);

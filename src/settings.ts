@@ -251,6 +251,11 @@ export function unknownVariables(env: Environment = process.env): string[] {
   return Object.keys(env).filter((variable) => variable.startsWith('STOMP_') && !known.has(variable));
 }
 
+/** Did npx, npm exec or an npm script start this process? */
+export function isBehindNpm(env: Environment = process.env): boolean {
+  return env.npm_command !== undefined;
+}
+
 /** `--host` of `--host <name>`; a boolean that is on by default is turned off by `--no-<name>`. */
 export function flagName({ flag }: Pick<Setting<unknown>, 'flag'>): string | undefined {
   return flag?.split(' ')[0];

@@ -4,10 +4,13 @@
  */
 import { constants } from 'node:os';
 import type { Logger } from './log.js';
+import { isBehindNpm } from './settings.js';
 
 const stopSignals = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
 /** Ctrl-C reaches us from the terminal and again from npm or npx in front of us: that is one request, not two. */
 const ECHO_MS = 500;
+/** How often a process that npm started looks whether its parent is still there. */
+const PARENT_CHECK_MS = 1000;
 
 export interface Shutdown {
   readonly drain: AbortSignal;
@@ -31,7 +34,22 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
     }
   };
   for (const signal of stopSignals) process.on(signal, stop);
+  if (isBehindNpm()) {
+    onOrphaned(() => {
+      if (!drain.signal.aborted) stop('SIGTERM');
+    });
+  }
   return { drain: drain.signal, abort: abort.signal };
+}
+
+/** npx and npm 11 hand a SIGTERM to the shell between us and them, which ends by it and tells us nothing. */
+function onOrphaned(listener: () => void): void {
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    listener();
+  }, PARENT_CHECK_MS).unref();
 }
 
 /**

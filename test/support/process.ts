@@ -103,15 +103,16 @@ export function run(bin: 'pubsub' | 'publish', args: readonly string[], options:
 
 /** The same for any file that Node runs. */
 export function runFile(file: string, args: readonly string[], options: RunOptions = {}): Running {
-  const { env = {}, cwd = packageRoot, input = '', nodeFlags = [] } = options;
+  return runProgram(process.execPath, [...(options.nodeFlags ?? []), file, ...args], options);
+}
+
+/** The same for any program. */
+export function runProgram(program: string, args: readonly string[], options: RunOptions = {}): Running {
+  const { env = {}, cwd = packageRoot, input = '' } = options;
   const { PATH, HOME } = process.env;
-  const child = spawn(process.execPath, [...nodeFlags, file, ...args], {
-    cwd,
-    env: { PATH, HOME, ...env },
-    detached: true,
-  });
+  const child = spawn(program, args, { cwd, env: { PATH, HOME, ...env }, detached: true });
   const { pid } = child;
-  if (pid === undefined) throw new Error(`${process.execPath} cannot be started in ${cwd}`);
+  if (pid === undefined) throw new Error(`${program} cannot be started in ${cwd}`);
   keepGroup(pid);
   const running = new Running(child);
   child.once('exit', () => {
