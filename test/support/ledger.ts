@@ -8,20 +8,23 @@ import { until } from './until.js';
 
 export class Ledger {
   readonly #counts = new Map<number, number>();
-  #published: number;
+  /** How many: 0 to one less are their numbers. */
+  published: number;
+  /** The greatest number processed. */
+  newest = -1;
 
   constructor(published: number) {
-    this.#published = published;
+    this.published = published;
   }
 
   /** The bodies to publish. */
   bodies(): { n: number }[] {
-    return Array.from({ length: this.#published }, (_, n) => ({ n }));
+    return Array.from({ length: this.published }, (_, n) => ({ n }));
   }
 
   /** The body of one more to publish. */
   next(): { n: number } {
-    return { n: this.#published++ };
+    return { n: this.published++ };
   }
 
   /** Counts a message whose ack was written. */
@@ -30,6 +33,7 @@ export class Ledger {
   }
 
   count(n: number): void {
+    this.newest = Math.max(this.newest, n);
     this.#counts.set(n, (this.#counts.get(n) ?? 0) + 1);
   }
 
@@ -38,7 +42,7 @@ export class Ledger {
   }
 
   get lost(): number {
-    return this.#published - this.processed;
+    return this.published - this.processed;
   }
 
   get repeated(): number {
@@ -50,7 +54,7 @@ export class Ledger {
     await until(
       () => this.lost === 0,
       deadlineMs,
-      () => `${this.#published} messages processed; ${this.lost} are missing`,
+      () => `${this.published} messages processed; ${this.lost} are missing`,
     );
   }
 
@@ -65,7 +69,7 @@ export class Ledger {
    */
   report(t: TestContext, { name }: Pick<BrokerUnderTest, 'name'>, recoveryMs?: number): void {
     const recovery = recoveryMs === undefined ? '' : `${(Math.max(0, recoveryMs) / 1000).toFixed(1)} s`;
-    const row = [t.name, name, this.#published, this.lost, this.repeated, recovery];
+    const row = [t.name, name, this.published, this.lost, this.repeated, recovery];
     t.diagnostic(`| ${row.join(' | ')} |`);
   }
 }

@@ -108,6 +108,13 @@ export function runFile(file: string, args: readonly string[], options: RunOptio
 
 /** The same for any program. */
 export function runProgram(program: string, args: readonly string[], options: RunOptions = {}): Running {
+  const running = startProgram(program, args, options);
+  after(() => running.kill());
+  return running;
+}
+
+/** The same outside of a test: it is killed when this process ends. */
+export function startProgram(program: string, args: readonly string[], options: RunOptions = {}): Running {
   const { env = {}, cwd = packageRoot, input = '' } = options;
   const { PATH, HOME } = process.env;
   const child = spawn(program, args, { cwd, env: { PATH, HOME, ...env }, detached: true });
@@ -121,7 +128,6 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     releaseGroup(pid);
   });
   if (input !== null) child.stdin.end(input);
-  after(() => running.kill());
   return running;
 }
 
