@@ -151,6 +151,8 @@ export const settings = {
     'a callback that returns without ack() or nack() acks its message'),
   correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
     'dead-letter a message without correlation-id; otherwise one is made up'),
+  renewAfterSeconds: seconds('Consuming', 'STOMP_RENEW_AFTER', '--renew-after <seconds>', 600, [0, 86_400],
+    'a subscription that brought nothing for so long is made anew, on a new connection; 0 for never'),
   gracefulWaitSeconds: seconds('Consuming', 'STOMP_GRACEFUL_WAIT_SECONDS', '--graceful-wait <seconds>', 30, [0, 86_400],
     'how long a stop waits for callbacks in flight'),
   queueName: optionalText('Consuming', 'STOMP_QUEUE_NAME', '--queue-name <name>',

@@ -13,6 +13,7 @@ import type { Settings } from '../settings.js';
 import { sessions } from '../stomp/connect.js';
 import { declareQueues } from '../stomp/declare.js';
 import type { Source } from '../stomp/destinations.js';
+import type { SubscribeOptions } from '../stomp/dialects.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Session } from '../stomp/session.js';
 import {
@@ -22,6 +23,8 @@ import {
   type DeadLetterReason,
   type DeliveryContext,
 } from './delivery.js';
+import { untilIdle } from './idleness.js';
+import { RecentIds } from './recent.js';
 import type { CallbackRunner, Payload } from './runner.js';
 
 export interface ConsumerOptions {
@@ -35,7 +38,10 @@ export interface ConsumerOptions {
   readonly abort: AbortSignal;
 }
 
-/** What a consumer did, counted in deliveries. `released` are those that the broker delivers again. */
+/**
+ * What a consumer did, counted in deliveries. `redelivered` are those that were delivered before, to this consumer or to
+ * another; `released` those that the broker delivers again.
+ */
 export interface ConsumeSummary {
   received: number;
   redelivered: number;
@@ -51,6 +57,7 @@ export class Consumer {
   /** Of the current session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
   readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
+  readonly #recentIds = new RecentIds();
   #hasSubscribed = false;
   #onIdle: (() => void) | undefined;
 
@@ -71,10 +78,13 @@ export class Consumer {
     for await (const session of sessions(settings, log, drain)) {
       current = session;
       const isSubscribed = await Promise.race([this.#subscribe(session), drained]);
-      if (isSubscribed === true) await Promise.race([session.closed, drained]);
+      if (isSubscribed === true) await Promise.race([session.closed, drained, this.#untilIdle(session)]);
       // They go back to the queue, and come again.
       this.#waiting = [];
       if (drain.aborted) break;
+      if (session.isOpen)
+        log.info({ server: session.address }, 'nothing has come for long; subscribing anew');
+      await session.close();
     }
     if (this.#inFlight.size > 0)
       log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
@@ -90,12 +100,7 @@ export class Consumer {
     const { dialect } = session;
     try {
       await declareQueues(session, dialect.declarations(source, settings.queueType), log, drain);
-      const headers = dialect.subscribeHeaders(source, {
-        prefetch: settings.concurrency,
-        isExclusive: settings.exclusiveQueue,
-        queueType: settings.queueType,
-        durableName: settings.durableTopicSubscription ? `${settings.clientId ?? ''}-listener` : undefined,
-      });
+      const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
       await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, session));
     } catch (error) {
@@ -124,10 +129,33 @@ export class Consumer {
     return true;
   }
 
+  #subscribeOptions(): SubscribeOptions {
+    const { concurrency, exclusiveQueue, queueType, durableTopicSubscription, clientId } =
+      this.#options.settings;
+    return {
+      prefetch: concurrency,
+      isExclusive: exclusiveQueue,
+      queueType,
+      durableName: durableTopicSubscription ? `${clientId ?? ''}-listener` : undefined,
+    };
+  }
+
+  /** Never resolves for a subscription that must not be given up. */
+  #untilIdle(session: Session): Promise<void> {
+    const { source, settings } = this.#options;
+    const periodMs = settings.renewAfterSeconds * 1000;
+    const mayRenew = session.dialect.outlivesItsConnection(source, this.#subscribeOptions());
+    if (periodMs === 0 || !mayRenew) return new Promise(() => undefined);
+    return untilIdle(session, periodMs, {
+      received: () => this.#summary.received,
+      isBusy: () => this.#inFlight.size > 0,
+    });
+  }
+
   #receive(frame: Frame, session: Session): void {
     const { drain, settings } = this.#options;
-    // What arrives during a drain is left alone: it goes back, in order, when the session ends.
-    if (drain.aborted) return;
+    // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
+    if (drain.aborted || !session.isOpen) return;
     const delivery = new Delivery(frame, session, this.#deliveryContext);
     if (this.#inFlight.size < settings.concurrency) {
       this.#start(delivery);
@@ -142,8 +170,13 @@ export class Consumer {
   #start(delivery: Delivery): void {
     this.#inFlight.add(delivery);
     this.#summary.received++;
-    if (delivery.frame.headers.redelivered === 'true') this.#summary.redelivered++;
+    if (this.#isRepeated(delivery)) this.#summary.redelivered++;
     void this.#process(delivery);
+  }
+
+  #isRepeated({ frame, session, messageId }: Delivery): boolean {
+    const isKnown = session.dialect.keepsMessageIds && this.#recentIds.add(messageId ?? '');
+    return isKnown || frame.headers.redelivered === 'true';
   }
 
   /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */

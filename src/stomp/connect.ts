@@ -38,7 +38,8 @@ export async function connectOnce(settings: Settings, log: Logger, signal?: Abor
 
 /**
  * Sessions, one after the other, for as long as the signal allows: when one has ended the next is opened, after a wait
- * that grows with jitter up to `waitToConnectSeconds` and starts anew after a healthy session. Before the first session
+ * that grows with jitter up to `waitToConnectSeconds` and starts anew after a healthy session; at once after one that
+ * its user closed. Before the first session
  * what only a change of settings cures is thrown (`broker-refused`, `invalid-setting`); later it is logged and tried
  * again slowly.
  */
@@ -56,6 +57,10 @@ export async function* sessions(
       hasConnected = true;
       yield session;
       const end = await session.closed;
+      if (end.kind === 'closed') {
+        attempt = -1;
+        continue;
+      }
       problem = { reason: describeEnd(end), isConfiguration: end.isConfiguration };
       if (performance.now() - sinceMs > HEALTHY_MS) attempt = 0;
     } catch (error) {

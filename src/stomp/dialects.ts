@@ -34,6 +34,10 @@ export interface Dialect {
   readonly nackHeaders: Headers;
   /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
   canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
+  /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
+  outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
+  /** Does a message come with the same message-id on every connection? */
+  readonly keepsMessageIds: boolean;
 }
 
 /** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
@@ -76,6 +80,9 @@ const rabbitmq: Dialect = {
   // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
   nackHeaders: { requeue: 'false' },
   canDeadLetterByNack: () => true,
+  outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
+  // It names subscription, session and number of the delivery.
+  keepsMessageIds: false,
 };
 
 const activemq: Dialect = {
@@ -93,6 +100,8 @@ const activemq: Dialect = {
   // queue. Nor does the NACK of a message that is in a dead-letter queue already.
   canDeadLetterByNack: (source, headers) =>
     source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
+  outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  keepsMessageIds: true,
 };
 
 /** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
@@ -114,6 +123,8 @@ const artemis: Dialect = {
   nackHeaders: {},
   // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
   canDeadLetterByNack: () => false,
+  outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  keepsMessageIds: true,
 };
 
 const embedded: Dialect = { ...rabbitmq, name: 'embedded' };

@@ -21,10 +21,11 @@ import { encodeLines, FrameDecoder, FrameError, type Frame, type Headers } from 
 import { FrameWriter } from './writer.js';
 
 /**
- * Why a session ended. `local`: we closed it. `broker`: an ERROR frame, with its text. `unconfirmed`: no
- * receipt in time. */
+ * Why a session ended. `closed`: by close(). `local`: we broke it off. `broker`: an ERROR frame, with its text.
+ * `unconfirmed`: no receipt in time.
+ */
 export interface SessionEnd {
-  readonly kind: 'local' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
+  readonly kind: 'closed' | 'local' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
   readonly message: string;
   /** errno or TLS code of a transport error. */
   readonly code?: string;
@@ -336,7 +337,7 @@ export class Session {
       this.#log.debug({ err: error }, 'the broker did not confirm DISCONNECT');
     });
     clearTimeout(timer);
-    this.destroy({ kind: 'local', message: 'closed', isConfiguration: false });
+    this.destroy({ kind: 'closed', message: 'closed', isConfiguration: false });
   }
 
   #request(command: string, headers: Readonly<Headers>, body?: string | Uint8Array): Promise<void> {

@@ -12,6 +12,7 @@ import {
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
+import { until } from '../support/until.js';
 
 const COMPLETE_MS = 60_000;
 const withId = { 'correlation-id': 'c' };
@@ -32,6 +33,7 @@ async function consumeThroughProxy(
     concurrency: number;
     incomingHeartbeatMs?: number;
     outgoingHeartbeatMs?: number;
+    renewAfterSeconds?: number;
   },
   onMessage: (payload: Payload, setting: Pick<Setting, 'proxy' | 'ledger'>) => unknown = () => undefined,
 ): Promise<Setting> {
@@ -114,6 +116,97 @@ for (const broker of brokersUnderTest()) {
       await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
+    });
+
+    test('a connection that is slow for less than the heart-beats allow is kept', async (t) => {
+      const { proxy, ledger, consuming, queue } = await consumeThroughProxy(t, broker, {
+        messages: 1,
+        concurrency: 1,
+        incomingHeartbeatMs: 2000,
+        outgoingHeartbeatMs: 2000,
+      });
+      await ledger.complete(COMPLETE_MS);
+      const { connections } = proxy;
+      proxy.stall('toClient');
+      const sinceMs = performance.now();
+      await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+      await until(() => performance.now() - sinceMs > 2500, COMPLETE_MS, 'a beat is late');
+      proxy.resume('toClient');
+      await ledger.complete(COMPLETE_MS);
+      assert.equal(proxy.connections, connections);
+      assert.equal((await consuming.stop()).redelivered, 0);
+      ledger.report(t, broker);
+    });
+
+    test('a subscription that its broker has silently forgotten is made anew', async (t) => {
+      const { proxy, ledger, consuming, queue } = await consumeThroughProxy(t, broker, {
+        messages: 1,
+        concurrency: 1,
+        renewAfterSeconds: 1,
+      });
+      const [payload] = await consuming.received(1);
+      const sinceMs = performance.now();
+      proxy.inject('toServer', `UNSUBSCRIBE\nid:${payload!.headers.subscription}\n\n\0`);
+      await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+      await consuming.logged('nothing has come for long; subscribing anew');
+      const { atMs } = await consuming.logged('consuming');
+      await ledger.complete(COMPLETE_MS);
+      ledger.report(t, broker, atMs - sinceMs);
+      assert.equal((await consuming.stop()).redelivered, 0);
+    });
+
+    test('a subscription whose message takes long is not idle, and keeps its connection', async (t) => {
+      const queue = uniqueName(t);
+      let finish: () => void = () => undefined;
+      const finished = new Promise<void>((resolve) => (finish = resolve));
+      const consuming = await startConsuming(
+        t,
+        broker,
+        `/queue/${queue}`,
+        async (payload) => {
+          await finished;
+          await payload.ack();
+        },
+        { renewAfterSeconds: 0.1 },
+      );
+      await publisherTo(t, broker).send(`/queue/${queue}`, 1);
+      await consuming.received(1);
+      const said = consuming.log.length;
+      const sinceMs = performance.now();
+      await until(() => performance.now() - sinceMs > 500, COMPLETE_MS, 'some periods pass');
+      assert.deepEqual(consuming.log.slice(said), []);
+      finish();
+      assert.equal((await consuming.stop()).acked, 1);
+    });
+
+    test('the standby is used while the first server is away, and left when it is lost itself', async (t) => {
+      const [first, standby] = [await startProxy(broker), await startProxy(broker)];
+      t.after(() => Promise.all([first.close(), standby.close()]));
+      const queue = uniqueName(t);
+      const ledger = new Ledger(0);
+      const consuming = await startConsuming(
+        t,
+        { ...broker, host: first.host, port: first.port },
+        `/queue/${queue}`,
+        async (payload) => {
+          if ((await payload.ack()) === 'sent') ledger.record(payload);
+        },
+        { standbyHost: standby.host, standbyPort: standby.port },
+      );
+      const nextServer = async () => {
+        const { fields } = await consuming.logged('consuming');
+        await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+        await ledger.complete(COMPLETE_MS);
+        return fields.server;
+      };
+      await first.refuse();
+      first.cut();
+      assert.equal(await nextServer(), `${standby.host}:${standby.port}`);
+      await first.accept();
+      standby.cut();
+      assert.equal(await nextServer(), `${first.host}:${first.port}`);
+      assert.equal((await consuming.stop()).acked, 2);
+      ledger.report(t, broker, slowestRecovery(consuming.log));
     });
 
     test('a broker that refuses connections for a while is found again', async (t) => {

@@ -50,6 +50,34 @@ for (const [name, missing, start] of products) {
       assert.equal((await drainQueue(broker, `DLQ.${queue}`)).length, 0);
     });
 
+    test('a message in flight when its broker is killed comes again, and is counted as repeated', async (t) => {
+      await using broker = await start();
+      const queue = uniqueName(t);
+      const ledger = new Ledger(1);
+      const settlements: unknown[] = [];
+      let finish: () => void = () => undefined;
+      const finished = new Promise<void>((resolve) => (finish = resolve));
+      const consuming = await startConsuming(t, broker, `/queue/${queue}`, async (payload) => {
+        await finished;
+        ledger.record(payload);
+        settlements.push(await payload.ack());
+      });
+      await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
+      await consuming.received(1);
+      await broker.down('kill');
+      await consuming.logged('no connection to the broker; trying again');
+      await broker.up();
+      const sinceMs = performance.now();
+      finish();
+      const { atMs } = await consuming.logged('consuming');
+      await consuming.received(2);
+      // ActiveMQ 5.17 does not mark it as redelivered.
+      const { redelivered, acked, released } = await consuming.stop();
+      assert.deepEqual({ redelivered, acked, released }, { redelivered: 1, acked: 1, released: 1 });
+      assert.deepEqual(settlements, ['connection-lost', 'sent']);
+      ledger.report(t, broker, atMs - sinceMs);
+    });
+
     test('a broker that is stopped in its tracks is left by heart-beat, and served again when it goes on', async (t) => {
       await using broker = await start();
       const queue = uniqueName(t);

@@ -78,6 +78,11 @@ export class Proxy implements AsyncDisposable {
     this.#budgets.set(direction, bytes);
   }
 
+  /** Sends bytes of the test's own that way on every connection: between frames, if nothing else flows. */
+  inject(direction: Direction, bytes: string): void {
+    for (const pair of this.#pairs) sinkOf(pair, direction).write(bytes);
+  }
+
   /** Refuses new connections (ECONNREFUSED); open ones go on. Resolves when the port is closed. */
   async refuse(): Promise<void> {
     const listener = this.#listener;

@@ -195,7 +195,7 @@ describe('the end of a session', () => {
       pair.peer.confirm(disconnect);
       await within(Promise.all(closes), DEADLINE_MS, 'close() resolves');
       await within(pair.session.close(), DEADLINE_MS, 'a later close() resolves');
-      assert.equal((await pair.session.closed).kind, 'local');
+      assert.equal((await pair.session.closed).kind, 'closed');
       await pair.peer.waitForClose();
       assert.deepEqual(pair.peer.commands, ['CONNECT', 'DISCONNECT']);
     });
