@@ -35,6 +35,7 @@ export function parseSource(destination: string, queueName?: string): Source {
   if (name.trim() === '') refuse(destination, 'the name is empty');
 
   if (/[\r\n\0]/.test(name)) refuse(destination, 'the name contains a line break or a NUL byte');
+  if (lacksSlash(destination)) refuse(destination, 'the first slash is missing', `write /${destination}`);
   if (name.startsWith('/')) refuse(destination, `${name.split('/', 2).join('/')}/ is no kind of source`);
   if (name.includes('/')) refuse(destination, 'a name with "/" is ambiguous', 'RabbitMQ takes %2F instead');
   const hasWildcard = /(?:^|\.)[*#>](?:\.|$)/.test(name);
@@ -72,6 +73,9 @@ export function deadLetterQueueOf(destination: string): string {
   return `DLQ.${slash > 0 ? destination.slice(slash + 1) : destination}`;
 }
 
+/** `queue/x` is a slip of the pen for `/queue/x`. */
+const lacksSlash = (destination: string): boolean => /^(?:queue|topic)\//.test(destination);
+
 /** Checks a destination to send to; it goes to the broker as it stands. Throws `invalid-destination`. */
 export function checkTarget(destination: string): void {
   const name = destination.replace(/^\/[^/]*\//, '');
@@ -79,6 +83,12 @@ export function checkTarget(destination: string): void {
     throw new PubsubError(
       'invalid-destination',
       `cannot publish to ${JSON.stringify(destination)}: the name is empty; use /queue/<name> or /topic/<name>`,
+    );
+  }
+  if (lacksSlash(destination)) {
+    throw new PubsubError(
+      'invalid-destination',
+      `cannot publish to ${JSON.stringify(destination)}: the first slash is missing; write /${destination}`,
     );
   }
   if (/^\/(?:queue|topic)\//.test(destination) && /(?:^|\.)[*#>](?:\.|$)/.test(name)) {

@@ -197,6 +197,8 @@ describe('a destination that cannot be consumed ends with 2 and one line before 
     ['/queue/#', /wildcard/],
     ['/queue/a/b', /"\/" is ambiguous.*%2F/],
     ['a/b', /"\/" is ambiguous/],
+    ['queue/x', /the first slash is missing; write \/queue\/x/],
+    ['topic/x', /the first slash is missing; write \/topic\/x/],
     ['/exchange/amq.topic', /\/exchange\/ is no kind of source/],
     ['/topic/Consumer.app.VirtualTopic.x', /leave \/topic\/ away: Consumer\.app\.VirtualTopic\.x/],
     ['Consumer.app.VirtualTopic', /Consumer\.<app>\.VirtualTopic\.<topic>/],

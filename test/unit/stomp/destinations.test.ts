@@ -76,6 +76,8 @@ describe('parseSource', () => {
     ['/queue//a', /is no kind of source/],
     ['/queue/a/b', /ambiguous; RabbitMQ takes %2F/],
     ['a/b', /ambiguous/],
+    ['queue/a', /the first slash is missing; write \/queue\/a/],
+    ['topic/a', /the first slash is missing; write \/topic\/a/],
     ['/queue/a.*', /wildcard/],
     ['a.#', /wildcard/],
     ['>', /wildcard/],
@@ -160,6 +162,15 @@ describe('checkTarget', () => {
   it('refuses an empty name', () => {
     for (const destination of ['', ' ', '/', '/queue/', '/topic/ ']) {
       assert.throws(() => checkTarget(destination), refusal(/the name is empty/));
+    }
+  });
+
+  it('refuses a name without its first slash', () => {
+    for (const destination of ['queue/orders', 'topic/a.b']) {
+      assert.throws(
+        () => checkTarget(destination),
+        refusal(/the first slash is missing; write \/(queue|topic)\//),
+      );
     }
   });
 
