@@ -1,6 +1,6 @@
 /** How a consumer ends: by each signal, idle or with callbacks in flight, in time or not; and what does not end it. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -160,6 +160,35 @@ describe('stopping', skipWithout(anyBroker()), () => {
     );
     const { acked } = await stopPubsub(consumer);
     assert.equal(acked, 1);
+  });
+
+  it('a broker that does not answer any more cannot hold a consumer that has nothing in flight', async () => {
+    await using proxy = await startProxy(broker);
+    const consumer = await startPubsub(broker, `/queue/${unique('stop')}`, fixture('stop.mjs#held'), {
+      env: at(proxy.port),
+    });
+    proxy.stall();
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+  });
+
+  it('an ack that the broker does not confirm ends, at the deadline, with 5: the message goes back', async () => {
+    const queue = `/queue/${unique('stop')}`;
+    const release = join(temporaryFolder(), 'release');
+    await put(broker, queue, JSON.stringify(release), id);
+    await using proxy = await startProxy(broker);
+    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#untilFile'), {
+      env: { ...at(proxy.port), STOMP_GRACEFUL_WAIT_SECONDS: '1' },
+    });
+    await consumer.waitFor(/"msg":"started"/);
+    proxy.stall();
+    consumer.signal('SIGTERM');
+    await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+    writeFileSync(release, '');
+    assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
+    assert.match(consumer.stderr, /"msg":"settled sent"/);
+    proxy.cut();
+    assert.deepEqual(await bodiesLeft(queue, 1), [JSON.stringify(release)]);
   });
 
   it('a consumer that waits to connect again, after its broker went away, ends with 0', async () => {
