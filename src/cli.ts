@@ -114,7 +114,9 @@ function addFlags(program: Command, name: string, row: Setting<unknown>): void {
       program.setOptionValue(name, value ?? given);
     });
   };
-  if (row.isBoolean) {
+  if (row.offFlag !== undefined) {
+    register(row.offFlag, false, false);
+  } else if (row.isBoolean) {
     register(`--${long}`, row.default === true, true);
     register(`--no-${long}`, row.default === false, false);
   } else {
@@ -126,7 +128,8 @@ async function run(program: Command): Promise<void> {
   const name = program.name() as 'pubsub' | 'publish';
   for (const setting of settingNames) {
     const row: Setting<unknown> = settings[setting];
-    if (row.flag !== undefined && row.commands.includes(name)) addFlags(program, setting, row);
+    if ((row.flag ?? row.offFlag) !== undefined && row.commands.includes(name))
+      addFlags(program, setting, row);
   }
   // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);

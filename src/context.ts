@@ -1,8 +1,10 @@
-/** Which message the running code is about: set around each callback, read by the log and the publisher. */
+/** Which message the running code is about: set around each callback, read by the log, the publisher and its thread. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 export interface MessageContext {
   readonly correlationId: string;
+  /** In a worker thread: the run that the code belongs to, also after its callback returned. */
+  readonly runId?: number;
 }
 
 const storage = new AsyncLocalStorage<MessageContext>();
@@ -10,6 +12,11 @@ const storage = new AsyncLocalStorage<MessageContext>();
 /** Calls `work` with the context in force for it and for everything it starts. */
 export function runInContext<T>(context: MessageContext, work: () => T): T {
   return storage.run(context, work);
+}
+
+/** The context that the running code was started in, undefined outside of a callback. */
+export function currentContext(): MessageContext | undefined {
+  return storage.getStore();
 }
 
 /** The correlation id of the message whose callback is running, undefined outside of one. */

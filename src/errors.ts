@@ -45,6 +45,11 @@ export const errorCodes = {
   },
   'callback-not-exported': { exit: 3, meaning: 'the module has no such export', remedy: 'name one it has' },
   'callback-not-function': { exit: 3, meaning: 'the export is not a function', remedy: 'export a function' },
+  'callback-setup-failed': {
+    exit: 3,
+    meaning: 'the setup() of the module failed before the first message',
+    remedy: 'mend what it says',
+  },
   'broker-unreachable': {
     exit: 4,
     meaning: 'no server accepted a connection in time',

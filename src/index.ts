@@ -2,7 +2,7 @@
 export { consume, type ConsumeOptions } from './commands/consume.js';
 export { openPublisher, type PublisherOptions } from './commands/publish.js';
 export type { ConsumeSummary } from './consumer/consumer.js';
-export type { Callback, Payload, Settlement } from './consumer/runner.js';
+export type { Callback, Payload, Settlement } from './consumer/payload.js';
 export { correlationId } from './context.js';
 export { errorCodes, exitStatuses, PubsubError, type ErrorCode, type ExitStatus } from './errors.js';
 export { log, type Logger } from './log.js';

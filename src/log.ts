@@ -23,9 +23,22 @@ let render = (line: string): string => line;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';
 let isTerminalShared = false;
+/** Where lines go: to stderr, or from a worker thread to the main one, which writes them. */
+let sink = writeLine;
+
+/** Writes a line of the log, as it was made here or in a worker thread. */
+export function writeLine(line: string): void {
+  stderr.write((isTerminalShared ? ERASE_LINE : '') + render(line));
+}
+
+/** Sends every line there, at this level: for a worker thread. */
+export function redirectLog(to: (line: string) => void, level: string): void {
+  sink = to;
+  log.level = level;
+}
 
 /** What a callback throws may be frozen, which pino's own serializer cannot take, or throw when it is looked at. */
-function serializeError(error: unknown): unknown {
+export function serializeError(error: unknown): unknown {
   try {
     return pino.stdSerializers.err(error as Error);
   } catch {
@@ -58,7 +71,7 @@ export const log = pino(
     },
     level: 'info',
   },
-  { write: (line: string) => void stderr.write((isTerminalShared ? ERASE_LINE : '') + render(line)) },
+  { write: (line: string) => sink(line) },
 );
 
 /** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */

@@ -18,6 +18,8 @@ export interface Setting<T> {
   readonly default: T;
   readonly help: string;
   readonly isBoolean: boolean;
+  /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`. */
+  readonly offFlag?: string;
   /** Reads the text of a flag or variable; throws an Error that says what is expected. */
   readonly parse: (text: string) => T;
 }
@@ -146,7 +148,7 @@ export const settings = {
   sslVerify: boolean('TLS', 'STOMP_SSL_VERIFY', '--ssl-verify', true,
     'refuse a server whose certificate does not verify'),
   concurrency: integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
-    'callbacks in flight at once; also the prefetch asked of the broker'),
+    'callbacks in flight at once, over all threads; also the prefetch; default: one for each thread'),
   autoAck: boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
     'a callback that returns without ack() or nack() acks its message'),
   correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
@@ -165,10 +167,14 @@ export const settings = {
     'start of the subscription id; every connection adds a part of its own'),
   exclusiveQueue: boolean('Consuming', 'STOMP_DEFAULT_EXCLUSIVE_QUEUE', '--exclusive', false,
     'declare the queue for this connection only: it goes, with its messages, when the connection ends'),
-  processOnBackground: boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
-    'reserved for worker threads: checked and otherwise unused, callbacks run on the event loop'),
-  processWorkers: optionalInteger('Consuming', 'STOMP_PROCESS_MSG_WORKERS', undefined, [1, 1024],
-    'reserved for worker threads: checked and otherwise unused'),
+  processOnBackground: { ...boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
+    'run callbacks in worker threads, or on the event loop of the connection: faster, and without isolation'), offFlag: '--inline' },
+  processWorkers: integer('Consuming', 'STOMP_PROCESS_MSG_WORKERS', '--workers <number>', 1, [1, 1024],
+    'worker threads that callbacks run in'),
+  workerHeapMb: optionalInteger('Consuming', 'STOMP_WORKER_HEAP_MB', '--worker-heap <MB>', [16, 1_048_576],
+    'heap of each worker thread, in MB; default: what Node gives'),
+  timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
+    'time limit for each message, after which it is dead-lettered; 0 for none'),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only('publish', integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
@@ -219,6 +225,12 @@ export function resolve(
       const shown = name === 'password' ? 'the value given' : JSON.stringify(value);
       problems.push(`${source}: ${reasonOf(error)}, not ${shown}`);
     }
+  }
+  const { concurrency } = settings;
+  const isGiven = (given as Record<string, unknown>).concurrency ?? env[concurrency.variable];
+  if (isGiven === undefined || isGiven === '') {
+    const { processOnBackground, processWorkers } = resolved as unknown as Settings;
+    resolved.concurrency = processOnBackground ? processWorkers : 1;
   }
   if (problems.length === 0) problems.push(...contradictions(resolved as unknown as Settings));
   if (problems.length > 0) throw new PubsubError('invalid-setting', problems.join('\n'));
@@ -276,7 +288,8 @@ export function renderMarkdown(): string {
         .map((row) => {
           const only =
             row.commands.length === 1 && group !== 'Consuming' ? ` (\`${row.commands.join()}\` only)` : '';
-          const flag = row.isBoolean && row.default === true ? row.flag?.replace('--', '--no-') : row.flag;
+          const negated = row.isBoolean && row.default === true ? row.flag?.replace('--', '--no-') : row.flag;
+          const flag = row.offFlag ?? negated;
           const fallback = row.default === undefined ? '' : `\`${shown(row.default)}\``;
           return `| \`${row.variable}\` | ${flag === undefined ? '' : `\`${flag}\``} | ${fallback} | ${row.help}${only} |`;
         });

@@ -4,7 +4,7 @@
  */
 import { consume } from './commands/consume.js';
 import type { DeadLetterReason } from './consumer/delivery.js';
-import type { Callback, Payload } from './consumer/runner.js';
+import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';

@@ -2,7 +2,9 @@
 import { once } from 'node:events';
 import { loadCallback } from '../consumer/callback.js';
 import { Consumer, type ConsumeSummary } from '../consumer/consumer.js';
-import { createInlineRunner, type Callback, type Payload } from '../consumer/runner.js';
+import type { Callback, LoadedCallback } from '../consumer/payload.js';
+import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
+import { ThreadPool } from '../consumer/threads.js';
 import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
 import { listenForStop, surviveStrayErrors } from '../shutdown.js';
@@ -12,7 +14,8 @@ import { startBeside } from './broker.js';
 export interface ConsumeOptions<Body = unknown> extends Partial<Settings> {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
-  readonly callback: Callback<Body>;
+  /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
+  readonly callback: Callback<Body> | string;
   /** Aborted: drain, then resolve. */
   readonly signal?: AbortSignal;
   readonly log?: Logger;
@@ -21,7 +24,7 @@ export interface ConsumeOptions<Body = unknown> extends Partial<Settings> {
 /**
  * Consumes in this process until the signal is aborted and what is in flight has been settled; resolves with what was
  * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-setting`,
- * `invalid-destination`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
+ * `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
  * `gracefulWaitSeconds`.
  */
 export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
@@ -34,15 +37,47 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
   };
   if (drain.aborted) startDeadline();
   else drain.addEventListener('abort', startDeadline, { once: true });
-  const consumer = new Consumer({
-    source: parseSource(destination, settings.queueName),
+  const source = parseSource(destination, settings.queueName);
+  const runner = await startRunner(
+    callback as LoadedCallback['call'] | string,
     settings,
-    runner: createInlineRunner(callback as (payload: Payload) => unknown),
-    log: logger,
-    drain,
-    abort: abort.signal,
+    logger,
+    abort.signal,
+  );
+  try {
+    return await new Consumer({
+      source,
+      settings,
+      runner,
+      log: logger,
+      drain,
+      abort: abort.signal,
+    }).run();
+  } finally {
+    await runner.close();
+  }
+}
+
+/** Resolves when the callback is loaded and set up, in each thread that there is. */
+async function startRunner(
+  callback: LoadedCallback['call'] | string,
+  settings: Settings,
+  logger: Logger,
+  abort: AbortSignal,
+): Promise<CallbackRunner> {
+  const { processOnBackground, processWorkers, concurrency, logLevel, workerHeapMb } = settings;
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger };
+  if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
+  if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
+  const pool = new ThreadPool({
+    ...options,
+    callback,
+    threads: Math.min(processWorkers, concurrency),
+    logLevel,
+    heapMb: workerHeapMb,
   });
-  return consumer.run();
+  await pool.start();
+  return pool;
 }
 
 /** The command: settings, log, signals, callback, consumer. Resolves when drained; rejects with a PubsubError. */
@@ -56,9 +91,9 @@ export async function pubsub(
   await configureLog(settings);
   const source = parseSource(destination, settings.queueName);
   const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const callback = await Promise.race([loadCallback(callbackSpec), once(drain, 'abort')]);
+  const runner = await Promise.race([startRunner(callbackSpec, settings, log, abort), once(drain, 'abort')]);
   // Told to stop while the module was still loading: nothing has been sent.
-  if (typeof callback !== 'function') return;
+  if (!('run' in runner)) return;
   surviveStrayErrors(log);
   bridgeConsole();
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
@@ -68,11 +103,12 @@ export async function pubsub(
   const summary = await new Consumer({
     source,
     settings,
-    runner: createInlineRunner(callback),
+    runner,
     log,
     drain,
     abort,
   }).run();
+  await runner.close();
   log.info(summary, 'stopped');
   await embedded?.close();
 }

@@ -4,7 +4,7 @@
  * they should.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Payload } from '../consumer/runner.js';
+import type { Payload } from '../consumer/payload.js';
 import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js';
 import { configureLog } from '../log.js';
 import { renderDepths } from './broker.js';

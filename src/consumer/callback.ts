@@ -7,7 +7,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { PubsubError, reasonOf } from '../errors.js';
-import type { Payload } from './runner.js';
+import type { LoadedCallback } from './payload.js';
 
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
 const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
@@ -33,14 +33,34 @@ export function parseCallbackSpec(text: string): CallbackSpec {
 }
 
 /**
- * Loads the function. Rejects with `callback-not-found`, `callback-not-loadable`, `callback-not-exported` or
- * `callback-not-function`, each with what to type.
+ * Loads the function, and the functions `setup` and `teardown` that its module may export. Rejects with
+ * `callback-not-found`, `callback-not-loadable`, `callback-not-exported` or `callback-not-function`, each with what to
+ * type; setup, when called, with `callback-setup-failed`.
  */
-export async function loadCallback(text: string): Promise<(payload: Payload) => unknown> {
+export async function loadCallback(text: string): Promise<LoadedCallback> {
   const spec = parseCallbackSpec(text);
   const url = await locate(spec.module);
   const namespace = await load(spec.module, url);
-  return pick(spec, namespace);
+  // A CommonJS module's names that Node could not detect are in its default export.
+  const roots = [namespace, (namespace as { default?: unknown }).default].filter(isObject);
+  const call = pick(spec, roots);
+  const beside = (name: 'setup' | 'teardown'): (() => unknown) | undefined =>
+    roots
+      .map((root) => (root as Record<string, unknown>)[name])
+      .find((value): value is () => unknown => typeof value === 'function' && spec.path.join('.') !== name);
+  const setup = beside('setup');
+  return { call, setup: setup && explained(spec.module, setup), teardown: beside('teardown') };
+}
+
+function explained(module: string, setup: () => unknown): () => Promise<void> {
+  return async () => {
+    try {
+      await setup();
+    } catch (error) {
+      const message = `setup() of ${module} failed: ${reasonOf(error)}`;
+      throw new PubsubError('callback-setup-failed', message, { cause: error });
+    }
+  };
 }
 
 /** URL of the file that a module's name means. */
@@ -158,9 +178,7 @@ async function importModule(url: string): Promise<object> {
   );
 }
 
-function pick({ module, path: names }: CallbackSpec, namespace: object): (payload: Payload) => unknown {
-  // A CommonJS module's names that Node could not detect are in its default export.
-  const roots = [namespace, (namespace as { default?: unknown }).default].filter(isObject);
+function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): LoadedCallback['call'] {
   let found: unknown;
   for (const root of roots) {
     let owner: object = root;
@@ -169,7 +187,7 @@ function pick({ module, path: names }: CallbackSpec, namespace: object): (payloa
       owner = isObject(value) ? value : {};
       value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
     }
-    if (typeof value === 'function') return (value as (payload: Payload) => unknown).bind(owner);
+    if (typeof value === 'function') return (value as LoadedCallback['call']).bind(owner);
     found ??= value;
   }
   const name = `${module}#${names.join('.')}`;

@@ -7,6 +7,7 @@
  * Draining: start nothing new, keep the subscription and the heart-beats, let what is in flight finish and settle with
  * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
  */
+import { randomUUID } from 'node:crypto';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
@@ -16,16 +17,11 @@ import type { Source } from '../stomp/destinations.js';
 import type { SubscribeOptions } from '../stomp/dialects.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Session } from '../stomp/session.js';
-import {
-  correlationIdOf,
-  decodeBody,
-  Delivery,
-  type DeadLetterReason,
-  type DeliveryContext,
-} from './delivery.js';
+import { Delivery, type DeadLetterReason, type DeliveryContext } from './delivery.js';
 import { untilIdle } from './idleness.js';
+import type { RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
-import type { CallbackRunner, Payload } from './runner.js';
+import type { CallbackRunner, Job } from './runner.js';
 
 export interface ConsumerOptions {
   readonly source: Source;
@@ -181,31 +177,19 @@ export class Consumer {
 
   /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
   async #process(delivery: Delivery): Promise<void> {
-    const { log, settings, runner, abort } = this.#options;
+    const { log, settings, runner } = this.#options;
     const startMs = performance.now();
     try {
-      const correlationId = correlationIdOf(delivery.frame.headers, settings.correlationIdRequired);
-      const decoded = decodeBody(delivery.frame);
-      if ('reason' in decoded) {
-        this.#deadLetter(delivery, decoded.reason, { detail: decoded.detail });
-      } else if (typeof correlationId !== 'string') {
-        this.#deadLetter(delivery, correlationId.reason, { detail: correlationId.detail });
+      const { headers, oversized } = delivery.frame;
+      const correlationId =
+        headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
+      if (oversized !== undefined) {
+        this.#deadLetter(delivery, 'too-large', { detail: `its ${oversized} is larger than the limit` });
+      } else if (correlationId === undefined) {
+        const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
+        this.#deadLetter(delivery, 'missing-correlation-id', { detail });
       } else {
-        const payload: Payload = {
-          headers: delivery.frame.headers,
-          body: decoded.value,
-          raw: delivery.frame.body,
-          signal: abort,
-          ack: () => Promise.resolve(delivery.ack()),
-          nack: () => {
-            const settlement = delivery.nack();
-            if (settlement === 'sent') this.#logDeadLetter(delivery, 'nack', {});
-            return Promise.resolve(settlement);
-          },
-        };
-        const result = await runner.run(payload, { correlationId });
-        if (result.threw) this.#settleFailed(delivery, result.error);
-        else if (delivery.state === 'unsettled') this.#settleReturned(delivery);
+        this.#conclude(delivery, await runner.run(this.#job(delivery, correlationId)));
       }
       if (delivery.settling !== undefined) await delivery.settling;
     } catch (error) {
@@ -219,12 +203,40 @@ export class Consumer {
     this.#finish(delivery, startMs);
   }
 
-  #settleFailed(delivery: Delivery, error: unknown): void {
+  #job(delivery: Delivery, correlationId: string): Job {
+    const { frame, session } = delivery;
+    return {
+      headers: frame.headers,
+      raw: frame.body,
+      correlationId,
+      ack: () => delivery.ack(),
+      nack: () => {
+        const settlement = delivery.nack();
+        if (settlement === 'sent') this.#logDeadLetter(delivery, 'nack', {});
+        return settlement;
+      },
+      isOpen: () => delivery.state === 'unsettled' && session.isOpen,
+    };
+  }
+
+  #conclude(delivery: Delivery, result: RunResult): void {
+    if (result.kind === 'returned') {
+      if (delivery.state === 'unsettled') this.#settleReturned(delivery);
+      return;
+    }
+    const isThrown = result.kind === 'threw';
+    const reason = isThrown ? 'callback-failed' : result.reason;
+    const fields = {
+      ...(isThrown ? {} : { detail: result.detail }),
+      ...(isThrown || result.error !== undefined ? { err: result.error } : {}),
+    };
     if (delivery.state === 'unsettled') {
-      this.#deadLetter(delivery, 'callback-failed', { err: error });
+      this.#deadLetter(delivery, reason, fields);
     } else {
-      const fields = { err: error, ...delivery.fields(), state: delivery.state };
-      this.#options.log.error(fields, 'the callback failed after its message was settled');
+      this.#options.log.error(
+        { reason, ...fields, ...delivery.fields(), state: delivery.state },
+        'the callback failed after its message was settled',
+      );
     }
   }
 

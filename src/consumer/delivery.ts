@@ -1,26 +1,18 @@
 /**
  * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | released (its session
- * ended first: the broker delivers the message again). It knows how a message is decoded, what makes it unfit for a
- * callback, and which frames settle it on which broker.
+ * ended first: the broker delivers the message again). It knows which frames settle it on which broker.
  */
-import { isUtf8 } from 'node:buffer';
-import { randomUUID } from 'node:crypto';
 import { reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Source } from '../stomp/destinations.js';
 import { deadLetterArguments } from '../stomp/dialects.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import type { Session } from '../stomp/session.js';
-import type { Settlement } from './runner.js';
+import type { Refusal, Settlement } from './payload.js';
 
 /** Why a message goes to its dead-letter queue. */
 export type DeadLetterReason =
-  'nack' | 'callback-failed' | 'unsettled' | 'malformed-body' | 'missing-correlation-id' | 'too-large';
-
-export interface Unfit {
-  readonly reason: DeadLetterReason;
-  readonly detail: string;
-}
+  'nack' | 'callback-failed' | 'unsettled' | 'missing-correlation-id' | 'too-large' | Refusal;
 
 /** A message's headers that belong to its way here and must not go on with a copy of it. */
 const transportHeaders = new Set([
@@ -144,34 +136,4 @@ export class Delivery {
       redelivered: headers.redelivered === 'true',
     };
   }
-}
-
-/** The message's correlation id, a new one where none is required, or why the message is unfit. */
-export function correlationIdOf(headers: Readonly<Headers>, isRequired: boolean): string | Unfit {
-  const id = headers['correlation-id'];
-  if (id !== undefined) return id;
-  return isRequired
-    ? {
-        reason: 'missing-correlation-id',
-        detail: 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages',
-      }
-    : randomUUID();
-}
-
-/** The parsed body in a box, or why it cannot be handed to a callback. */
-export function decodeBody({ body, oversized }: Frame): { readonly value: unknown } | Unfit {
-  if (oversized !== undefined)
-    return { reason: 'too-large', detail: `its ${oversized} is larger than the limit` };
-  if (body.length === 0) return { reason: 'malformed-body', detail: 'the body is empty' };
-  if (!isUtf8(body)) return { reason: 'malformed-body', detail: 'the body is not UTF-8' };
-  try {
-    return { value: JSON.parse(body.toString('utf8')) as unknown };
-  } catch (error) {
-    return { reason: 'malformed-body', detail: `the body is not JSON: ${withoutContent(reasonOf(error))}` };
-  }
-}
-
-/** V8 quotes the text it cannot parse; bodies do not belong in logs. */
-function withoutContent(reason: string): string {
-  return reason.replace(/,? *(?:\.\.\.)?"[^]*$/, '').slice(0, 120);
 }

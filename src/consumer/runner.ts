@@ -1,50 +1,91 @@
-/** Where a callback runs. Today that is the event loop of the connection; threads fit behind the same interface. */
-import { runInContext, type MessageContext } from '../context.js';
+/**
+ * Where callbacks run, as the consumer sees it, and the runner on the event loop of the connection: fastest, and without
+ * isolation. The one in worker threads is in threads.ts.
+ */
+import type { Logger } from '../log.js';
+import type { Headers } from '../stomp/frames.js';
+import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
 
-/** What became of ack() or nack(): written to the connection, refused as a second call, or too late. */
-export type Settlement = 'sent' | 'already-settled' | 'connection-lost';
-
-/** The callback's view of one message. */
-export interface Payload<Body = unknown> {
-  /** As received, un-escaped. The object has no prototype: any name is safe to look up. */
-  readonly headers: Readonly<Record<string, string>>;
-  /** The parsed JSON. */
-  readonly body: Body;
-  /** The bytes of the body as received, for what JSON cannot keep exact, such as integers above 2^53. */
-  readonly raw: Uint8Array;
-  /** Aborted when a stop has waited its graceful time: the message goes back to its queue. */
-  readonly signal: AbortSignal;
-  /**
-   * Tells the broker that the message is done. Resolves once that is written to the connection, and never rejects:
-   * `connection-lost` means that the message will be delivered again.
-   */
-  readonly ack: () => Promise<Settlement>;
-  /** Puts the message into its dead-letter queue. Resolves as ack does. */
-  readonly nack: () => Promise<Settlement>;
+/** A message to be run, and how to settle it. */
+export interface Job {
+  readonly headers: Readonly<Headers>;
+  readonly raw: Buffer;
+  readonly correlationId: string;
+  readonly ack: () => Settlement;
+  readonly nack: () => Settlement;
+  /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
+  readonly isOpen: () => boolean;
 }
-
-/** Called once for each delivery. To throw, or to return without ack() or nack(), dead-letters the message. */
-export type Callback<Body = never> = (payload: Payload<Body>) => unknown;
-
-export type RunResult = { readonly threw: false } | { readonly threw: true; readonly error: unknown };
 
 export interface CallbackRunner {
-  /** Settles when the callback has; never rejects. */
-  run(payload: Payload, context: MessageContext): Promise<RunResult>;
+  /** Resolves when the callback has returned or is given up; never rejects. */
+  run(job: Job): Promise<RunResult>;
+  /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
+  close(): Promise<void>;
 }
 
-const RETURNED: RunResult = { threw: false };
+export interface RunnerOptions {
+  /** Limit for each message, in ms; 0 for none. */
+  readonly timeoutMs: number;
+  /** Aborted: the graceful wait is over. */
+  readonly abort: AbortSignal;
+  readonly log: Logger;
+}
 
-/** Runs callbacks on this event loop: fastest, and a callback that blocks it blocks everything. */
-export function createInlineRunner(callback: (payload: Payload) => unknown): CallbackRunner {
+/** How long a callback may run on after its signal was aborted. */
+export const GRACE_MS = 1000;
+
+/** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
+export async function startInlineRunner(
+  { call, setup, teardown }: LoadedCallback,
+  { timeoutMs, abort, log }: RunnerOptions,
+): Promise<CallbackRunner> {
+  await setup?.();
+  const running = new Set<Invocation>();
+  abort.addEventListener('abort', () => running.forEach((invocation) => invocation.abort('stop')), {
+    once: true,
+  });
   return {
-    run: async (payload, context) => {
+    run: async (job) => {
+      const { correlationId } = job;
+      const invocation = invoke(call, job, { correlationId }, (verdict) => Promise.resolve(job[verdict]()));
+      running.add(invocation);
+      const result = await (timeoutMs === 0 ? invocation.result : withinLimit(invocation, timeoutMs));
+      running.delete(invocation);
+      return result;
+    },
+    close: async () => {
+      if (abort.aborted) return;
       try {
-        await runInContext(context, () => callback(payload));
-        return RETURNED;
+        await Promise.race([
+          teardown?.(),
+          new Promise((resolve) => abort.addEventListener('abort', resolve)),
+        ]);
       } catch (error) {
-        return { threw: true, error };
+        log.error({ err: error }, 'teardown() failed');
       }
     },
   };
+}
+
+/** A callback that outlasts its limit and the grace after it is no longer waited for: nothing can end it here. */
+async function withinLimit(invocation: Invocation, timeoutMs: number): Promise<RunResult> {
+  let timer: NodeJS.Timeout | undefined;
+  const givenUp = new Promise<RunResult>((resolve) => {
+    const giveUp = () => {
+      const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
+      resolve({ kind: 'refused', reason: 'timeout', detail });
+    };
+    timer = setTimeout(() => {
+      invocation.abort('timeout');
+      timer = setTimeout(giveUp, GRACE_MS);
+    }, timeoutMs);
+  });
+  const result = await Promise.race([invocation.result, givenUp]);
+  clearTimeout(timer);
+  return result;
+}
+
+export function describeTimeout(timeoutMs: number): string {
+  return `the callback still ran ${GRACE_MS / 1000} s after its time limit of ${timeoutMs / 1000} s`;
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { consume } from '../../../src/commands/consume.js';
 import { Delivery } from '../../../src/consumer/delivery.js';
-import type { Payload, Settlement } from '../../../src/consumer/runner.js';
+import type { Payload, Settlement } from '../../../src/consumer/payload.js';
 import type { ConsumeSummary } from '../../../src/consumer/consumer.js';
 import type { Settings } from '../../../src/settings.js';
 import { parseSource } from '../../../src/stomp/destinations.js';

@@ -1,0 +1,143 @@
+/**
+ * One call of a callback, in whatever thread: the payload it is handed, the decoding before it, and what came of it.
+ * Hides that a body may be unfit, that a signal is made only for a callback that looks at it, and that whatever a
+ * callback throws or returns is caught.
+ */
+import { isUtf8 } from 'node:buffer';
+import { runInContext, type MessageContext } from '../context.js';
+import { reasonOf } from '../errors.js';
+
+/** What became of ack() or nack(): written to the connection, refused as a second call, or too late. */
+export type Settlement = 'sent' | 'already-settled' | 'connection-lost';
+
+/** The callback's view of one message. */
+export interface Payload<Body = unknown> {
+  /** As received, un-escaped. The object has no prototype: any name is safe to look up. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** The parsed JSON. */
+  readonly body: Body;
+  /** The bytes of the body as received, for what JSON cannot keep exact, such as integers above 2^53. */
+  readonly raw: Uint8Array;
+  /**
+   * Aborted when the time limit of the message has passed (its reason is a TimeoutError): what runs on for longer than a
+   * second then is given up and its message dead-lettered. Aborted too when a stop has waited its graceful time (an
+   * AbortError): the message goes back to its queue.
+   */
+  readonly signal: AbortSignal;
+  /**
+   * Tells the broker that the message is done. Resolves once that is written to the connection, and never rejects:
+   * `connection-lost` means that the message will be delivered again.
+   */
+  readonly ack: () => Promise<Settlement>;
+  /** Puts the message into its dead-letter queue. Resolves as ack does. */
+  readonly nack: () => Promise<Settlement>;
+}
+
+/** Called once for each delivery. To throw, or to return without ack() or nack(), dead-letters the message. */
+export type Callback<Body = never> = (payload: Payload<Body>) => unknown;
+
+/** A callback as its module exports it, with what may stand beside it. */
+export interface LoadedCallback {
+  readonly call: (payload: Payload) => unknown;
+  /** Awaited once in each thread before its first message. */
+  readonly setup?: (() => unknown) | undefined;
+  /** Awaited once in each thread after its last message. */
+  readonly teardown?: (() => unknown) | undefined;
+}
+
+export type Verdict = 'ack' | 'nack';
+
+/** Why a message cannot be, or was not, processed by a callback that threw nothing. */
+export type Refusal =
+  'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory' | 'thread-lost';
+
+export type RunResult =
+  | { readonly kind: 'returned' }
+  | { readonly kind: 'threw'; readonly error: unknown }
+  | { readonly kind: 'refused'; readonly reason: Refusal; readonly detail: string; readonly error?: unknown };
+
+export interface Invocation {
+  /** Resolves when the callback has returned, or has not been called; never rejects. */
+  readonly result: Promise<RunResult>;
+  /** Aborts the payload's signal; may be called more than once. */
+  readonly abort: (reason: AbortReason) => void;
+}
+
+/** `timeout`: the message's time limit; `stop`: the end of the graceful wait. */
+export type AbortReason = 'timeout' | 'stop';
+
+const RETURNED: RunResult = { kind: 'returned' };
+
+interface Message {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly raw: Buffer;
+}
+
+/** Decodes the body and calls the callback, at once. `settle` is what ack() and nack() do. */
+export function invoke(
+  callback: LoadedCallback['call'],
+  { headers, raw }: Message,
+  context: MessageContext,
+  settle: (verdict: Verdict) => Promise<Settlement>,
+): Invocation {
+  const decoded = decodeBody(raw);
+  if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
+  let reason: DOMException | undefined;
+  let controller: AbortController | undefined;
+  const payload: Payload = {
+    headers,
+    body: decoded.value,
+    raw,
+    get signal() {
+      controller ??= new AbortController();
+      if (reason !== undefined) controller.abort(reason);
+      return controller.signal;
+    },
+    ack: () => settle('ack'),
+    nack: () => settle('nack'),
+  };
+  return {
+    result: call(callback, payload, context),
+    abort: (why) => {
+      reason ??= abortError(why);
+      controller?.abort(reason);
+    },
+  };
+}
+
+async function call(
+  callback: LoadedCallback['call'],
+  payload: Payload,
+  context: MessageContext,
+): Promise<RunResult> {
+  try {
+    await runInContext(context, () => callback(payload));
+    return RETURNED;
+  } catch (error) {
+    return { kind: 'threw', error };
+  }
+}
+
+function abortError(reason: AbortReason): DOMException {
+  return reason === 'timeout'
+    ? new DOMException('the time limit of this message has passed', 'TimeoutError')
+    : new DOMException('the graceful wait is over', 'AbortError');
+}
+
+/** The parsed body in a box, or why it cannot be handed to a callback. */
+function decodeBody(body: Buffer): { readonly value: unknown } | RunResult {
+  if (body.length === 0) return malformed('the body is empty');
+  if (!isUtf8(body)) return malformed('the body is not UTF-8');
+  try {
+    return { value: JSON.parse(body.toString('utf8')) as unknown };
+  } catch (error) {
+    return malformed(`the body is not JSON: ${withoutContent(reasonOf(error))}`);
+  }
+}
+
+const malformed = (detail: string): RunResult => ({ kind: 'refused', reason: 'malformed-body', detail });
+
+/** V8 quotes the text it cannot parse; bodies do not belong in logs. */
+function withoutContent(reason: string): string {
+  return reason.replace(/,? *(?:\.\.\.)?"[^]*$/, '').slice(0, 120);
+}

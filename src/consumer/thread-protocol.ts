@@ -1,0 +1,82 @@
+/**
+ * What the main thread and a worker thread say to each other. Headers travel as JSON and bodies as text of one byte a
+ * character: copying two strings costs a third of cloning the objects.
+ */
+import { reasonOf, type ErrorCode } from '../errors.js';
+import { serializeError } from '../log.js';
+import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
+
+/** Given to a thread at its start. */
+export interface ThreadData {
+  /** `module#export` */
+  readonly callback: string;
+  readonly logLevel: string;
+  /** One number: the run whose callback the thread is in the middle of calling, 0 for none. */
+  readonly calling: Int32Array;
+}
+
+export type WireJob = readonly [runId: number, headers: string, body: string, correlationId: string];
+
+export type ToThread =
+  | { readonly kind: 'run'; readonly jobs: readonly WireJob[] }
+  | { readonly kind: 'abort'; readonly runId: number; readonly reason: AbortReason }
+  | { readonly kind: 'settled'; readonly call: number; readonly settlement: Settlement }
+  | { readonly kind: 'stop' };
+
+export type FromThread =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string; readonly error: WireError }
+  /** `call` numbers the calls of ack and nack of a thread. */
+  | { readonly kind: 'settle'; readonly runId: number; readonly call: number; readonly verdict: Verdict }
+  | { readonly kind: 'done'; readonly results: readonly (readonly [runId: number, result: WireResult])[] }
+  /** The abort was seen: the thread's event loop turns. */
+  | { readonly kind: 'aborted'; readonly runId: number }
+  | { readonly kind: 'log'; readonly line: string }
+  | LastWords;
+
+/** Why a thread ends, told by itself; no `runId`: the code that did it belongs to no message. */
+export interface LastWords {
+  readonly kind: 'dying';
+  readonly runId: number | undefined;
+  readonly reason: Refusal;
+  readonly detail: string;
+  readonly error?: WireError | undefined;
+}
+
+export type WireResult =
+  Exclude<RunResult, { kind: 'threw' }> | { readonly kind: 'threw'; readonly error: WireError };
+
+/** An error as its log entry shows it, or anything else that was thrown, as JSON. */
+export interface WireError {
+  readonly isError: boolean;
+  readonly json: string;
+}
+
+/** What was thrown, for the other thread; never throws. */
+export function encodeError(error: unknown): WireError {
+  // What is not like an Error is given back as it is.
+  const told = serializeError(error);
+  const isError = told !== error;
+  try {
+    const json = JSON.stringify(told) as string | undefined;
+    if (json !== undefined) return { isError, json };
+  } catch {
+    // Not everything is JSON; its text is all that can be told of it.
+  }
+  return { isError, json: JSON.stringify(isError ? { message: reasonOf(error) } : reasonOf(error)) };
+}
+
+/** What was thrown there, as it is logged; an Error of the same name, stack and properties. */
+export function decodeError({ isError, json }: WireError): unknown {
+  const value = JSON.parse(json) as unknown;
+  if (!isError) return value;
+  const { type = 'Error', message = '', stack, ...properties } = value as Record<string, string>;
+  const error = Object.assign(new Error(message), properties);
+  const hidden = { configurable: true, enumerable: false, writable: true };
+  return Object.defineProperties(error, {
+    name: { ...hidden, value: type },
+    stack: { ...hidden, value: stack ?? `${type}: ${message}` },
+    // The log takes the type from it, else from the name.
+    constructor: { ...hidden, value: undefined },
+  });
+}

@@ -1,0 +1,250 @@
+/**
+ * One worker thread, from its start to its end. States: loading -> ready -> ended. It hides how messages cross to the
+ * thread (together, once a turn of the event loop), how a time limit is enforced on code that may block its thread, and
+ * how it is found out whose doing the end of a thread is.
+ *
+ * A message that has outrun its limit has its signal aborted. A thread that answers to that turns its event loop: only
+ * that message is to blame if it still runs after the grace. One that does not answer is blocked, by the callback it is
+ * in the middle of calling or, when a callback went on after an await, by nobody knows which.
+ */
+import { Worker } from 'node:worker_threads';
+import { PubsubError, reasonOf } from '../errors.js';
+import { writeLine } from '../log.js';
+import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
+import { describeTimeout, GRACE_MS, type Job } from './runner.js';
+import {
+  decodeError,
+  type FromThread,
+  type ThreadData,
+  type ToThread,
+  type WireJob,
+} from './thread-protocol.js';
+
+/** A message that is to be run, in this thread or the next. */
+export interface Run {
+  readonly job: Job;
+  readonly resolve: (result: RunResult) => void;
+  /** A thread ended under it and others and nobody knows whose doing that was: it runs alone now. */
+  isSuspect: boolean;
+}
+
+/** Why a thread ended. */
+export interface Loss {
+  readonly reason: Refusal;
+  readonly detail: string;
+  readonly error?: unknown;
+  /** The run whose doing it is; `nobody` when that is done and settled, undefined when it is not known. */
+  readonly culprit: Run | 'nobody' | undefined;
+  /** What was in flight, the oldest first. */
+  readonly runs: readonly Run[];
+}
+
+export interface ThreadOptions {
+  /** `module#export` */
+  readonly callback: string;
+  readonly logLevel: string;
+  readonly timeoutMs: number;
+  /** Limit of the thread's heap, in MB; undefined for V8's own. */
+  readonly heapMb: number | undefined;
+}
+
+interface InFlight {
+  readonly run: Run;
+  timer?: NodeJS.Timeout;
+  hasSeenAbort: boolean;
+  onTold?: () => void;
+}
+
+type Cause = Omit<Loss, 'runs'>;
+
+export class CallbackThread {
+  /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
+  readonly ready: Promise<void>;
+  /** Resolves when the thread is no more. */
+  readonly ended: Promise<void>;
+  readonly #options: ThreadOptions;
+  readonly #onLost: (loss: Loss) => void;
+  readonly #onDone: () => void;
+  readonly #worker: Worker;
+  readonly #calling = new Int32Array(new SharedArrayBuffer(4));
+  readonly #inFlight = new Map<number, InFlight>();
+  #outgoing: WireJob[] = [];
+  #lastId = 0;
+  #cause: Cause | undefined;
+  #isReady = false;
+  #isStopping = false;
+  #settleReady: { resolve: () => void; reject: (reason: PubsubError) => void } | undefined;
+  #onEnded: () => void = () => undefined;
+
+  constructor(options: ThreadOptions, onDone: () => void, onLost: (loss: Loss) => void) {
+    this.#options = options;
+    this.#onDone = onDone;
+    this.#onLost = onLost;
+    this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
+    this.ended = new Promise((resolve) => (this.#onEnded = resolve));
+    const { callback, logLevel, heapMb } = options;
+    this.#worker = new Worker(new URL('./thread-main.js', import.meta.url), {
+      workerData: { callback, logLevel, calling: this.#calling } satisfies ThreadData,
+      resourceLimits: heapMb === undefined ? {} : { maxOldGenerationSizeMb: heapMb },
+      name: 'callbacks',
+    });
+    this.#worker.on('message', (message: FromThread) => this.#receive(message));
+    this.#worker.on('error', (error) => this.#fail(error));
+    this.#worker.on('exit', (code) => this.#end(code));
+  }
+
+  /** Runs in flight here. */
+  get load(): number {
+    return this.#inFlight.size;
+  }
+
+  /** Does a suspect run here? Then nothing else may. */
+  get hasSuspect(): boolean {
+    const [first] = this.#inFlight.values();
+    return first?.run.isSuspect === true;
+  }
+
+  start(run: Run): void {
+    const runId = ++this.#lastId;
+    const entry: InFlight = { run, hasSeenAbort: false };
+    const { timeoutMs } = this.#options;
+    if (timeoutMs > 0) entry.timer = setTimeout(() => this.#limit(runId, entry), timeoutMs);
+    this.#inFlight.set(runId, entry);
+    const { headers, raw, correlationId } = run.job;
+    if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
+    this.#outgoing.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId]);
+  }
+
+  /** Aborts the signal of everything in flight; resolves when the callbacks have been told, never when they block. */
+  async abort(reason: AbortReason): Promise<void> {
+    const told = [...this.#inFlight].map(([runId, entry]) => {
+      this.#post({ kind: 'abort', runId, reason });
+      return new Promise<void>((resolve) => (entry.onTold = resolve));
+    });
+    await Promise.all(told);
+  }
+
+  /** Lets it tear down and end. */
+  stop(): void {
+    this.#isStopping = true;
+    this.#post({ kind: 'stop' });
+  }
+
+  /** Ends it where it stands. */
+  terminate(): void {
+    this.#isStopping = true;
+    void this.#worker.terminate();
+  }
+
+  #post(message: ToThread): void {
+    this.#worker.postMessage(message);
+  }
+
+  #flush(): void {
+    this.#post({ kind: 'run', jobs: this.#outgoing });
+    this.#outgoing = [];
+  }
+
+  #receive(message: FromThread): void {
+    switch (message.kind) {
+      case 'done':
+        for (const [runId, result] of message.results) {
+          const { kind } = result;
+          this.#finish(runId, kind === 'threw' ? { kind, error: decodeError(result.error) } : result);
+        }
+        this.#onDone();
+        return;
+      case 'settle': {
+        const { runId, call, verdict } = message;
+        const settlement = this.#settle(runId, verdict);
+        this.#post({ kind: 'settled', call, settlement });
+        return;
+      }
+      case 'aborted': {
+        const entry = this.#inFlight.get(message.runId);
+        if (entry !== undefined) entry.hasSeenAbort = true;
+        entry?.onTold?.();
+        return;
+      }
+      case 'log':
+        writeLine(message.line);
+        return;
+      case 'ready':
+        this.#isReady = true;
+        this.#settleReady?.resolve();
+        return;
+      case 'failed': {
+        const { code, error } = message;
+        this.#settleReady?.reject(new PubsubError(code, message.message, { cause: decodeError(error) }));
+        return;
+      }
+      case 'dying': {
+        const { runId, reason, detail, error } = message;
+        const culprit = runId === undefined ? undefined : (this.#inFlight.get(runId)?.run ?? 'nobody');
+        this.#cause ??= { reason, detail, error: error && decodeError(error), culprit };
+        return;
+      }
+    }
+  }
+
+  /** A run that is over was settled, by its callback or by what came of it. */
+  #settle(runId: number, verdict: Verdict): Settlement {
+    return this.#inFlight.get(runId)?.run.job[verdict]() ?? 'already-settled';
+  }
+
+  #finish(runId: number, result: RunResult): void {
+    const entry = this.#inFlight.get(runId);
+    if (entry === undefined) return;
+    clearTimeout(entry.timer);
+    this.#inFlight.delete(runId);
+    entry.run.resolve(result);
+  }
+
+  #limit(runId: number, entry: InFlight): void {
+    this.#post({ kind: 'abort', runId, reason: 'timeout' });
+    // A main thread that was busy itself runs its timers before it reads what the worker has answered.
+    entry.timer = setTimeout(() => setImmediate(() => this.#giveUp(runId, entry)), GRACE_MS);
+  }
+
+  #giveUp(runId: number, { run, hasSeenAbort }: InFlight): void {
+    if (!this.#inFlight.has(runId) || this.#cause !== undefined) return;
+    const called = this.#inFlight.get(this.#calling[0] ?? 0)?.run;
+    const culprit = hasSeenAbort ? run : called;
+    const problem = describeTimeout(this.#options.timeoutMs);
+    const detail = hasSeenAbort ? problem : `${problem} and blocked its thread`;
+    this.#cause = { reason: 'timeout', detail, culprit };
+    void this.#worker.terminate();
+  }
+
+  /** An error that the thread itself could not tell of: its heap is exhausted, or it could not start. */
+  #fail(error: Error & { code?: string }): void {
+    const isMemory = error.code === 'ERR_WORKER_OUT_OF_MEMORY';
+    this.#cause ??= {
+      reason: isMemory ? 'out-of-memory' : 'thread-lost',
+      detail: isMemory ? 'the heap of the worker thread is exhausted' : reasonOf(error),
+      error,
+      culprit: undefined,
+    };
+  }
+
+  #end(code: number): void {
+    const runs = [...this.#inFlight.values()].map(({ run, timer }) => {
+      clearTimeout(timer);
+      return run;
+    });
+    this.#inFlight.clear();
+    const cause = this.#cause ?? {
+      reason: 'thread-lost',
+      detail: `the thread ended with ${code}`,
+      culprit: undefined,
+    };
+    const { detail, error } = cause;
+    this.#settleReady?.reject(
+      new PubsubError('callback-not-loadable', `${this.#options.callback} does not load: ${detail}`, {
+        cause: error,
+      }),
+    );
+    this.#onEnded();
+    if (this.#isReady && !this.#isStopping) this.#onLost({ ...cause, runs });
+  }
+}
