@@ -1,7 +1,7 @@
 /** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
 import { once } from 'node:events';
 import { loadCallback } from '../consumer/callback.js';
-import { Consumer, type ConsumeSummary } from '../consumer/consumer.js';
+import { Consumer, type ConsumerOptions, type ConsumeSummary } from '../consumer/consumer.js';
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
@@ -44,17 +44,14 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
     logger,
     abort.signal,
   );
+  return run({ source, settings, runner, log: logger, drain, abort: abort.signal });
+}
+
+async function run(options: ConsumerOptions): Promise<ConsumeSummary> {
   try {
-    return await new Consumer({
-      source,
-      settings,
-      runner,
-      log: logger,
-      drain,
-      abort: abort.signal,
-    }).run();
+    return await new Consumer(options).run();
   } finally {
-    await runner.close();
+    await options.runner.close();
   }
 }
 
@@ -100,15 +97,7 @@ export async function pubsub(
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   warnAboutTopic(source, settings);
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
-  const summary = await new Consumer({
-    source,
-    settings,
-    runner,
-    log,
-    drain,
-    abort,
-  }).run();
-  await runner.close();
+  const summary = await run({ source, settings, runner, log, drain, abort });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

@@ -78,8 +78,9 @@ async function withinLimit(invocation: Invocation, timeoutMs: number): Promise<R
     };
     timer = setTimeout(() => {
       invocation.abort('timeout');
-      timer = setTimeout(giveUp, GRACE_MS);
-    }, timeoutMs);
+      timer = setTimeout(giveUp, GRACE_MS).unref();
+      // One that outlives its consumer must not hold the process for its limit.
+    }, timeoutMs).unref();
   });
   const result = await Promise.race([invocation.result, givenUp]);
   clearTimeout(timer);

@@ -35,7 +35,9 @@ export class ThreadPool implements CallbackRunner {
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    const tell = () => (this.#told = Promise.all([...this.#threads].map((thread) => thread.abort('stop'))));
+    const tell = () => {
+      this.#told = Promise.all([...this.#threads].map((thread) => thread.abort('stop')));
+    };
     options.abort.addEventListener('abort', tell, { once: true });
   }
 
