@@ -79,7 +79,16 @@ const mayImport = {
   ],
   'commands/broker': [...leaves, 'shutdown', 'embedded'],
   'commands/consume': [...leaves, 'shutdown', 'stomp', 'consumer', 'commands/broker'],
-  'commands/publish': [...leaves, 'stomp'],
+  'commands/documents': ['errors'],
+  'commands/publish-run': [...leaves, 'stomp', 'commands/documents'],
+  'commands/publish': [
+    ...leaves,
+    'progress',
+    'shutdown',
+    'stomp',
+    'commands/documents',
+    'commands/publish-run',
+  ],
   'commands/demo': [
     ...leaves,
     'consumer',

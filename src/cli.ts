@@ -22,6 +22,7 @@ Examples:
   publish /topic/VirtualTopic.xpto '{"key":"value"}' --header tenant=7
   publish /queue/xpto --file order.json
   publish /queue/xpto --lines < orders.ndjson
+  publish /queue/xpto --lines --resume-from 12000 < orders.ndjson
   publish /queue/xpto --lines --transaction < orders.ndjson
 `;
 
@@ -69,7 +70,16 @@ export async function runPublish(): Promise<void> {
     .argument('[json]', 'the body; without it, or with -, it is read from standard input')
     .option('--file <path>', 'read the body from a file')
     .option('--lines', 'the input is one JSON document a line, each a message')
+    .option('--resume-from <line>', 'with --lines: leave out the lines up to this one')
+    .option(
+      '--skip-invalid',
+      'with --lines: leave out lines that are not JSON, and name them; else the first one ends it',
+    )
     .option('--transaction', 'all messages or none')
+    .option(
+      '--transaction-size <number>',
+      'with --lines: so many messages in each transaction, all or none of them',
+    )
     .option('--header <name=value>', 'add a header; may be repeated', (value: string, all?: string[]) => [
       ...(all ?? []),
       value,

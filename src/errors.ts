@@ -9,7 +9,7 @@ export const exitStatuses = {
   2: 'usage or settings: nothing was sent to the broker',
   3: 'the callback cannot be loaded: nothing was sent to the broker',
   4: 'the broker refuses, cannot be reached, or did not confirm everything',
-  5: 'the graceful wait ended with callbacks unfinished: their messages go back to the queue',
+  5: 'stopped with work unfinished: callbacks, whose messages go back to the queue, or the rest of the input of publish',
 } as const;
 
 /** One of the statuses above; a second signal ends with 128 + its number instead. */
@@ -69,6 +69,11 @@ export const errorCodes = {
     exit: 4,
     meaning: 'the broker did not confirm every message: the rest may or may not have arrived',
     remedy: 'publish the unconfirmed again if duplicates are acceptable',
+  },
+  interrupted: {
+    exit: 5,
+    meaning: 'publish was asked to stop before the end of its input',
+    remedy: 'go on with the --resume-from it names',
   },
   'deadline-passed': {
     exit: 5,

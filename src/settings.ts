@@ -179,6 +179,8 @@ export const settings = {
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only('publish', integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
     'messages sent ahead of their confirmations')),
+  reconnectForSeconds: only('publish', seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
+    'how long a lost broker is tried again, until a message is confirmed; 0: not at all')),
   logLevel: choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
     'trace, debug, info, warn, error, fatal or silent'),
   logFormat: choice('Logging', 'STOMP_LOG_FORMAT', '--log-format <format>', 'auto', ['auto', 'pretty', 'json'],

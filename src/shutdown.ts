@@ -29,7 +29,7 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
       drain.abort();
       setTimeout(() => abort.abort(), gracefulWaitMs).unref();
     } else if (performance.now() - sinceMs > ECHO_MS) {
-      log.warn({ signal }, 'second signal: leaving at once; unsettled messages go back to the queue');
+      log.warn({ signal }, 'second signal: leaving at once, with work unfinished');
       process.exit(128 + constants.signals[signal]);
     }
   };

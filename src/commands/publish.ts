@@ -1,12 +1,13 @@
-/** Publishing: the library's `openPublisher` and, on top of it, what `publish <destination> [json]` does. */
-import { isUtf8 } from 'node:buffer';
-import { createReadStream } from 'node:fs';
-import { PubsubError, reasonOf } from '../errors.js';
+/** Publishing: the library's `openPublisher`, and what `publish <destination> [json]` does. */
+import { PubsubError } from '../errors.js';
 import { configureLog, log, type Logger } from '../log.js';
+import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
-import { checkTarget } from '../stomp/destinations.js';
-import type { SendOptions } from '../stomp/outgoing.js';
-import { Publisher, type TransactionSender } from '../stomp/publisher.js';
+import { listenForStop } from '../shutdown.js';
+import { headEncoder } from '../stomp/outgoing.js';
+import { Publisher } from '../stomp/publisher.js';
+import { checkJson, Input, type Document } from './documents.js';
+import { sendEach, sendInTransactions } from './publish-run.js';
 
 export interface PublisherOptions extends Partial<Settings> {
   readonly log?: Logger;
@@ -20,15 +21,14 @@ export function openPublisher({ log: logger = log, ...given }: PublisherOptions 
 export interface PublishFlags extends Record<string, unknown> {
   readonly file?: string;
   readonly lines?: boolean;
+  readonly resumeFrom?: string;
+  readonly skipInvalid?: boolean;
   readonly transaction?: boolean;
+  readonly transactionSize?: string;
   readonly header?: readonly string[];
   readonly correlationId?: string;
   readonly persistent?: boolean;
 }
-
-/** A line longer than this is refused: no broker takes such a message. */
-const MAX_LINE_BYTES = 256 * 1024 * 1024;
-const LF = 10;
 
 /** The command. Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
 export async function publish(
@@ -40,98 +40,125 @@ export async function publish(
   const settings = resolve(flags);
   await configureLog(settings);
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  checkTarget(destination);
-  const options: SendOptions = {
+  const encodeHead = headEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
-  };
-  const documents =
-    flags.lines === true ? readLines(openInput(json, flags)) : [await readDocument(json, flags)];
-  const publisher = new Publisher(settings, log);
+  });
+  const { resumeFrom, transactionSize } = checkFlags(flags);
+  const shutdown = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const source = await openSource(json, flags, resumeFrom, shutdown.drain);
+
   const startMs = performance.now();
-  try {
-    const send = flags.transaction === true ? sendTransaction : sendEach;
-    const count = await send(publisher, documents, destination, options);
-    const fields = { destination, count, durationMs: Math.round(performance.now() - startMs) };
-    log.info(fields, count === 1 ? 'message published' : 'messages published');
-  } finally {
-    await publisher.close();
-  }
+  const elapsedSeconds = () => (performance.now() - startMs) / 1000;
+  const options = {
+    ...{ settings, log, encodeHead, stop: shutdown.drain, abort: shutdown.abort },
+    resumeFrom: flags.lines === true ? resumeFrom : undefined,
+  };
+  const run =
+    transactionSize === undefined
+      ? sendEach(source.documents, options)
+      : sendInTransactions(source.documents, transactionSize, options);
+  const hideProgress = await showProgress(() => ({
+    done: source.input?.readBytes ?? 0,
+    total: source.input?.totalBytes,
+    text: describe(run.counts, elapsedSeconds(), transactionSize !== undefined),
+  }));
+  await run.start().finally(hideProgress);
+
+  const { sent, confirmed } = run.counts;
+  const seconds = elapsedSeconds();
+  const fields = {
+    ...{ destination, count: confirmed, sent, confirmed },
+    ...(source.skipped() > 0 ? { skipped: source.skipped() } : {}),
+    durationMs: Math.round(seconds * 1000),
+    perSecond: Math.round(confirmed / seconds),
+  };
+  log.info(fields, confirmed === 1 ? 'message published' : 'messages published');
 }
 
-type Documents = AsyncIterable<string> | Iterable<string>;
-
-async function sendTransaction(
-  publisher: Publisher,
-  documents: Documents,
-  destination: string,
-  options: SendOptions,
+function describe(
+  { sent, confirmed }: { sent: number; confirmed: number },
+  seconds: number,
+  isLate: boolean,
 ) {
-  const send = async (transaction: TransactionSender) => {
-    let count = 0;
-    for await (const document of documents) {
-      await transaction.sendJson(destination, document, options);
-      count++;
-    }
-    return count;
-  };
-  try {
-    return await publisher.transaction(send);
-  } catch (error) {
-    if (!(error instanceof PubsubError)) throw error;
-    const outcome = error.code === 'not-confirmed' ? '' : '; nothing was published';
-    throw new PubsubError(error.code, error.message + outcome, { cause: error });
-  }
+  // A transaction is confirmed at its end.
+  const count = isLate ? sent : confirmed;
+  return `${count} ${isLate ? 'sent' : 'confirmed'}, ${Math.round(count / seconds)}/s`;
 }
 
-/** Sends as fast as the window allows; stops at the first failure, waits for what is under way and counts. */
-async function sendEach(
-  publisher: Publisher,
-  documents: Documents,
-  destination: string,
-  options: SendOptions,
-): Promise<number> {
-  const counts = { underWay: 0, confirmed: 0, unknown: 0, failed: 0 };
-  let onFailure: (reason: unknown) => void = () => undefined;
-  const failure = new Promise<never>((_resolve, reject) => (onFailure = reject));
-  let onSettled: () => void = () => undefined;
-  const untilBelow = async (most: number) => {
-    while (counts.underWay >= most) await new Promise<void>((resolve) => (onSettled = resolve));
-  };
-  const send = async (document: string): Promise<void> => {
-    counts.underWay++;
-    try {
-      await publisher.sendJson(destination, document, options);
-      counts.confirmed++;
-    } catch (error) {
-      if (error instanceof PubsubError && error.code === 'not-confirmed') counts.unknown++;
-      counts.failed++;
-      onFailure(error);
-    }
-    counts.underWay--;
-    onSettled();
-  };
-  const sendAll = async () => {
-    for await (const document of documents) {
-      if (counts.failed > 0) break;
-      void send(document);
-      await untilBelow(publisher.window);
-    }
-    await untilBelow(1);
-  };
-  try {
-    // Input may take its time, or never end: a failure does not wait for it.
-    await Promise.race([sendAll(), failure]);
-    return counts.confirmed;
-  } catch (error) {
-    await untilBelow(1);
-    if (!(error instanceof PubsubError)) throw error;
-    const { confirmed, unknown } = counts;
-    throw new PubsubError(error.code, `${error.message}; ${confirmed} confirmed, ${unknown} unknown`, {
-      cause: error,
-    });
+interface Source {
+  readonly documents: AsyncIterable<Document>;
+  readonly input?: Input;
+  /** Lines left out because they are not JSON. */
+  readonly skipped: () => number;
+}
+
+/** Reads and checks a single document before anything is sent; lines are read as they are sent. */
+async function openSource(
+  json: string | undefined,
+  flags: PublishFlags,
+  resumeFrom: number,
+  stop: AbortSignal,
+): Promise<Source> {
+  const isArgument = json !== undefined && json !== '-';
+  if (isArgument && flags.lines === true) {
+    throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
   }
+  if (isArgument) {
+    if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
+    const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
+    return { documents: only(document), skipped: () => 0 };
+  }
+  const input = new Input(flags.file, json === '-', stop);
+  if (flags.lines !== true) return { documents: only(await input.document()), skipped: () => 0 };
+  let skipped = 0;
+  const onInvalid = (error: PubsubError, line: number) => {
+    if (flags.skipInvalid !== true) throw error;
+    skipped++;
+    // One by one, so that any number of them can be told.
+    log.warn({ line, reason: error.message }, 'line left out');
+  };
+  return { documents: input.lines(resumeFrom, onInvalid), input, skipped: () => skipped };
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all
+async function* only(document: Document): AsyncGenerator<Document> {
+  yield document;
+}
+
+function checkFlags(flags: PublishFlags): { resumeFrom: number; transactionSize: number | undefined } {
+  const { lines, resumeFrom, skipInvalid, transaction, transactionSize } = flags;
+  const needsLines = {
+    '--resume-from': resumeFrom,
+    '--skip-invalid': skipInvalid,
+    '--transaction-size': transactionSize,
+  };
+  for (const [flag, value] of Object.entries(needsLines)) {
+    if (value !== undefined && lines !== true)
+      throw new PubsubError('invalid-usage', `${flag} needs --lines`);
+  }
+  if (transaction === true && transactionSize !== undefined) {
+    throw new PubsubError(
+      'invalid-usage',
+      '--transaction is one for all, --transaction-size many: give one of them',
+    );
+  }
+  const whole = transaction === true ? Infinity : undefined;
+  return {
+    resumeFrom: resumeFrom === undefined ? 0 : parseCount('--resume-from', resumeFrom, 0),
+    transactionSize:
+      transactionSize === undefined ? whole : parseCount('--transaction-size', transactionSize, 1),
+  };
+}
+
+function parseCount(flag: string, text: string, least: number): number {
+  const count = Number(text);
+  if (/^\d{1,15}$/.test(text) && count >= least) return count;
+  throw new PubsubError(
+    'invalid-usage',
+    `${flag}: a whole number from ${least} expected, not ${JSON.stringify(text)}`,
+  );
 }
 
 function parseHeaders(headers: readonly string[]): Record<string, string> {
@@ -147,80 +174,4 @@ function parseHeaders(headers: readonly string[]): Record<string, string> {
       return [header.slice(0, equals), header.slice(equals + 1)];
     }),
   );
-}
-
-async function readDocument(json: string | undefined, flags: PublishFlags): Promise<string> {
-  if (json !== undefined && json !== '-') {
-    if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
-    return checkJson(Buffer.from(json), 'the body');
-  }
-  const chunks: Buffer[] = [];
-  for await (const chunk of openInput(json, flags)) chunks.push(chunk);
-  return checkJson(Buffer.concat(chunks), flags.file ?? 'standard input');
-}
-
-function openInput(json: string | undefined, flags: PublishFlags): AsyncIterable<Buffer> {
-  if (json !== undefined && json !== '-') {
-    throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
-  }
-  if (flags.file !== undefined && flags.file !== '-') return readFileChunks(flags.file);
-  if (process.stdin.isTTY && json !== '-') {
-    throw new PubsubError(
-      'invalid-usage',
-      'no body: give it as an argument, with --file, or on standard input',
-    );
-  }
-  return process.stdin;
-}
-
-async function* readFileChunks(file: string): AsyncGenerator<Buffer> {
-  try {
-    for await (const chunk of createReadStream(file)) yield chunk as Buffer;
-  } catch (error) {
-    throw new PubsubError('invalid-usage', `--file ${file} cannot be read: ${reasonOf(error)}`, {
-      cause: error,
-    });
-  }
-}
-
-/** One JSON document a line, blank lines left out. Throws `invalid-json` with the number of the line. */
-async function* readLines(input: AsyncIterable<Buffer>): AsyncGenerator<string> {
-  let line = 0;
-  let rest: Buffer[] = [];
-  let restBytes = 0;
-  const take = (last: Buffer): string | undefined => {
-    line++;
-    const bytes = rest.length === 0 ? last : Buffer.concat([...rest, last]);
-    rest = [];
-    restBytes = 0;
-    return bytes.every((byte) => byte <= 32) ? undefined : checkJson(bytes, `line ${line}`);
-  };
-  for await (const chunk of input) {
-    let start = 0;
-    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
-      const document = take(chunk.subarray(start, end));
-      if (document !== undefined) yield document;
-      start = end + 1;
-    }
-    rest.push(chunk.subarray(start));
-    restBytes += chunk.length - start;
-    if (restBytes > MAX_LINE_BYTES) {
-      throw new PubsubError('invalid-json', `line ${line + 1} is longer than ${MAX_LINE_BYTES} bytes`);
-    }
-  }
-  const document = take(Buffer.alloc(0));
-  if (document !== undefined) yield document;
-}
-
-/** The text as it stands, without the white space around it: parsing and printing it would round large numbers. */
-function checkJson(bytes: Buffer, what: string): string {
-  if (!isUtf8(bytes)) throw new PubsubError('invalid-json', `${what} is not UTF-8`);
-  const text = bytes.toString('utf8').trim();
-  if (text === '') throw new PubsubError('invalid-json', `${what} is empty; JSON is expected`);
-  try {
-    JSON.parse(text);
-  } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
-  }
-  return text;
 }

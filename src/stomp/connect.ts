@@ -82,7 +82,7 @@ export async function* sessions(
 }
 
 /** Full jitter over an exponentially growing span, so that consumers that lost one broker do not return together. */
-function backoffMs(attempt: number, longestSeconds: number): number {
+export function backoffMs(attempt: number, longestSeconds: number): number {
   const spanMs = Math.min(longestSeconds * 1000, FIRST_DELAY_MS * 2 ** Math.min(attempt, 20));
   return spanMs * (0.2 + 0.8 * Math.random());
 }

@@ -161,6 +161,12 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     false,
     "a callback took longer than RabbitMQ's consumer_timeout: make it faster or raise consumer_timeout; its message runs again",
   ],
+  [
+    // RabbitMQ 4 (its source): 1024 frames; 3.10.8 has no limit.
+    /Too many actions in transaction|frames in a transaction/,
+    true,
+    'send fewer messages in one: publish --lines --transaction-size <number>, at most the limit named',
+  ],
   [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
   [
     /inequivalent arg 'x-queue-type'/,

@@ -176,7 +176,10 @@ for (const broker of realBrokers()) {
       const queue = `/queue/${unique('publish')}`;
       const { code, stderr } = await publish(broker, [queue, '--lines'], { input: '1\n\n2\n{"n":\n4\n' });
       assert.equal(code, 2, stderr);
-      assert.match(complaint(stderr), /^line 4 is not JSON.*; 2 confirmed, 0 unknown$/);
+      assert.match(
+        complaint(stderr),
+        /^line 4 is not JSON.*; 2 confirmed, 0 unknown; go on with --resume-from 3$/,
+      );
       assert.deepEqual(await bodiesIn(broker, queue, 2), ['1', '2']);
     });
 
@@ -189,18 +192,24 @@ for (const broker of realBrokers()) {
       assert.deepEqual(await bodiesIn(broker, queue), []);
     });
 
-    it('a connection that is cut in the middle ends with 4 and counts that are true', async () => {
+    it('a connection that is cut in the middle and not tried again ends with 4 and counts that are true', async () => {
       const queue = `/queue/${unique('publish')}`;
       await using proxy = await startProxy(broker);
       proxy.cutAfterBytes('toServer', 150_000);
       proxy.onConnection((count) => void (count === 1 && proxy.refuse()));
       const input = `"${'x'.repeat(1000)}"\n`.repeat(1000);
-      const { code, stderr } = await publish(broker, [queue, '--lines', '--window', '20'], {
-        input,
-        env: at(proxy.port),
-      });
+      const { code, stderr } = await publish(
+        broker,
+        [queue, '--lines', '--window', '20', '--reconnect-for', '0'],
+        {
+          input,
+          env: at(proxy.port),
+        },
+      );
       assert.equal(code, 4, stderr);
-      const counts = /; (\d+) confirmed, (\d+) unknown$/.exec(complaint(stderr));
+      const counts = /; (\d+) confirmed, (\d+) unknown; go on with --resume-from \d+$/.exec(
+        complaint(stderr),
+      );
       const [confirmed, unknown] = counts?.slice(1).map(Number) ?? [];
       assert.ok(confirmed !== undefined && unknown !== undefined, stderr);
       assert.ok(confirmed > 0 && unknown > 0 && unknown <= 20, stderr);
@@ -241,7 +250,7 @@ describe('publish ends with 4 and one line', () => {
     const { code, stderr } = await publish(server, ['/queue/x', '--lines'], { env, input: '1\n2\n3\n' });
     assert.equal(code, 4, stderr);
     assert.match(stderr, /^publish: [^\n]+\n$/);
-    assert.match(complaint(stderr), /blocked.*; 0 confirmed, 3 unknown$/);
+    assert.match(complaint(stderr), /blocked.*; 0 confirmed, 3 unknown; go on with --resume-from 0$/);
   });
 
   it('when a transaction is not confirmed: nobody knows whether it was carried out', async () => {

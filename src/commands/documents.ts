@@ -1,0 +1,181 @@
+/**
+ * Where the JSON to publish comes from: an argument, a file, standard input; as one document or one a line. Hides that
+ * input is read in chunks which end anywhere, that it may be of any length or never end, and how a stop interrupts it.
+ */
+import { isUtf8 } from 'node:buffer';
+import { createReadStream, fstatSync, statSync } from 'node:fs';
+import { addAbortSignal, type Readable } from 'node:stream';
+import { PubsubError, reasonOf } from '../errors.js';
+
+/** One message to be. Lines are counted from 1, blank ones too. */
+export interface Document {
+  readonly line: number;
+  readonly json: string;
+}
+
+/** A line longer than this is refused: no broker takes such a message. */
+const MAX_LINE_BYTES = 256 * 1024 * 1024;
+const LF = 10;
+const SPACE = 32;
+
+export class Input {
+  /** Undefined when it cannot be known before the end. */
+  readonly totalBytes: number | undefined;
+  readBytes = 0;
+  readonly #what: string;
+  readonly #stream: Readable;
+  readonly #stop: AbortSignal;
+
+  /** Of the file named, or of standard input. A stop ends reading with `interrupted`. Throws `invalid-usage`. */
+  constructor(file: string | undefined, isAskedFor: boolean, stop: AbortSignal) {
+    this.#stop = stop;
+    if (file !== undefined && file !== '-') {
+      this.#what = `--file ${file}`;
+      this.totalBytes = sizeOf(() => statSync(file));
+      this.#stream = createReadStream(file);
+    } else if (process.stdin.isTTY && !isAskedFor) {
+      const message = 'no body: give it as an argument, with --file, or on standard input';
+      throw new PubsubError('invalid-usage', message);
+    } else {
+      this.#what = 'standard input';
+      this.totalBytes = sizeOf(() => fstatSync(0));
+      this.#stream = process.stdin;
+    }
+    addAbortSignal(stop, this.#stream);
+  }
+
+  /** Rejects with `invalid-usage` for what cannot be read. */
+  async *chunks(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
+        this.readBytes += chunk.length;
+        yield chunk;
+      }
+    } catch (error) {
+      this.#throwIfStopped();
+      throw new PubsubError('invalid-usage', `${this.#what} cannot be read: ${reasonOf(error)}`, {
+        cause: error,
+      });
+    }
+    this.#throwIfStopped();
+  }
+
+  /** All of it as one document. Rejects with `invalid-json` too. */
+  async document(): Promise<Document> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.chunks()) chunks.push(chunk);
+    return { line: 1, json: checkJson(Buffer.concat(chunks), this.#what.replace(/^--file /, '')) };
+  }
+
+  /**
+   * One document a line, without blank lines, after the first `skip` lines. A line that is none is handed to `onInvalid`,
+   * which may throw: then that ends it.
+   */
+  async *lines(
+    skip: number,
+    onInvalid: (error: PubsubError, line: number) => void,
+  ): AsyncGenerator<Document> {
+    const splitter = new LineSplitter(skip, onInvalid);
+    for await (const chunk of this.chunks()) {
+      for (const document of splitter.push(chunk)) {
+        yield document;
+        this.#throwIfStopped();
+      }
+    }
+    yield* splitter.end();
+  }
+
+  #throwIfStopped(): void {
+    if (this.#stop.aborted) throw new PubsubError('interrupted', 'stopped before the end of the input');
+  }
+}
+
+class LineSplitter {
+  readonly #skip: number;
+  readonly #onInvalid: (error: PubsubError, line: number) => void;
+  #line = 0;
+  /** What came of the current line in earlier chunks. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  /** The current line is over the limit: its bytes are not kept. */
+  #isTooLong = false;
+
+  constructor(skip: number, onInvalid: (error: PubsubError, line: number) => void) {
+    this.#skip = skip;
+    this.#onInvalid = onInvalid;
+  }
+
+  *push(chunk: Buffer): Generator<Document> {
+    let start = 0;
+    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+      const document = this.#take(chunk.subarray(start, end));
+      if (document !== undefined) yield document;
+      start = end + 1;
+    }
+    this.#keep(chunk.subarray(start));
+  }
+
+  *end(): Generator<Document> {
+    const document = this.#pieceBytes > 0 ? this.#take(Buffer.alloc(0)) : undefined;
+    if (document !== undefined) yield document;
+    if (this.#line < this.#skip) {
+      const message = `--resume-from ${this.#skip}: the input has ${this.#line} lines`;
+      throw new PubsubError('invalid-usage', message);
+    }
+  }
+
+  #keep(piece: Buffer): void {
+    this.#pieceBytes += piece.length;
+    if (this.#pieceBytes > MAX_LINE_BYTES) {
+      if (!this.#isTooLong && this.#line >= this.#skip) {
+        const line = this.#line + 1;
+        const message = `line ${line} is longer than ${MAX_LINE_BYTES} bytes`;
+        this.#onInvalid(new PubsubError('invalid-json', message), line);
+      }
+      this.#isTooLong = true;
+      this.#pieces = [];
+    } else if (piece.length > 0) {
+      this.#pieces.push(piece);
+    }
+  }
+
+  #take(last: Buffer): Document | undefined {
+    const line = ++this.#line;
+    const bytes = this.#pieces.length === 0 ? last : Buffer.concat([...this.#pieces, last]);
+    const isTooLong = this.#isTooLong;
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    this.#isTooLong = false;
+    if (isTooLong || line <= this.#skip || bytes.every((byte) => byte <= SPACE)) return undefined;
+    try {
+      return { line, json: checkJson(bytes, `line ${line}`) };
+    } catch (error) {
+      if (!(error instanceof PubsubError)) throw error;
+      this.#onInvalid(error, line);
+      return undefined;
+    }
+  }
+}
+
+/** The text as it stands, without the white space around it: parsing and printing it would round large numbers. */
+export function checkJson(bytes: Buffer, what: string): string {
+  if (!isUtf8(bytes)) throw new PubsubError('invalid-json', `${what} is not UTF-8`);
+  const text = bytes.toString('utf8').trim();
+  if (text === '') throw new PubsubError('invalid-json', `${what} is empty; JSON is expected`);
+  try {
+    JSON.parse(text);
+  } catch (error) {
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+  }
+  return text;
+}
+
+/** What reading it will give; a file that is not there says so when it is read. */
+function sizeOf(stat: () => { isFile(): boolean; size: number }): number | undefined {
+  try {
+    const stats = stat();
+    return stats.isFile() ? stats.size : undefined;
+  } catch {
+    return undefined;
+  }
+}

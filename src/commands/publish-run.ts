@@ -1,0 +1,134 @@
+/**
+ * The two ways in which `publish` sends: every message by itself, each again until it is confirmed; or in transactions,
+ * which are never repeated. Both end with the counts and with what to do about the rest.
+ */
+import { PubsubError } from '../errors.js';
+import type { Logger } from '../log.js';
+import type { Settings } from '../settings.js';
+import { connectOnce } from '../stomp/connect.js';
+import { Outbox } from '../stomp/outbox.js';
+import type { Session } from '../stomp/session.js';
+import { transact } from '../stomp/transaction.js';
+import type { Document } from './documents.js';
+
+export interface RunOptions {
+  readonly settings: Settings;
+  readonly log: Logger;
+  /** Encodes the head of a message. */
+  readonly encodeHead: (json: string) => string;
+  /** So many lines are done already; undefined when the input has no lines. */
+  readonly resumeFrom: number | undefined;
+  readonly stop: AbortSignal;
+  readonly abort: AbortSignal;
+}
+
+export interface Counts {
+  /** SENDs; more than messages when some were sent again. */
+  readonly sent: number;
+  readonly confirmed: number;
+}
+
+export interface Run {
+  /** What it has done so far. */
+  readonly counts: Counts;
+  /** To be called once. Resolves when the broker has confirmed everything. */
+  readonly start: () => Promise<void>;
+}
+
+type Documents = AsyncIterable<Document>;
+
+/** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
+export function sendEach(documents: Documents, options: RunOptions): Run {
+  const outbox = new Outbox(options, options.resumeFrom ?? 0);
+  const feed = async () => {
+    for await (const { line, json } of documents) {
+      outbox.add(line, json);
+      if (outbox.isFull) await outbox.room();
+    }
+    await outbox.settled();
+  };
+  const start = async () => {
+    try {
+      // Input may take its time, or never end: a failure does not wait for it.
+      await Promise.race([feed(), outbox.failed]);
+    } catch (error) {
+      await outbox.settled();
+      const { confirmed, unknown, confirmedUpTo } = outbox;
+      throw withOutcome(error, unknown > 0, [
+        `${confirmed} confirmed, ${unknown} unknown`,
+        ...(options.resumeFrom === undefined ? [] : [`go on with --resume-from ${confirmedUpTo}`]),
+      ]);
+    } finally {
+      await outbox.close();
+    }
+  };
+  return { counts: outbox, start };
+}
+
+/** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
+export function sendInTransactions(documents: Documents, size: number, options: RunOptions): Run {
+  const { settings, log, encodeHead, stop, abort } = options;
+  const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
+  const iterator = documents[Symbol.asyncIterator]();
+  const next = async (): Promise<Document | undefined> => {
+    const result: IteratorResult<Document, unknown> = await iterator.next();
+    return result.done === true ? undefined : result.value;
+  };
+  let session: Session | undefined;
+  const sendOne = async (first: Document) => {
+    if (session?.isOpen !== true) session = await connect();
+    let last = first;
+    let count = 0;
+    await transact(session, log, async (add) => {
+      for (let document: Document | undefined = first; document !== undefined; document = await next()) {
+        const taken = add(encodeHead(document.json), document.json);
+        if (taken !== undefined) await taken;
+        counts.sent++;
+        last = document;
+        if (++count === size) break;
+      }
+    });
+    counts.confirmed += count;
+    counts.transactions++;
+    counts.upTo = last.line;
+  };
+  const connect = async () => {
+    const opened = await connectOnce(settings, log, stop).catch((error: unknown) => {
+      throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
+    });
+    const end = { kind: 'local', message: 'the graceful wait is over', isConfiguration: false } as const;
+    abort.addEventListener('abort', () => opened.destroy(end), { once: true });
+    return opened;
+  };
+  const start = async () => {
+    try {
+      for (let first = await next(); first !== undefined; first = await next()) await sendOne(first);
+    } catch (error) {
+      throw withOutcome(error, false, transactionOutcome(error, counts, size !== Infinity));
+    } finally {
+      await session?.close();
+    }
+  };
+  return { counts, start };
+}
+
+function transactionOutcome(
+  error: unknown,
+  { confirmed, transactions, upTo }: { confirmed: number; transactions: number; upTo: number },
+  isChunked: boolean,
+): string[] {
+  const isUnknown = error instanceof PubsubError && error.code === 'not-confirmed';
+  if (!isChunked) return isUnknown ? [] : ['nothing was published'];
+  return [
+    `${transactions} transactions with ${confirmed} messages were carried out before it`,
+    `go on with --resume-from ${upTo}${isUnknown ? ', which repeats the last one if it was carried out' : ''}`,
+  ];
+}
+
+/** The error with what it means for the messages. */
+function withOutcome(error: unknown, isAnyUnknown: boolean, outcome: readonly string[]): unknown {
+  if (!(error instanceof PubsubError)) return error;
+  const isLoss = error.code === 'connection-lost' || error.code === 'broker-unreachable';
+  const code = isAnyUnknown && isLoss ? 'not-confirmed' : error.code;
+  return new PubsubError(code, [error.message, ...outcome].join('; '), { cause: error });
+}
