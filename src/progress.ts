@@ -11,9 +11,12 @@ export interface ProgressState {
   readonly text: string;
 }
 
-/** Redrawn ten times a second with what `state` gives, until the function returned is called: that erases the line. */
-export async function showProgress(state: () => ProgressState): Promise<() => void> {
-  if (!process.stderr.isTTY) return () => undefined;
+/**
+ * Redrawn ten times a second with what `state` gives, until the function returned is called: that erases the line. Nothing
+ * is shown without a `state`: of what is done in a moment.
+ */
+export async function showProgress(state: (() => ProgressState) | undefined): Promise<() => void> {
+  if (state === undefined || !process.stderr.isTTY) return () => undefined;
   const { MultiBar } = (await import('cli-progress')).default;
   const { total } = state();
   const line = new MultiBar({

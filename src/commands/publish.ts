@@ -59,11 +59,11 @@ export async function publish(
     transactionSize === undefined
       ? sendEach(source.documents, options)
       : sendInTransactions(source.documents, transactionSize, options);
-  const hideProgress = await showProgress(() => ({
-    done: source.input?.readBytes ?? 0,
-    total: source.input?.totalBytes,
-    text: describe(run.counts, elapsedSeconds(), transactionSize !== undefined),
-  }));
+  const { input } = source;
+  const describeProgress = () => describe(run.counts, elapsedSeconds(), transactionSize !== undefined);
+  const hideProgress = await showProgress(
+    input && (() => ({ done: input.readBytes, total: input.totalBytes, text: describeProgress() })),
+  );
   await run.start().finally(hideProgress);
 
   const { sent, confirmed } = run.counts;
