@@ -194,6 +194,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     'give the user the permission named (RabbitMQ: configure, write and read)',
   ],
   [/already connected from/, true, 'another process uses this STOMP_LISTENER_CLIENT_ID: give each its own'],
+  [
+    /is down or inaccessible|on queue .* due to timeout/,
+    false,
+    'the node that holds the queue is down: a quorum queue (--queue-type quorum) would be held by others too',
+  ],
   [/NOT_FOUND/, true, 'create what is missing, or correct the destination'],
   [/not a valid (?:queue )?destination|Unknown destination/, true, 'correct the destination'],
   [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],

@@ -1,12 +1,15 @@
 /**
- * A private RabbitMQ node from the `rabbitmq-server` of this machine. Hides what keeps it private: node name, ports,
- * cookie, configuration and epmd are its own, so that it neither meets nor disturbs another node of the machine.
+ * A private RabbitMQ node, or a cluster, from the `rabbitmq-server` of this machine. Hides what keeps it private: node
+ * names, ports, cookie, configuration and epmd are its own, so that it neither meets nor disturbs another node of the
+ * machine.
  */
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { chmodSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+
 import { type OwnBroker, startOwn } from './own-broker.js';
 import { findProgram, freePorts, privateDirectory, ServerProcess } from './server-process.js';
 
@@ -26,15 +29,36 @@ export function rabbitmqMissing(): string | undefined {
   return 'no rabbitmq-server on this machine: apt-get install rabbitmq-server';
 }
 
+/** A cluster: three nodes and what they share. */
+export interface RabbitmqCluster extends AsyncDisposable {
+  readonly nodes: readonly OwnBroker[];
+  /** The node that leads a quorum queue now, as one that runs sees it. */
+  leaderOf(queue: string, seenBy: OwnBroker): Promise<OwnBroker>;
+}
+
+interface NodeOptions {
+  /** Lines of rabbitmq.conf beside the standard ones. */
+  readonly config?: readonly string[];
+  /** All of advanced.config: Erlang terms, for what rabbitmq.conf has no line for. */
+  readonly advanced?: string;
+  /** Of a cluster that this node is one of: nodes of one cookie that find each other by one epmd. */
+  readonly cluster?: { readonly cookie: string; readonly epmdPort: number };
+}
+
 /** Starts a node with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
-export function startRabbitmq(): Promise<OwnBroker> {
+export function startRabbitmq({
+  config = [],
+  advanced = '[].',
+  cluster,
+}: NodeOptions = {}): Promise<OwnBroker> {
   return startOwn(async () => {
     const [program, epmdProgram] = [server(), epmd()];
     if (program === undefined || epmdProgram === undefined) throw new Error(rabbitmqMissing());
     const directory = privateDirectory('rabbitmq');
-    const [port, distPort, epmdPort] = (await freePorts(3)) as [number, number, number];
-    const env = environment(directory, distPort, epmdPort);
-    writeFiles(directory, port);
+    const [port, distPort, ownEpmdPort] = (await freePorts(3)) as [number, number, number];
+    const env = environment(directory, distPort, cluster?.epmdPort ?? ownEpmdPort);
+    writeFiles(directory, port, cluster?.cookie ?? newCookie(), config);
+    writeFileSync(join(directory, 'advanced.config'), `${advanced}\n`);
     return {
       facts: {
         name: 'rabbitmq',
@@ -54,10 +78,10 @@ export function startRabbitmq(): Promise<OwnBroker> {
             // A daemon of its own in the same process group, or the node starts one that outlives it.
             args: [
               '-c',
-              '"$1" -port "$2" -address 127.0.0.1 & exec "$3"',
+              cluster === undefined ? '"$1" -port "$2" -address 127.0.0.1 & exec "$3"' : 'exec "$3"',
               'sh',
               epmdProgram,
-              String(epmdPort),
+              String(ownEpmdPort),
               program,
             ],
             env: {
@@ -71,6 +95,60 @@ export function startRabbitmq(): Promise<OwnBroker> {
           isReady,
         ),
     };
+  });
+}
+
+/** Starts a cluster of three nodes; resolves when all of them answer. Stops them all when disposed of. */
+export async function startRabbitmqCluster(): Promise<RabbitmqCluster> {
+  const directory = privateDirectory('epmd');
+  const [epmdPort] = (await freePorts(1)) as [number];
+  const args = ['-port', String(epmdPort), '-address', '127.0.0.1'];
+  const daemon = new ServerProcess(
+    'epmd',
+    directory,
+    { file: epmd() ?? 'epmd', args, env: { PATH: process.env.PATH ?? '/usr/bin:/bin' } },
+    () => answers(epmdPort),
+  );
+  const nodes: OwnBroker[] = [];
+  const stop = async () => {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await daemon.stop();
+  };
+  try {
+    await daemon.up();
+    const cluster = { cookie: newCookie(), epmdPort };
+    const first = await startRabbitmq({ cluster });
+    nodes.push(first);
+    const config = [
+      'cluster_formation.peer_discovery_backend = classic_config',
+      `cluster_formation.classic_config.nodes.1 = ${nameOf(first)}`,
+    ];
+    // One after the other: two that join at once wait for each other's locks longer than this takes.
+    for (let count = 2; count <= 3; count++) nodes.push(await startRabbitmq({ cluster, config }));
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const leaderOf = async (queue: string, seenBy: OwnBroker) => {
+    const queues = await seenBy.ctl!('list_queues', '--no-table-headers', 'name', 'leader');
+    const line = queues.split('\n').find((text) => text.startsWith(`${queue}\t`));
+    const leader = nodes.find((node) => line?.endsWith(`\t${nameOf(node)}`));
+    if (leader === undefined) throw new Error(`no leader of ${queue} in ${queues}`);
+    return leader;
+  };
+  return { nodes, leaderOf, [Symbol.asyncDispose]: stop };
+}
+
+const nameOf = ({ facts }: OwnBroker): string => facts.ctlEnv?.RABBITMQ_NODENAME ?? '';
+const newCookie = (): string => randomBytes(20).toString('hex').toUpperCase();
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', reject);
   });
 }
 
@@ -108,13 +186,12 @@ function environment(directory: string, distPort: number, epmdPort: number): Rec
   };
 }
 
-function writeFiles(directory: string, port: number): void {
+function writeFiles(directory: string, port: number, cookie: string, config: readonly string[]): void {
   const write = (name: string, text: string) => writeFileSync(join(directory, name), text);
-  write('.erlang.cookie', randomBytes(20).toString('hex').toUpperCase());
+  write('.erlang.cookie', cookie);
   chmodSync(join(directory, '.erlang.cookie'), 0o400);
   write('enabled_plugins', '[rabbitmq_stomp].\n');
   write('rabbitmq-env.conf', '');
-  write('advanced.config', '[].\n');
   write('definitions.json', JSON.stringify(definitions));
   write(
     'rabbitmq.conf',
@@ -128,6 +205,7 @@ function writeFiles(directory: string, port: number): void {
       'log.console = true',
       'log.console.level = info',
       'log.file = false',
+      ...config,
       '',
     ].join('\n'),
   );

@@ -28,7 +28,7 @@ interface Started {
 }
 
 const products: Record<BrokerName, Product> = {
-  rabbitmq: { missing: rabbitmqMissing, start: startRabbitmq },
+  rabbitmq: { missing: rabbitmqMissing, start: () => startRabbitmq() },
   activemq: { missing: activemqMissing, start: startActivemq },
   embedded: { missing: () => undefined, start: startEmbedded },
 };

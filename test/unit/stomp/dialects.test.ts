@@ -231,6 +231,16 @@ describe('diagnose', () => {
     ],
     ['precondition_failed: PRECONDITION_FAILED - unknown delivery tag 1', false, /settled twice/],
     ['Unexpected ACK received for message-id [null]', false, /settled twice/],
+    [
+      "not_found: NOT_FOUND - home node 'rabbit@a' of durable queue 'x' in vhost '/' is down or inaccessible",
+      false,
+      /node that holds the queue is down/,
+    ],
+    [
+      "not_found: NOT_FOUND - failed to perform operation on queue 'x' in vhost '/' due to timeout",
+      false,
+      /node that holds the queue is down/,
+    ],
     ["not_found: NOT_FOUND - no queue 'x' in vhost '/'", true, /create what is missing/],
     ["Unknown destination: '/foo/bar' is not a valid destination.", true, /correct the destination/],
     ["Invalid destination: '/a/b' is not a valid queue destination", true, /correct the destination/],

@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { brokerUnderTest } from '../support/brokers.js';
+import { publisherTo, slowestRecovery, startConsuming, uniqueName } from '../support/consuming.js';
+import { Ledger } from '../support/ledger.js';
+import { drainQueue } from '../support/messages.js';
+import type { OwnBroker } from '../support/own-broker.js';
+import { rabbitmqMissing, startRabbitmqCluster, type RabbitmqCluster } from '../support/rabbitmq.js';
+import { until } from '../support/until.js';
+
+/** Enough to be in the middle of them twice; CLUSTER_MESSAGES=50000 for a longer look. */
+const MESSAGES = Number(process.env.CLUSTER_MESSAGES ?? 5000);
+const CONCURRENCY = 50;
+const COMPLETE_MS = 200_000;
+const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);
+
+describe('a RabbitMQ cluster of three nodes', { skip }, () => {
+  let cluster: RabbitmqCluster;
+  before(async () => {
+    cluster = await startRabbitmqCluster();
+  });
+  after(() => cluster[Symbol.asyncDispose]());
+
+  test('a quorum queue outlives the node of its consumer and its leader', async (t) => {
+    const queue = uniqueName(t);
+    const [home, leader, third] = cluster.nodes as [OwnBroker, OwnBroker, OwnBroker];
+    const quorum = { queueType: 'quorum' } as const;
+    const ledger = new Ledger(MESSAGES);
+    // Declared over the second node, which then leads it.
+    const publisher = publisherTo(t, leader, quorum);
+    await Promise.all(ledger.bodies().map((body) => publisher.send(`/queue/${queue}`, body)));
+    await publisher.close();
+    assert.equal(await cluster.leaderOf(queue, third), leader);
+    // Half of the messages wait for the second fault: the first node must be back before it.
+    let goOn: () => void = () => undefined;
+    const isLeaderGone = new Promise<void>((resolve) => (goOn = resolve));
+
+    const consuming = await startConsuming(
+      t,
+      home,
+      `/queue/${queue}`,
+      async (payload) => {
+        if (ledger.processed >= MESSAGES / 2) await isLeaderGone;
+        if ((await payload.ack()) === 'sent') ledger.record(payload);
+      },
+      { ...quorum, concurrency: CONCURRENCY, standbyHost: third.host, standbyPort: third.port },
+    );
+    const processed = (count: number) =>
+      until(
+        () => ledger.processed >= count,
+        COMPLETE_MS,
+        () => `${count} messages; came: ${ledger.processed}`,
+      );
+    await processed(MESSAGES / 5);
+    await home.down('kill');
+    assert.equal((await consuming.logged('consuming')).fields.server, `${third.host}:${third.port}`);
+    await Promise.all([home.up(), processed(MESSAGES / 2)]);
+    await leader.down('kill');
+    goOn();
+    await ledger.complete(COMPLETE_MS);
+    await consuming.stop();
+    assert.notEqual(await cluster.leaderOf(queue, third), leader);
+    ledger.report(t, { name: 'rabbitmq' }, slowestRecovery(consuming.log));
+    ledger.assertRepeatedAtMost(CONCURRENCY * 4);
+    for (const rest of [queue, `DLQ.${queue}`]) assert.equal((await drainQueue(third, rest)).length, 0);
+    await leader.up();
+  });
+
+  test('a classic queue whose node is down is waited for, and consumed as soon as it is back', async (t) => {
+    const [, home, other] = cluster.nodes as [OwnBroker, OwnBroker, OwnBroker];
+    const queue = uniqueName(t);
+    const ledger = new Ledger(1);
+    await publisherTo(t, home).send(`/queue/${queue}`, { n: 0 });
+    const consuming = await startConsuming(t, other, `/queue/${queue}`, async (payload) => {
+      if ((await payload.ack()) === 'sent') ledger.record(payload);
+    });
+    await ledger.complete(COMPLETE_MS);
+    await home.down('kill');
+    await consuming.logged('no connection to the broker; trying again');
+    const { fields } = await consuming.logged('no connection to the broker; trying again');
+    assert.match(String(fields.reason), /node that holds the queue is down/);
+    await home.up();
+    const sinceMs = performance.now();
+    const { atMs } = await consuming.logged('consuming');
+    await publisherTo(t, other).send(`/queue/${queue}`, ledger.next());
+    await ledger.complete(COMPLETE_MS);
+    ledger.report(t, { name: 'rabbitmq' }, atMs - sinceMs);
+  });
+});

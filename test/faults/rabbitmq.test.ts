@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { brokerUnderTest } from '../support/brokers.js';
+import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
+import { Ledger } from '../support/ledger.js';
+import { putAll, queueDepth } from '../support/messages.js';
+import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
+import { until } from '../support/until.js';
+
+const COMPLETE_MS = 60_000;
+const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);
+
+describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
+  test("a callback slower than RabbitMQ's consumer_timeout is named as the cause, and its message comes again", async (t) => {
+    // It looks for such callbacks once in a tick, of a minute by default.
+    const advanced = '[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 500}]}].';
+    await using broker = await startRabbitmq({ advanced });
+    const queue = uniqueName(t);
+    const ledger = new Ledger(1);
+    let finish: () => void = () => undefined;
+    const finished = new Promise<void>((resolve) => (finish = resolve));
+    let calls = 0;
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, async (payload) => {
+      if (++calls === 1) await finished;
+      if ((await payload.ack()) === 'sent') ledger.record(payload);
+    });
+    await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
+    const lost = await consuming.logged('no connection to the broker; trying again');
+    assert.equal(lost.level, 'warn');
+    assert.match(String(lost.fields.reason), /timed out.*raise consumer_timeout/);
+    const back = await consuming.logged('consuming');
+    finish();
+    await ledger.complete(COMPLETE_MS);
+    const { acked, released, redelivered } = await consuming.stop();
+    assert.deepEqual({ acked, released, redelivered }, { acked: 1, released: 1, redelivered: 1 });
+    ledger.report(t, broker, back.atMs - lost.atMs);
+  });
+
+  test('a memory alarm stops no consumer, not even one that starts during the alarm', async (t) => {
+    await using broker = await startRabbitmq();
+    const queues = [uniqueName(t), uniqueName(t)] as const;
+    const ledgers = [new Ledger(100), new Ledger(100)] as const;
+    for (const at of [0, 1] as const) {
+      await putAll(broker, `/queue/${queues[at]}`, ledgers[at].bodies(), { 'correlation-id': 'c' });
+    }
+    let isRaised = () => undefined as void;
+    const alarm = new Promise<void>((resolve) => (isRaised = resolve));
+    const consume = (at: 0 | 1) =>
+      startConsuming(t, broker, `/queue/${queues[at]}`, async (payload) => {
+        if (ledgers[at].processed === 20) await alarm;
+        if ((await payload.ack()) === 'sent') ledgers[at].record(payload);
+      });
+    const first = await consume(0);
+    await first.received(21);
+    await broker.ctl!('set_vm_memory_high_watermark', 'absolute', '1');
+    const alarms = () => broker.ctl!('eval', 'rabbit_alarm:get_alarms().');
+    await until(async () => (await alarms()).includes('memory'), COMPLETE_MS, 'the memory alarm');
+    isRaised();
+    const second = await consume(1);
+    for (const ledger of ledgers) await ledger.complete(COMPLETE_MS);
+    for (const queue of queues)
+      await until(async () => (await queueDepth(broker, queue)) === 0, COMPLETE_MS, `the acks of ${queue}`);
+    assert.match(await alarms(), /memory/);
+    for (const consuming of [first, second])
+      assert.deepEqual(
+        consuming.log.filter(({ message }) => message === 'no connection to the broker; trying again'),
+        [],
+      );
+    ledgers[0].report(t, broker);
+  });
+});
