@@ -43,8 +43,8 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     for (const at of [0, 1] as const) {
       await putAll(broker, `/queue/${queues[at]}`, ledgers[at].bodies(), { 'correlation-id': 'c' });
     }
-    let isRaised = () => undefined as void;
-    const alarm = new Promise<void>((resolve) => (isRaised = resolve));
+    let raised: () => void = () => undefined;
+    const alarm = new Promise<void>((resolve) => (raised = resolve));
     const consume = (at: 0 | 1) =>
       startConsuming(t, broker, `/queue/${queues[at]}`, async (payload) => {
         if (ledgers[at].processed === 20) await alarm;
@@ -55,7 +55,7 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     await broker.ctl!('set_vm_memory_high_watermark', 'absolute', '1');
     const alarms = () => broker.ctl!('eval', 'rabbit_alarm:get_alarms().');
     await until(async () => (await alarms()).includes('memory'), COMPLETE_MS, 'the memory alarm');
-    isRaised();
+    raised();
     const second = await consume(1);
     for (const ledger of ledgers) await ledger.complete(COMPLETE_MS);
     for (const queue of queues)
