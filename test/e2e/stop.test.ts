@@ -45,6 +45,17 @@ describe('stopping', skipWithout(anyBroker()), () => {
   const broker = anyBroker()!;
   const held = (queue: string, flags: string[] = []) =>
     startPubsub(broker, queue, fixture('stop.mjs#held'), { flags, input: null });
+  const half = { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' };
+  /** With a message that is still being processed; the status is 5. */
+  const stopAtDeadline = async (callback: string, flags: string[] = []) => {
+    const queue = `/queue/${unique('stop')}`;
+    await put(broker, queue, '1', id);
+    const consumer = await startPubsub(broker, queue, fixture(`stop.mjs#${callback}`), { flags, env: half });
+    await consumer.waitFor(/"msg":"started 1"/);
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
+    return { consumer, queue };
+  };
   const bodiesLeft = async (queue: string, atLeast: number) =>
     (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
 
@@ -99,33 +110,48 @@ describe('stopping', skipWithout(anyBroker()), () => {
     assert.deepEqual(await bodiesLeft(queue, 0), []);
   });
 
-  it('all of several callbacks in flight finish and ack', async () => {
-    const queue = `/queue/${unique('stop')}`;
-    await putAll(broker, queue, ['1', '2', '3', '4'], id);
-    const consumer = await held(queue, ['--concurrency', '3']);
-    await consumer.waitFor(/"msg":"started 3"/);
-    consumer.signal('SIGTERM');
-    await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
-    consumer.child.stdin.write('go on\n');
-    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
-    assert.deepEqual(await bodiesLeft(queue, 1), ['4']);
+  for (const inline of [[], ['--inline']]) {
+    const where = inline.length === 0 ? 'in a worker thread' : 'inline';
+
+    it(`all of several callbacks in flight finish and ack, ${where}`, async () => {
+      const queue = `/queue/${unique('stop')}`;
+      await putAll(broker, queue, ['1', '2', '3', '4'], id);
+      const consumer = await held(queue, ['--concurrency', '3', ...inline]);
+      await consumer.waitFor(/"msg":"started 3"/);
+      consumer.signal('SIGTERM');
+      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      consumer.child.stdin.write('go on\n');
+      assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
+      assert.deepEqual(await bodiesLeft(queue, 1), ['4']);
+    });
+
+    it(`a stuck callback is told at the deadline, the status is 5 and the message goes back, ${where}`, async () => {
+      const { consumer, queue } = await stopAtDeadline('stuck', inline);
+      assert.match(consumer.stdout + consumer.stderr, /told to stop/);
+      assert.match(
+        consumer.stderr.trimEnd().split('\n').at(-1) ?? '',
+        /^pubsub: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
+      );
+      assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+    });
+  }
+
+  it('a callback that blocks its thread cannot hold the process: the status is 5 and the message goes back', async () => {
+    const { queue } = await stopAtDeadline('blocking');
+    assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
   });
 
-  it('a stuck callback is told by its signal at the deadline, the status is 5 and the message goes back', async () => {
-    const queue = `/queue/${unique('stop')}`;
-    await put(broker, queue, '1', id);
-    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#stuck'), {
-      env: { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' },
+  it('a teardown() that does not end is ended at the deadline; all messages are done, so the status is 0', async () => {
+    const cwd = temporaryFolder({
+      'slow.mjs': `export const ack = (payload) => payload.ack();
+        export const teardown = () => new Promise(() => setInterval(() => undefined, 1000));`,
     });
-    await consumer.waitFor(/"msg":"started 1"/);
+    const consumer = await startPubsub(broker, `/queue/${unique('stop')}`, './slow.mjs#ack', {
+      cwd,
+      env: half,
+    });
     consumer.signal('SIGTERM');
-    assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
-    assert.match(consumer.stdout + consumer.stderr, /told to stop/);
-    assert.match(
-      consumer.stderr.trimEnd().split('\n').at(-1) ?? '',
-      /^pubsub: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
-    );
-    assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+    assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
 
   it('a consumer whose log and stdout nobody reads any more goes on, and ends with 0', async () => {

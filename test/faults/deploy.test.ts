@@ -14,9 +14,9 @@ import { drainQueue } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
 import { until } from '../support/until.js';
 
-const MESSAGES = Number(process.env.TEST_MESSAGES ?? 6000);
+const MESSAGES = Number(process.env.TEST_MESSAGES ?? 4000);
 /** Between two faults: about a second's worth, the start of a process included. */
-const STEP = Math.min(2000, MESSAGES / 6);
+const STEP = Math.min(2000, MESSAGES / 4);
 const CONCURRENCY = 10;
 const PROGRESS_MS = 60_000;
 
@@ -33,7 +33,12 @@ interface Fleet {
 }
 
 /** Starts `size` consumers on one queue, and a publisher. */
-async function startFleet(t: TestContext, broker: BrokerUnderTest, size: number): Promise<Fleet> {
+async function startFleet(
+  t: TestContext,
+  broker: BrokerUnderTest,
+  size: number,
+  flags: readonly string[] = [],
+): Promise<Fleet> {
   const queue = uniqueName(t);
   const folder = mkdtempSync(join(tmpdir(), 'stomp-pubsub-ledger-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -43,7 +48,7 @@ async function startFleet(t: TestContext, broker: BrokerUnderTest, size: number)
   const callback = join(packageRoot, 'test/fixtures/callbacks/ledger.mjs#record');
   const consumers: Running[] = [];
   const start = async () => {
-    const args = [`/queue/${queue}`, callback, '--concurrency', String(CONCURRENCY)];
+    const args = [`/queue/${queue}`, callback, '--concurrency', String(CONCURRENCY), ...flags];
     const consumer = run('pubsub', args, { env: { ...broker.env, LEDGER: file } });
     await consumer.waitFor(/"msg":"consuming"/);
     consumers.push(consumer);
@@ -86,18 +91,20 @@ async function assertEndedWell(consumer: Running): Promise<void> {
 
 for (const broker of brokersUnderTest()) {
   describe(`consumer faults: ${broker.name}`, { concurrency: false }, () => {
-    test('a rolling restart of three consumers under load', async (t) => {
-      const fleet = await startFleet(t, broker, 3);
-      await fleet.whileProcessing(async () => {
-        const oldest = fleet.consumers.shift()!;
-        oldest.signal('SIGTERM');
-        await assertEndedWell(oldest);
-        await fleet.start();
+    for (const inline of [[], ['--inline']]) {
+      test(['a rolling restart of three consumers under load', ...inline].join(', '), async (t) => {
+        const fleet = await startFleet(t, broker, 3, inline);
+        await fleet.whileProcessing(async () => {
+          const oldest = fleet.consumers.shift()!;
+          oldest.signal('SIGTERM');
+          await assertEndedWell(oldest);
+          await fleet.start();
+        });
+        await fleet.stop();
+        fleet.ledger.report(t, broker);
+        assert.equal(fleet.ledger.repeated, 0);
       });
-      await fleet.stop();
-      fleet.ledger.report(t, broker);
-      assert.equal(fleet.ledger.repeated, 0);
-    });
+    }
 
     test('kill -9 of one of two consumers under load, again and again', async (t) => {
       let kills = 0;
