@@ -171,6 +171,8 @@ function environment(directory: string, distPort: number, epmdPort: number): Rec
     HOME: directory,
     ERL_EPMD_PORT: String(epmdPort),
     ERL_EPMD_ADDRESS: '127.0.0.1',
+    // Erlang that is stopped in its start would leave a dump in the folder of the test run.
+    ERL_CRASH_DUMP_BYTES: '0',
     RABBITMQ_NODENAME: `stomp-pubsub-${distPort}@localhost`,
     RABBITMQ_MNESIA_BASE: join(directory, 'mnesia'),
     RABBITMQ_LOG_BASE: join(directory, 'log'),
