@@ -4,6 +4,7 @@
  */
 import { reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
+import { copyHeaders } from '../stomp/copies.js';
 import type { Source } from '../stomp/destinations.js';
 import { deadLetterArguments } from '../stomp/dialects.js';
 import type { Frame, Headers } from '../stomp/frames.js';
@@ -13,21 +14,6 @@ import type { Refusal, Settlement } from './payload.js';
 /** Why a message goes to its dead-letter queue. */
 export type DeadLetterReason =
   'nack' | 'callback-failed' | 'unsettled' | 'missing-correlation-id' | 'too-large' | Refusal;
-
-/** A message's headers that belong to its way here and must not go on with a copy of it. */
-const transportHeaders = new Set([
-  ...[
-    'message-id',
-    'subscription',
-    'ack',
-    'destination',
-    'redelivered',
-    'receipt',
-    'transaction',
-    'content-length',
-  ],
-  ...['expires', 'timestamp', 'originalExpiration', 'original-destination'],
-]);
 
 export interface DeliveryContext {
   readonly source: Source;
@@ -105,21 +91,14 @@ export class Delivery {
   async #copyThenAck(): Promise<void> {
     const { source } = this.#context;
     const { headers, body } = this.frame;
-    // A NUL byte, which other protocols allow in a header, cannot be sent; the message is worth more than that header.
-    const kept = Object.fromEntries(
-      Object.entries(headers).filter(
-        ([name, value]) => !transportHeaders.has(name) && !`${name}${value}`.includes('\0'),
-      ),
-    );
     await this.session.request(
       'SEND',
       {
-        ...kept,
+        ...copyHeaders(this.frame),
         destination: `/queue/${source.deadLetterQueue}`,
         ...deadLetterArguments(`DLQ.${source.deadLetterQueue}`),
         persistent: 'true',
         'original-destination': headers.destination ?? source.destination,
-        'content-length': String(body.length),
       },
       body,
     );
