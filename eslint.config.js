@@ -9,6 +9,7 @@ import tseslint from 'typescript-eslint';
  */
 const leaves = ['errors', 'context', 'settings', 'log'];
 const inEmbedded = (names) => names.split(' ').map((name) => `embedded/${name}`);
+const inStomp = (names) => names.split(' ').map((name) => `stomp/${name}`);
 const mayImport = {
   errors: [],
   context: [],
@@ -27,6 +28,10 @@ const mayImport = {
   'stomp/transaction': ['errors', 'log', 'stomp/session'],
   'stomp/outbox': [...leaves, 'stomp/session', 'stomp/connect'],
   'stomp/publisher': [...leaves, 'stomp/outgoing', 'stomp/session', 'stomp/connect', 'stomp/transaction'],
+  'stomp/copies': ['stomp/frames'],
+  'stomp/origins': ['stomp/frames'],
+  'stomp/take': [...leaves, 'stomp/frames', 'stomp/dialects', 'stomp/session', 'stomp/connect'],
+  'stomp/forwarder': [...leaves, ...inStomp('frames destinations dialects session connect declare copies')],
   'consumer/payload': ['errors', 'context'],
   'consumer/runner': [...leaves, 'stomp/frames', 'consumer/payload'],
   'consumer/callback': [...leaves, 'consumer/payload', 'jiti'],
@@ -89,6 +94,12 @@ const mayImport = {
     'commands/documents',
     'commands/publish-run',
   ],
+  'commands/operating': [...leaves, 'progress', 'shutdown', 'stomp'],
+  'commands/records': ['stomp/frames'],
+  'commands/move': [...leaves, 'stomp', 'commands/operating'],
+  'commands/ack-all': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
+  'commands/peek': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
+  'commands/redrive': [...leaves, 'stomp', 'commands/operating'],
   'commands/demo': [
     ...leaves,
     'consumer',

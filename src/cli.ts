@@ -59,8 +59,90 @@ export async function runPubsub(): Promise<void> {
       const { demo } = await import('./commands/demo.js');
       await demo();
     });
+  addOperators(program);
   await run(program);
 }
+
+type Flags = Record<string, unknown>;
+
+/** The subcommands that look after queues, under django-stomp's names too. */
+function addOperators(program: Command): void {
+  const add = (name: string, description: string, examples: string) => {
+    const command = program.command(name).description(description);
+    if (name.includes('-')) command.alias(name.replaceAll('-', '_'));
+    return command.addHelpText('after', `\nExamples:\n${examples.replace(/^/gm, '  pubsub ')}`);
+  };
+  // Flags may stand before the subcommand as well.
+  const flagsOf = (command: Command): Flags => ({ ...program.opts(), ...command.opts() });
+
+  const move = add(
+    'move-messages',
+    'move messages to another queue, here or on another broker, each removed when its copy is confirmed',
+    `move-messages DLQ.xpto xpto\nmove-messages xpto xpto old-broker 61613`,
+  )
+    .argument('<source>', 'the queue to take from')
+    .argument('<target>', 'the destination to send to, on the broker of the settings')
+    .argument('[source-host]', 'broker to take from, when it is another one')
+    .argument('[source-port]')
+    .option('--count <number>', 'move so many at most')
+    .option('--idle <seconds>', 'end when the source has been quiet for so long (default 2)')
+    .option('--follow', 'do not end: move what comes, too')
+    .action(async (source: string, target: string, host?: string, port?: string) => {
+      const { moveMessages } = await import('./commands/move.js');
+      await moveMessages(source, target, host, port, flagsOf(move));
+    });
+
+  const ackAll = add(
+    'ack-all-messages',
+    'remove the messages of a queue',
+    `ack-all-messages DLQ.xpto\nack-all-messages DLQ.xpto --yes --save removed.ndjson`,
+  )
+    .argument('<destination>', 'the queue')
+    .option('--yes', 'do not ask')
+    .option(
+      '--save <file>',
+      'write each message to this new file before it is removed, one line of JSON each',
+    )
+    .option('--count <number>', 'remove so many at most')
+    .option('--idle <seconds>', 'end when the queue has been quiet for so long (default 2)')
+    .option('--follow', 'do not end: remove what comes, too')
+    .action(async (destination: string) => {
+      const { ackAllMessages } = await import('./commands/ack-all.js');
+      await ackAllMessages(destination, flagsOf(ackAll));
+    });
+
+  const peek = add(
+    'peek',
+    'show the first messages of a queue and leave them there',
+    `peek DLQ.xpto\npeek DLQ.xpto --count 100 | jq .headers`,
+  )
+    .argument('<destination>', 'the queue')
+    .option('--count <number>', 'show so many at most (default 10)')
+    .option('--idle <seconds>', 'end when no more has come for so long (default 2)')
+    .action(async (destination: string) => {
+      const command = await import('./commands/peek.js');
+      await command.peek(destination, flagsOf(peek));
+    });
+
+  const redrive = add(
+    'redrive',
+    'send the dead letters of a queue back to where they came from',
+    `redrive xpto --dry-run\nredrive xpto --count 100\nredrive DLQ.xpto --match tenant=7`,
+  )
+    .argument('<destination>', 'the queue or its dead-letter queue')
+    .option('--count <number>', 'send so many back at most')
+    .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
+    .option('--dry-run', 'only tell what would be sent back where')
+    .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
+    .action(async (destination: string) => {
+      const command = await import('./commands/redrive.js');
+      await command.redrive(destination, flagsOf(redrive));
+    });
+
+  for (const command of [move, ackAll, peek, redrive]) addSettings(command, ['operator', command.name()]);
+}
+
+const append = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
 
 /** Runs `publish` with the process's arguments and ends the process. */
 export async function runPublish(): Promise<void> {
@@ -80,10 +162,7 @@ export async function runPublish(): Promise<void> {
       '--transaction-size <number>',
       'with --lines: so many messages in each transaction, all or none of them',
     )
-    .option('--header <name=value>', 'add a header; may be repeated', (value: string, all?: string[]) => [
-      ...(all ?? []),
-      value,
-    ])
+    .option('--header <name=value>', 'add a header; may be repeated', append)
     .option('--correlation-id <id>', 'correlation id (default: a new one for each message)')
     .option('--no-persistent', 'the messages need not survive a restart of the broker')
     .action(async (destination: string, json: string | undefined, flags: Record<string, unknown>) => {
@@ -107,6 +186,15 @@ function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
       'after',
       `\nExit status:\n${statuses.join('\n')}\n  128+n  ended at once by a second signal n`,
     );
+}
+
+/** The flags of all settings that one of these users has. */
+function addSettings(program: Command, users: readonly string[]): void {
+  for (const name of settingNames) {
+    const row: Setting<unknown> = settings[name];
+    if ((row.flag ?? row.offFlag) !== undefined && row.commands.some((user) => users.includes(user)))
+      addFlags(program, name, row);
+  }
 }
 
 /** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
@@ -135,12 +223,7 @@ function addFlags(program: Command, name: string, row: Setting<unknown>): void {
 }
 
 async function run(program: Command): Promise<void> {
-  const name = program.name() as 'pubsub' | 'publish';
-  for (const setting of settingNames) {
-    const row: Setting<unknown> = settings[setting];
-    if ((row.flag ?? row.offFlag) !== undefined && row.commands.includes(name))
-      addFlags(program, setting, row);
-  }
+  addSettings(program, [program.name()]);
   // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {

@@ -8,7 +8,7 @@ export const exitStatuses = {
   1: 'a bug: an error this program does not know; its stack is printed',
   2: 'usage or settings: nothing was sent to the broker',
   3: 'the callback cannot be loaded: nothing was sent to the broker',
-  4: 'the broker refuses, cannot be reached, or did not confirm everything',
+  4: 'the broker refuses, cannot be reached, or did not confirm everything; or a file cannot be written',
   5: 'stopped with work unfinished: callbacks, whose messages go back to the queue, or the rest of the input of publish',
 } as const;
 
@@ -74,6 +74,11 @@ export const errorCodes = {
     exit: 5,
     meaning: 'publish was asked to stop before the end of its input',
     remedy: 'go on with the --resume-from it names',
+  },
+  'not-saved': {
+    exit: 4,
+    meaning: 'a file cannot be written: what is not in it was not acked',
+    remedy: 'make room, or name another file',
   },
   'deadline-passed': {
     exit: 5,

@@ -6,7 +6,10 @@
 import * as dotenv from 'dotenv';
 import { PubsubError, reasonOf } from './errors.js';
 
-export type SettingGroup = 'Connection' | 'TLS' | 'Consuming' | 'Publishing' | 'Logging';
+export type SettingGroup = 'Connection' | 'TLS' | 'Consuming' | 'Publishing' | 'Moving' | 'Logging';
+
+/** `operator` stands for the subcommands of `pubsub` that look after queues. */
+export type SettingUser = 'pubsub' | 'publish' | 'operator' | 'move-messages';
 
 export interface Setting<T> {
   readonly group: SettingGroup;
@@ -14,7 +17,7 @@ export interface Setting<T> {
   readonly variable: string;
   /** Long flag with its placeholder, or undefined where only the variable exists. */
   readonly flag: string | undefined;
-  readonly commands: readonly ('pubsub' | 'publish')[];
+  readonly commands: readonly SettingUser[];
   readonly default: T;
   readonly help: string;
   readonly isBoolean: boolean;
@@ -32,14 +35,16 @@ function setting<T>(
   help: string,
   parse: (text: string) => T,
 ): Setting<T> {
-  const commands = group === 'Consuming' ? (['pubsub'] as const) : (['pubsub', 'publish'] as const);
+  const commands = groupUsers[group] ?? ['pubsub', 'publish', 'operator'];
   return { group, variable, flag, help, commands, default: fallback, isBoolean: false, parse };
 }
 
-const only = <T>(command: 'pubsub' | 'publish', row: Setting<T>): Setting<T> => ({
-  ...row,
-  commands: [command],
-});
+const groupUsers: Partial<Record<SettingGroup, readonly SettingUser[]>> = {
+  Consuming: ['pubsub'],
+  Moving: ['move-messages'],
+};
+
+const only = <T>(commands: readonly SettingUser[], row: Setting<T>): Setting<T> => ({ ...row, commands });
 
 function parseText(text: string): string {
   if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
@@ -94,6 +99,13 @@ function boolean(
   return { ...setting([group, variable, flag, fallback], help, parse), isBoolean: true };
 }
 
+const optionalBoolean = (
+  group: SettingGroup,
+  variable: string,
+  flag: string,
+  help: string,
+): Setting<boolean | undefined> => ({ ...boolean(group, variable, flag, false, help), default: undefined });
+
 function choice<const T extends string>(
   ...[group, variable, flag, fallback, values, help]: [...Row<T>, values: readonly T[], help: string]
 ): Setting<T> {
@@ -127,14 +139,14 @@ export const settings = {
     'type of the queues that are declared: classic or quorum (RabbitMQ; others ignore it); one for all who use a queue'),
   connectTimeoutSeconds: seconds('Connection', 'STOMP_CONNECT_TIMEOUT', '--connect-timeout <seconds>', 10, [0.1, 86_400],
     'limit for TCP, TLS and the STOMP handshake together, for each server'),
-  waitToConnectSeconds: only('pubsub', seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
+  waitToConnectSeconds: only(['pubsub', 'operator'], seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
     'longest wait between two attempts to connect')),
   outgoingHeartbeatMs: integer('Connection', 'STOMP_OUTGOING_HEARTBEAT', '--outgoing-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats sent at least this often, in ms; 0 for none'),
   incomingHeartbeatMs: integer('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats asked of the broker, in ms; 0 for none'),
-  maxMessageBytes: only('pubsub', integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, 1_073_741_824],
-    'a longer body is not read into memory: its message is dead-lettered')),
+  maxMessageBytes: only(['pubsub', 'operator'], integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, 1_073_741_824],
+    'a longer body is not read into memory: its message is dead-lettered, or left where it is')),
   useSsl: boolean('TLS', 'STOMP_USE_SSL', '--ssl', false,
     'connect with TLS, to the standby server too'),
   caFile: optionalText('TLS', 'DEFAULT_STOMP_CA_CERTS', '--ssl-ca <file>',
@@ -177,10 +189,22 @@ export const settings = {
     'time limit for each message, after which it is dead-lettered; 0 for none'),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
-  publishWindow: only('publish', integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
+  publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
     'messages sent ahead of their confirmations')),
-  reconnectForSeconds: only('publish', seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
+  reconnectForSeconds: only(['publish'], seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
     'how long a lost broker is tried again, until a message is confirmed; 0: not at all')),
+  sourceHost: optionalText('Moving', 'STOMP_SOURCE_HOST', '--source-host <name>',
+    'broker to move from; default: the one to move to. What follows defaults to the settings of that, too'),
+  sourcePort: optionalInteger('Moving', 'STOMP_SOURCE_PORT', '--source-port <number>', [1, 65_535],
+    'its STOMP port'),
+  sourceUser: optionalText('Moving', 'STOMP_SOURCE_USER', '--source-user <name>',
+    'login there'),
+  sourcePassword: optionalText('Moving', 'STOMP_SOURCE_PASSWORD', '--source-password <text>',
+    'passcode there; prefer the variable'),
+  sourceVhost: optionalText('Moving', 'STOMP_SOURCE_VHOST', '--source-vhost <name>',
+    'virtual host there'),
+  sourceUseSsl: optionalBoolean('Moving', 'STOMP_SOURCE_USE_SSL', '--source-ssl',
+    'connect there with TLS'),
   logLevel: choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
     'trace, debug, info, warn, error, fatal or silent'),
   logFormat: choice('Logging', 'STOMP_LOG_FORMAT', '--log-format <format>', 'auto', ['auto', 'pretty', 'json'],
@@ -224,7 +248,7 @@ export function resolve(
     try {
       resolved[name] = value === undefined ? row.default : row.parse(asText(value));
     } catch (error) {
-      const shown = name === 'password' ? 'the value given' : JSON.stringify(value);
+      const shown = name.toLowerCase().endsWith('password') ? 'the value given' : JSON.stringify(value);
       problems.push(`${source}: ${reasonOf(error)}, not ${shown}`);
     }
   }
@@ -244,6 +268,10 @@ function contradictions(resolved: Settings): string[] {
     [
       (resolved.standbyHost === undefined) !== (resolved.standbyPort === undefined),
       'STOMP_SERVER_STANDBY_HOST and STOMP_SERVER_STANDBY_PORT: set both or neither',
+    ],
+    [
+      (resolved.sourceHost === undefined) !== (resolved.sourcePort === undefined),
+      'STOMP_SOURCE_HOST and STOMP_SOURCE_PORT: set both or neither',
     ],
     [
       (resolved.certFile === undefined) !== (resolved.keyFile === undefined),
@@ -289,7 +317,7 @@ export function renderMarkdown(): string {
         .filter((row) => row.group === group)
         .map((row) => {
           const only =
-            row.commands.length === 1 && group !== 'Consuming' ? ` (\`${row.commands.join()}\` only)` : '';
+            row.commands.length === 1 && !(group in groupUsers) ? ` (\`${row.commands.join()}\` only)` : '';
           const negated = row.isBoolean && row.default === true ? row.flag?.replace('--', '--no-') : row.flag;
           const flag = row.offFlag ?? negated;
           const fallback = row.default === undefined ? '' : `\`${shown(row.default)}\``;

@@ -3,12 +3,21 @@
  * a transaction that is then aborted (3.10.8): BEGIN, SEND, ABORT declares and sends nothing. Subscribing, as
  * django-stomp does, would deliver the queue's messages for a moment and mark them as redelivered.
  */
+import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Declaration } from './dialects.js';
+import { existingQueue, existsOtherwise, type Declaration } from './dialects.js';
 import { endError, openSession, type Session } from './session.js';
 
 /** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
 const DECLARE_TIMEOUT_MS = 5000;
+
+interface DeclareOptions {
+  /**
+   * No refusal may go unseen: a message to a queue that cannot exist, which RabbitMQ confirms and drops, is confirmed only
+   * when all before it is done. That takes the permission to publish.
+   */
+  readonly isCertain?: boolean;
+}
 
 /**
  * Declares over a short connection of its own to the same server: a memory alarm stops RabbitMQ from reading a
@@ -20,6 +29,7 @@ export async function declareQueues(
   declarations: readonly Declaration[],
   log: Logger,
   signal: AbortSignal,
+  { isCertain = false }: DeclareOptions = {},
 ): Promise<void> {
   if (declarations.length === 0) return;
   const options = { ...beside.options, clientId: undefined, receiptTimeoutMs: DECLARE_TIMEOUT_MS };
@@ -31,16 +41,45 @@ export async function declareQueues(
       session.send('SEND', { destination, ...headers, transaction: transaction.id, 'content-length': '0' });
     }
     await session.abort(transaction);
+    if (isCertain && session.dialect.declaresLater) {
+      const destination = existingQueue(`declared-${session.id}`);
+      await session.request('SEND', { destination, 'content-length': '0' });
+    }
     await session.close();
-    // RabbitMQ 3.10.8 declares beside the connection: the refusal may come after the ABORT is confirmed. When it is even
+    // RabbitMQ 3.10.8 does not wait for the queue: the refusal may come after the ABORT is confirmed. When it is even
     // later it goes unseen, and the queue, which is there, gets the dead letters all the same.
     const end = await session.closed;
     if (end.kind === 'broker') throw endError(end, `cannot declare ${queues.join(', ')}`);
   } catch (error) {
-    if (session.isOpen || (await session.closed).kind !== 'unconfirmed') throw error;
+    if (isCertain || session.isOpen || (await session.closed).kind !== 'unconfirmed') throw error;
     log.warn(
       { err: error, queues },
       'the broker did not confirm that the queues exist; consuming all the same',
     );
+  }
+}
+
+const ATTEMPTS = 10;
+
+/**
+ * Makes sure that there is such a queue: `declared` with these arguments, now or before, or with `other` ones. Rejects as
+ * declareQueues does, and when the broker does not say.
+ */
+export async function ensureQueue(
+  beside: Session,
+  declaration: Declaration,
+  log: Logger,
+): Promise<'declared' | 'other'> {
+  const never = new AbortController().signal;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await declareQueues(beside, [declaration], log, never, { isCertain: true });
+      return 'declared';
+    } catch (error) {
+      if (!(error instanceof PubsubError)) throw error;
+      if (existsOtherwise(error.message)) return 'other';
+      // So RabbitMQ 3.10.8 answers while its channel is dying of the refusal, which it then keeps to itself.
+      if (attempt === ATTEMPTS || !error.message.includes('Processing error')) throw error;
+    }
   }
 }

@@ -67,6 +67,22 @@ export function parseSource(destination: string, queueName?: string): Source {
   return { kind: 'queue', destination, queue: name, topic: name, deadLetterQueue: deadLetterQueueOf(name) };
 }
 
+/**
+ * The name of the queue an operator means: `/queue/x`, `/amq/queue/x`, bare `x`, `Consumer.<app>.VirtualTopic.<n>`. Throws
+ * `invalid-destination`, also for a topic: that holds no messages.
+ */
+export function parseQueue(destination: string): string {
+  const { kind, queue } = parseSource(destination.replace(/^\/amq\/queue\//, '/queue/'));
+  if (kind === 'topic')
+    refuse(destination, 'a topic holds no messages', 'name the queue in which its messages wait');
+  return queue;
+}
+
+/** The name of the queue that a SEND to this destination goes to, or undefined for a topic and other kinds. */
+export function queueNameOf(destination: string): string | undefined {
+  return /^(?:\/queue\/|\/amq\/queue\/|(?!\/))([^]+)$/.exec(destination)?.[1];
+}
+
 /** `DLQ.` and the part after the last slash, as django-stomp names it for every destination it sends to. */
 export function deadLetterQueueOf(destination: string): string {
   const slash = destination.lastIndexOf('/');

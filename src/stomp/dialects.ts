@@ -38,6 +38,14 @@ export interface Dialect {
   outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
   /** Does a message come with the same message-id on every connection? */
   readonly keepsMessageIds: boolean;
+  /** Are queues declared with arguments, which a SEND or SUBSCRIBE must repeat? */
+  readonly hasQueueArguments: boolean;
+  /** Is a SEND confirmed before the queue it declares is there, or refused? */
+  readonly declaresLater: boolean;
+  /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
+  takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** Headers by which the broker tells where a dead letter died, the surest first. */
+  readonly deathHeaders: readonly string[];
 }
 
 /** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
@@ -51,6 +59,11 @@ export function queueArguments(deadLetterQueue: string, queueType: QueueType): H
     ...deadLetterArguments(deadLetterQueue),
     ...(queueType === 'classic' ? {} : { 'x-queue-type': queueType }),
   };
+}
+
+/** RabbitMQ's name for a queue that is neither declared nor compared. A SEND to a missing one is confirmed and lost. */
+export function existingQueue(queue: string): string {
+  return `/amq/queue/${queue}`;
 }
 
 const rabbitmq: Dialect = {
@@ -83,6 +96,14 @@ const rabbitmq: Dialect = {
   outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,
+  hasQueueArguments: true,
+  declaresLater: true,
+  // Without a way to browse: what is delivered and not acked goes back to its place.
+  takeHeaders: (queue, prefetch) => ({
+    destination: existingQueue(queue),
+    'prefetch-count': String(prefetch),
+  }),
+  deathHeaders: ['x-first-death-queue', 'original-destination'],
 };
 
 const activemq: Dialect = {
@@ -102,6 +123,14 @@ const activemq: Dialect = {
     source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   keepsMessageIds: true,
+  hasQueueArguments: false,
+  declaresLater: false,
+  takeHeaders: (queue, prefetch, isBrowsing) => ({
+    destination: `/queue/${queue}`,
+    'activemq.prefetchSize': String(prefetch),
+    ...(isBrowsing ? { browser: 'true' } : {}),
+  }),
+  deathHeaders: ['original-destination', 'x-first-death-queue'],
 };
 
 /** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
@@ -125,9 +154,17 @@ const artemis: Dialect = {
   canDeadLetterByNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   keepsMessageIds: true,
+  hasQueueArguments: false,
+  declaresLater: false,
+  takeHeaders: (queue) => ({
+    destination: `/queue/${queue}`,
+    'subscription-type': 'ANYCAST',
+    'consumer-window-size': '0',
+  }),
+  deathHeaders: ['original-destination', 'x-first-death-queue'],
 };
 
-const embedded: Dialect = { ...rabbitmq, name: 'embedded' };
+const embedded: Dialect = { ...rabbitmq, name: 'embedded', declaresLater: false };
 
 const dialects = { rabbitmq, activemq, artemis, embedded };
 
@@ -210,6 +247,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     'the message has more or longer headers than the broker takes',
   ],
 ];
+
+/** Does this refusal of a declaration say that there is a queue of that name, only another one? */
+export function existsOtherwise(text: string): boolean {
+  return /inequivalent arg|RESOURCE_LOCKED/.test(text);
+}
 
 /** What an ERROR frame's text means, or undefined for one that is not known. */
 export function diagnose(text: string): Diagnosis | undefined {

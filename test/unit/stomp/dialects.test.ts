@@ -101,7 +101,7 @@ describe('rabbitmq', () => {
 
   it('is what the embedded broker speaks', () => {
     const embedded = detectDialect('stomp-pubsub/0.1.0', 'auto');
-    assert.deepEqual({ ...embedded, name: 'rabbitmq' }, rabbitmq);
+    assert.deepEqual({ ...embedded, name: 'rabbitmq', declaresLater: true }, rabbitmq);
   });
 });
 

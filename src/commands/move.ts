@@ -1,0 +1,94 @@
+/** `pubsub move-messages <source> <target> [source-host] [source-port]`: from queue to queue, within a broker or between two. */
+import { lookup } from 'node:dns/promises';
+import { PubsubError } from '../errors.js';
+import { log } from '../log.js';
+import type { Settings } from '../settings.js';
+import { checkTarget, parseQueue, parseSource, queueNameOf } from '../stomp/destinations.js';
+import { openForwarder } from '../stomp/forwarder.js';
+import {
+  leaveOversized,
+  messages,
+  report,
+  runTake,
+  startOperation,
+  type OperatorFlags,
+} from './operating.js';
+
+/**
+ * Each message is sent to the target as it is and acked when that is confirmed: an interruption repeats messages and
+ * loses none. Resolves at the end of the run; rejects with a PubsubError that says how many were moved.
+ */
+export async function moveMessages(
+  source: string,
+  target: string,
+  host: string | undefined,
+  port: string | undefined,
+  flags: OperatorFlags,
+): Promise<void> {
+  if (host !== undefined && port === undefined)
+    throw new PubsubError('invalid-usage', 'a source host needs a source port');
+  const given = host === undefined ? {} : { sourceHost: host, sourcePort: port };
+  const operation = await startOperation({ ...flags, ...given });
+  const { settings } = operation;
+  const sourceSettings = settingsOfSource(settings);
+  const queue = parseQueue(source);
+  checkTarget(target);
+  await refuseCircle(queue, target, sourceSettings, settings);
+  const targetQueue = queueNameOf(target);
+  if (targetQueue === undefined)
+    log.warn({ target }, 'no queue: what is sent there is gone where nobody is subscribed');
+  const keepsDeath = targetQueue?.startsWith('DLQ.') === true;
+
+  const forwarder = openForwarder(settings, log);
+  const counts = { taken: 0, left: 0 };
+  try {
+    const ending = await runTake(
+      operation,
+      { queue, settings: sourceSettings, describe: () => `${messages(counts.taken)} moved` },
+      counts,
+      (message) => leaveOversized(message) ?? forwarder.send(target, message, { keepsDeath }),
+    );
+    const result = { command: 'move-messages', source, target, moved: counts.taken, left: counts.left };
+    const left = counts.left === 0 ? '' : `; ${messages(counts.left)} left`;
+    report(
+      { ...result, ...ending },
+      `${messages(counts.taken)} moved from ${queue} to ${target}${left} (${ending.seconds} s)`,
+    );
+  } finally {
+    await forwarder.close();
+  }
+}
+
+/** What is not said of the source is as for the target. */
+function settingsOfSource(settings: Settings): Settings {
+  const { sourceHost, sourcePort, sourceUser, sourcePassword, sourceVhost, sourceUseSsl } = settings;
+  const login = {
+    user: sourceUser ?? settings.user,
+    password: sourcePassword ?? settings.password,
+    vhost: sourceVhost ?? settings.vhost,
+    useSsl: sourceUseSsl ?? settings.useSsl,
+  };
+  if (sourceHost === undefined || sourcePort === undefined) return { ...settings, ...login };
+  const server = { host: sourceHost, port: sourcePort, standbyHost: undefined, standbyPort: undefined };
+  return { ...settings, ...login, ...server, broker: 'auto' };
+}
+
+/** A queue that gets what is taken from it would never be empty. */
+async function refuseCircle(queue: string, target: string, source: Settings, own: Settings): Promise<void> {
+  const { kind, topic } = parseSource(queue);
+  const isFed = kind === 'virtual-topic' && target === `/topic/${topic}`;
+  if ((queueNameOf(target) !== queue && !isFed) || !(await isSameBroker(source, own))) return;
+  throw new PubsubError(
+    'invalid-usage',
+    `moving ${queue} to ${target} would never end: ${isFed ? 'the topic feeds that queue' : 'they are one queue'}`,
+  );
+}
+
+async function isSameBroker(a: Settings, b: Settings): Promise<boolean> {
+  if (a.port !== b.port || a.vhost !== b.vhost) return false;
+  if (a.host === b.host) return true;
+  const addresses = async ({ host }: Settings) =>
+    (await lookup(host, { all: true }).catch(() => [])).map(({ address }) => address);
+  const [ofA, ofB] = await Promise.all([addresses(a), addresses(b)]);
+  return ofA.some((address) => ofB.includes(address));
+}

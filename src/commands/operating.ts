@@ -1,0 +1,118 @@
+/**
+ * What the operator's commands have in common: flags, settings, signals, the end of a run and how it is told, on a
+ * terminal as a sentence and elsewhere as one JSON line.
+ */
+import { PubsubError } from '../errors.js';
+import { configureLog, log } from '../log.js';
+import { showProgress } from '../progress.js';
+import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { listenForStop } from '../shutdown.js';
+import type { Frame } from '../stomp/frames.js';
+import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../stomp/take.js';
+
+export interface OperatorFlags extends Record<string, unknown> {
+  readonly count?: string;
+  readonly idle?: string;
+  readonly follow?: boolean;
+}
+
+/** Longer than a broker under load takes to hand out the next message of a queue that has one. */
+const IDLE_SECONDS = 2;
+
+/** Settings, log and signals of a command. Throws `invalid-usage` and `invalid-setting`. */
+export async function startOperation(flags: OperatorFlags): Promise<Operation> {
+  loadDotenv();
+  const settings = resolve(flags);
+  if (flags.follow === true && flags.idle !== undefined)
+    throw new PubsubError('invalid-usage', 'give --idle or --follow, not both');
+  const limits = {
+    count: wholeNumber('--count', flags.count) ?? Infinity,
+    idleMs: 1000 * (seconds('--idle', flags.idle) ?? IDLE_SECONDS),
+    isEndless: flags.follow === true,
+  };
+  await configureLog(settings);
+  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  return { settings, ...limits };
+}
+
+export interface Operation extends Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {
+  readonly settings: Settings;
+}
+
+/** What `runTake` takes from, beside the operation. */
+interface Run {
+  readonly queue: string;
+  /** Of the broker to take from, when it is another one. */
+  readonly settings?: Settings;
+  readonly window?: number;
+  readonly isBrowsing?: boolean;
+  /** How far it is, in words. */
+  readonly describe: () => string;
+}
+
+export interface Ending {
+  readonly stopped: StopReason;
+  readonly seconds: number;
+}
+
+/**
+ * Takes until the operation's limits or a signal end it. A failure says how far it came; what was under way then is still
+ * in the queue.
+ */
+export async function runTake(
+  operation: Operation,
+  { describe, ...run }: Run,
+  counts: TakeCounts,
+  work: Work,
+): Promise<Ending> {
+  const { settings } = operation;
+  const { drain } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const startMs = performance.now();
+  const options = { window: settings.publishWindow, ...operation, ...run, log, signal: drain };
+  const total = operation.count === Infinity ? undefined : operation.count;
+  const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
+  try {
+    const stopped = await take(options, counts, work);
+    return { stopped, seconds: Math.round(performance.now() - startMs) / 1000 };
+  } catch (error) {
+    if (!(error instanceof PubsubError)) throw error;
+    throw new PubsubError(error.code, `${error.message}; ${describe()}`, { cause: error });
+  } finally {
+    hide();
+  }
+}
+
+/** `leave`, with a log line, for a message that is not known whole; undefined for all others. */
+export function leaveOversized({ headers, oversized }: Frame): 'leave' | undefined {
+  if (oversized === undefined) return undefined;
+  const fields = { messageId: headers['message-id'], reason: `its ${oversized} is larger than the limit` };
+  log.warn(fields, 'left where it is');
+  return 'leave';
+}
+
+/** The result of a command, on stdout. */
+export function report(result: object, sentence: string): void {
+  process.stdout.write(process.stdout.isTTY ? `${sentence}\n` : `${JSON.stringify(result)}\n`);
+}
+
+/** `1 message`, `2 messages`. */
+export function messages(count: number): string {
+  return count === 1 ? '1 message' : `${count} messages`;
+}
+
+/** Reads a flag's text; undefined for a flag that is not given. Throws `invalid-usage`. */
+export function wholeNumber(flag: string, text: string | undefined, max = 1e15): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,15}$/.test(text) || Number(text) < 1 || Number(text) > max) {
+    const range = max === 1e15 ? 'from 1' : `from 1 to ${max}`;
+    throw new PubsubError('invalid-usage', `${flag}: a whole number ${range} expected, not "${text}"`);
+  }
+  return Number(text);
+}
+
+function seconds(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d{1,6}(\.\d+)?$/.test(text) || Number(text) < 0.1)
+    throw new PubsubError('invalid-usage', `${flag}: seconds from 0.1 expected, not "${text}"`);
+  return Number(text);
+}

@@ -1,0 +1,43 @@
+/** A message as an operator reads it: as one line of JSON that keeps every byte, or as text on a terminal. */
+import { isUtf8 } from 'node:buffer';
+import type { Frame } from '../stomp/frames.js';
+
+/**
+ * `{"headers":{...},"body":"..."}`, with `bodyBase64` in place of `body` when that is not UTF-8 text. Of a message that was
+ * too large to be read `oversized` tells which part is missing.
+ */
+export function toJson({ headers, body, oversized }: Frame): string {
+  const content = isUtf8(body) ? { body: body.toString('utf8') } : { bodyBase64: body.toString('base64') };
+  return JSON.stringify({ headers, ...content, oversized });
+}
+
+/** Readable text: the headers, a blank line, the body, indented when it is JSON. */
+export function toText({ headers, body, oversized }: Frame): string {
+  const lines = Object.entries(headers).map(([name, value]) => `${printable(name)}: ${printable(value)}`);
+  const content = oversized === undefined ? bodyText(body) : `(its ${oversized} is too large to be shown)`;
+  return `${lines.join('\n')}\n\n${content}\n`;
+}
+
+function bodyText(body: Buffer): string {
+  if (!isUtf8(body)) return `(${body.length} bytes that are no text) ${body.toString('base64')}`;
+  const text = body.toString('utf8');
+  return printable(indented(text) ?? text, /[^\P{Cc}\n\t]/gu);
+}
+
+/** Undefined when it is no JSON, or when parsing it would change a number. */
+function indented(text: string): string | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    const isExact = withoutSpace(JSON.stringify(value)) === withoutSpace(text);
+    return isExact ? JSON.stringify(value, undefined, 2) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const withoutSpace = (text: string): string => text.replace(/\s+/g, '');
+
+/** Control characters of a stranger must not reach the terminal. */
+function printable(text: string, controls = /\p{Cc}/gu): string {
+  return text.replace(controls, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}

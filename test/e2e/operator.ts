@@ -1,0 +1,65 @@
+/** Running the operator's subcommands of `pubsub`, with the result each prints, and what their tests put into queues. */
+import assert from 'node:assert/strict';
+import type { BrokerUnderTest } from '../support/brokers.js';
+import { declaringHeaders, drainQueue } from '../support/messages.js';
+import { run, type Running, type RunOptions } from '../support/process.js';
+import { withRaw, type RawHeaders } from '../support/raw-client.js';
+
+/** What a loaded machine needs to hand out the next message; short, because every run ends with it. */
+export const IDLE = ['--idle', '1'];
+
+export function startOperator(
+  broker: Pick<BrokerUnderTest, 'env'>,
+  args: readonly string[],
+  { env = {}, ...options }: RunOptions = {},
+): Running {
+  return run('pubsub', args, { ...options, env: { ...broker.env, ...env } });
+}
+
+/** Runs one that must end with 0, and resolves with the line it printed. */
+export async function operate(...given: Parameters<typeof startOperator>): Promise<Record<string, unknown>> {
+  const running = startOperator(...given);
+  return resultOf(running);
+}
+
+export async function resultOf(running: Running): Promise<Record<string, unknown>> {
+  assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);
+  assert.match(running.stdout, /^\{.*\}\n$/);
+  return JSON.parse(running.stdout) as Record<string, unknown>;
+}
+
+/** Runs one that must fail; resolves with its status and the lines that name it on stderr. */
+export async function refused(
+  ...given: Parameters<typeof startOperator>
+): Promise<{ code: number | null; complaint: string }> {
+  const running = startOperator(...given);
+  const { code } = await running.exit();
+  assert.equal(running.stdout, '');
+  return { code, complaint: running.stderr.match(/^pubsub: .*$/gm)?.join('\n') ?? running.stderr };
+}
+
+export async function bodiesIn(broker: BrokerUnderTest, queue: string, atLeast = 0): Promise<string[]> {
+  return (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
+}
+
+/** Sends these to a queue, takes each and lets it die: they lie in its dead-letter queue when this resolves. */
+export async function letDie(
+  broker: BrokerUnderTest,
+  queue: string,
+  bodies: readonly unknown[],
+  headers: RawHeaders = {},
+): Promise<void> {
+  const destination = `/queue/${queue}`;
+  const declaring = declaringHeaders(broker, destination);
+  const dead = declaringHeaders(broker, `/queue/DLQ.${queue}`);
+  await withRaw(broker, async (client) => {
+    client.send('BEGIN', { transaction: 't' });
+    client.send('SEND', { destination: `/queue/DLQ.${queue}`, ...dead, transaction: 't' });
+    await client.receipt('ABORT', { transaction: 't' });
+    for (const body of bodies) await client.put(destination, body, { ...declaring, ...headers });
+    await client.subscribe(destination, declaring);
+    for (let left = bodies.length; left > 0; left--)
+      await client.settle('NACK', await client.next('MESSAGE'));
+    await client.disconnect();
+  });
+}
