@@ -100,7 +100,8 @@ export function invoke(
     result: call(callback, payload, context),
     abort: (why) => {
       reason ??= abortError(why);
-      controller?.abort(reason);
+      // Listeners belong to the callback, as what they print does.
+      runInContext(context, () => controller?.abort(reason));
     },
   };
 }

@@ -8,12 +8,20 @@ import { currentContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { bridgeConsole, log, redirectLog } from '../log.js';
 import { loadCallback } from './callback.js';
-import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
+import {
+  invoke,
+  type Invocation,
+  type LoadedCallback,
+  type Refusal,
+  type RunResult,
+  type Settlement,
+} from './payload.js';
 import {
   encodeError,
   type FromThread,
   type ThreadData,
   type ToThread,
+  type WireError,
   type WireJob,
 } from './thread-protocol.js';
 
@@ -91,24 +99,25 @@ function listen(callback: LoadedCallback): void {
   });
 }
 
+/** Tells why the thread ends, after all that it has done. */
+function tellEnd(reason: Refusal, detail: string, error?: WireError): void {
+  flush();
+  post({ kind: 'dying', runId: currentContext()?.runId, reason, detail, error });
+}
+
 /** An error that nobody catches leaves the thread in a state nobody knows: it ends, and another takes over. */
 process.on('uncaughtException', (error, origin) => {
   const isRejection = origin === 'unhandledRejection';
-  post({
-    kind: 'dying',
-    runId: currentContext()?.runId,
-    reason: 'callback-crashed',
-    detail: isRejection ? 'a promise was rejected and nobody awaited it' : 'an error escaped the callback',
-    error: encodeError(error),
-  });
+  const detail = isRejection
+    ? 'a promise was rejected and nobody awaited it'
+    : 'an error escaped the callback';
+  tellEnd('callback-crashed', detail, encodeError(error));
   exit(1);
 });
 process.exit = (code) => {
-  const detail = `the callback called process.exit(${code ?? ''})`;
-  post({ kind: 'dying', runId: currentContext()?.runId, reason: 'callback-exited', detail });
+  tellEnd('callback-exited', `the callback called process.exit(${code ?? ''})`);
   return exit(code ?? undefined);
 };
-process.on('exit', flush);
 redirectLog((line) => post({ kind: 'log', line }), logLevel);
 bridgeConsole();
 

@@ -1,0 +1,307 @@
+/**
+ * Callbacks in worker threads: whatever one does to its thread, its message is dead-lettered with the reason, its
+ * neighbours are processed all the same, and the connection is kept.
+ */
+import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { drainQueue, put } from '../support/messages.js';
+import type { Running } from '../support/process.js';
+import { until } from '../support/until.js';
+import {
+  anyBroker,
+  DEADLINE_MS,
+  fixture,
+  printed,
+  pubsub,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  temporaryFolder,
+  unique,
+} from './commands.js';
+
+const id = { 'correlation-id': 'c-1' };
+/** Short limits, so that what never ends is ended soon. */
+const limits = ['--timeout', '0.5', '--worker-heap', '48'];
+
+const fatal: readonly (readonly [deed: string, reason: string, detail: RegExp])[] = [
+  ['exits', 'callback-exited', /process\.exit\(7\)/],
+  ['throws from a timer', 'callback-crashed', /an error escaped/],
+  ['leaves a rejected promise', 'callback-crashed', /rejected and nobody awaited/],
+  ['blocks', 'timeout', /time limit of 0\.5 s and blocked its thread/],
+  ['blocks after an await', 'timeout', /and blocked its thread/],
+  ['never returns', 'timeout', /still ran 1 s after its time limit of 0\.5 s$/],
+  ['exhausts its heap', 'out-of-memory', /heap/],
+  ['exhausts its heap after an await', 'out-of-memory', /heap/],
+];
+
+describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
+  const broker = anyBroker()!;
+  const count = (running: Running, line: string) => printed(running).filter((text) => text === line).length;
+  const lines = (running: Running, text: string) => running.logLines.filter(({ msg }) => msg === text);
+  const untilPrinted = (running: Running, line: string, times = 1) =>
+    until(
+      () => count(running, line) >= times,
+      DEADLINE_MS,
+      () => `"${line}" ${times} times in ${running.stderr.slice(-3000)}`,
+    );
+  const untilLogged = (running: Running, text: string, times = 1) =>
+    until(
+      () => lines(running, text).length >= times,
+      DEADLINE_MS,
+      () => `"${text}" ${times} times in ${running.stderr.slice(-3000)}`,
+    );
+  const dead = async (queue: string, atLeast: number) =>
+    (await drainQueue(broker, `DLQ.${queue}`, { atLeast })).map(
+      ({ body }) => JSON.parse(body.toString()) as unknown,
+    );
+
+  it('whatever a callback does to its thread: its message is dead-lettered with the reason, the next is processed', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), { flags: limits });
+    for (const [index, [deed, reason, detail]] of fatal.entries()) {
+      await put(broker, queue, JSON.stringify(deed), { 'correlation-id': deed });
+      await put(broker, queue, '"ack"', id);
+      await untilPrinted(consumer, 'started ack', index + 1);
+      const line = lines(consumer, 'message dead-lettered')[index];
+      assert.equal(line?.reason, reason, deed);
+      assert.match(String(line.detail), detail);
+      assert.equal(line.correlationId, deed);
+    }
+    const { received, acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([received, acked, deadLettered], [2 * fatal.length, fatal.length, fatal.length]);
+    assert.deepEqual(
+      await dead(queue, fatal.length),
+      fatal.map(([deed]) => deed),
+    );
+    assert.equal(lines(consumer, 'consuming').length, 1, 'the connection was kept');
+    const errors = lines(consumer, 'message dead-lettered').map(
+      ({ err }) => (err as { type?: string } | undefined)?.type,
+    );
+    assert.deepEqual(errors.slice(1, 3), ['TypeError', 'RangeError']);
+  });
+
+  for (const [deed, reason] of fatal) {
+    it(`one that ${deed} among others: it alone is dead-lettered, its neighbours are run again`, async () => {
+      const queue = unique('threads');
+      const gate = join(temporaryFolder(), 'gate');
+      const headers = { ...id, gate };
+      const consumer = await startPubsub(broker, queue, fixture('threads.mjs#actWithNeighbours'), {
+        flags: ['--concurrency', '4', '--timeout', '2', '--worker-heap', '48'],
+      });
+      const send = (body: unknown) => put(broker, queue, JSON.stringify(body), headers);
+      if (deed === 'never returns') {
+        // Neighbours that began with it would be over their limit too.
+        await send(deed);
+        await untilPrinted(consumer, 'told');
+      }
+      await send(0);
+      await send(1);
+      if (deed !== 'never returns') await send(deed);
+      await send(2);
+      await untilLogged(consumer, 'a callback ended its thread; another takes over');
+      writeFileSync(gate, '');
+      await untilLogged(consumer, 'message dead-lettered');
+      await send(3);
+      await untilPrinted(consumer, 'started 3');
+      const { acked, deadLettered, released } = await stopPubsub(consumer);
+      assert.deepEqual([acked, deadLettered, released], [4, 1, 0], consumer.stderr);
+      assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, reason);
+      assert.deepEqual(await dead(queue, 1), [deed]);
+      assert.deepEqual(await drainQueue(broker, queue), []);
+      for (const n of [0, 1]) assert.ok(count(consumer, `started ${n}`) >= 2, `${n} was run again`);
+    });
+  }
+
+  for (const deed of ['exits', 'throws from a timer', 'leaves a rejected promise']) {
+    it(`one that acks, returns and then ${deed}: nothing is dead-lettered, what was in flight is run again`, async () => {
+      const queue = unique('threads');
+      const folder = temporaryFolder();
+      const [gate, second] = [join(folder, 'gate'), join(folder, 'second')];
+      const headers = { ...id, gate, second };
+      const consumer = await startPubsub(broker, queue, fixture('threads.mjs#actLate'), {
+        flags: ['--concurrency', '2'],
+      });
+      await put(broker, queue, JSON.stringify(deed), headers);
+      await put(broker, queue, '"ack"', headers);
+      await untilPrinted(consumer, 'started ack');
+      writeFileSync(gate, '');
+      await untilLogged(
+        consumer,
+        'a callback ended its thread after its message was done; another takes over',
+      );
+      await untilPrinted(consumer, 'started ack', 2);
+      writeFileSync(second, '');
+      const { acked, deadLettered } = await stopPubsub(consumer);
+      assert.deepEqual([acked, deadLettered], [2, 0]);
+      assert.equal(count(consumer, `started ${deed}`), 1);
+      assert.deepEqual(await dead(queue, 0), []);
+    });
+  }
+
+  it('one that settles and ends its thread in the same moment: what it said counts', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#settleThenExit'));
+    await put(broker, queue, '"ack"', id);
+    await put(broker, queue, '"nack"', id);
+    await untilLogged(consumer, 'the callback failed after its message was settled', 2);
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 1]);
+    assert.deepEqual(await dead(queue, 1), ['nack']);
+  });
+
+  it('one that burns the processor for longer than the broker waits for heart-beats keeps its connection', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+      env: { STOMP_OUTGOING_HEARTBEAT: '1000', STOMP_INCOMING_HEARTBEAT: '1000' },
+    });
+    await put(broker, queue, '5', id);
+    await untilPrinted(consumer, 'burnt sent');
+    const { acked, redelivered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, redelivered], [1, 0]);
+    assert.equal(lines(consumer, 'consuming').length, 1);
+  });
+
+  it('one that blocks its thread at a stop: the status is 5, and its message goes back', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+      flags: ['--graceful-wait', '0.5'],
+    });
+    await put(broker, queue, '"blocks"', id);
+    await untilPrinted(consumer, 'started blocks');
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
+    assert.equal((await drainQueue(broker, queue, { atLeast: 1 })).length, 1);
+    assert.deepEqual(await dead(queue, 0), []);
+  });
+
+  it('one that heeds its signal at the time limit fails like any other, and keeps its thread', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#heed'), { flags: limits });
+    await put(broker, queue, '1', id);
+    await untilLogged(consumer, 'message dead-lettered');
+    await stopPubsub(consumer);
+    const line = lines(consumer, 'message dead-lettered')[0];
+    assert.equal(line?.reason, 'callback-failed');
+    assert.match((line.err as { message: string }).message, /the time limit of this message has passed/);
+    assert.equal(lines(consumer, 'a callback ended its thread; another takes over').length, 0);
+  });
+
+  it('inline, one that never returns is dead-lettered at its limit and the next is processed', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+      flags: [...limits, '--inline'],
+    });
+    await put(broker, queue, '"never returns"', id);
+    await put(broker, queue, '"ack"', id);
+    await untilPrinted(consumer, 'started ack');
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 1]);
+    assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, 'timeout');
+  });
+
+  it('--workers 3 runs three at once, each in a thread of its own', async () => {
+    const queue = unique('threads');
+    const gate = join(temporaryFolder(), 'gate');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#tellThread'), {
+      flags: ['--workers', '3'],
+    });
+    for (const body of ['1', '2', '3', '4']) await put(broker, queue, body, { ...id, gate });
+    const told = () => printed(consumer).map((line) => /^thread (\d+)/.exec(line)?.[1]);
+    await until(
+      () => told().length === 3,
+      DEADLINE_MS,
+      () => consumer.stderr,
+    );
+    assert.equal(new Set(told()).size, 3);
+    writeFileSync(gate, '');
+    const { acked } = await stopPubsub(consumer);
+    assert.ok(acked >= 3);
+  });
+
+  it('console and pino lines arrive whole, in order, with the correlation id of their message', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#talk'), {
+      flags: ['--concurrency', '2'],
+    });
+    for (const body of ['1', '2']) await put(broker, queue, body, { 'correlation-id': `c-${body}` });
+    await until(
+      () => printed(consumer).filter((line) => /^x+$/.test(line)).length === 2,
+      DEADLINE_MS,
+      () => consumer.stderr.slice(0, 3000),
+    );
+    await stopPubsub(consumer);
+    for (const body of [1, 2]) {
+      const own = consumer.logLines.filter(({ correlationId }) => correlationId === `c-${body}`);
+      const texts = own.map(({ source, msg, n }) =>
+        source === 'console' ? msg : `${String(n)} ${String(msg)}`,
+      );
+      const expected = Array.from({ length: 50 }, (_, n) => [
+        `line ${n} of ${body}`,
+        `${n} from pino`,
+      ]).flat();
+      assert.deepEqual(texts, [...expected, 'x'.repeat(100_000)]);
+    }
+  });
+});
+
+describe('setup and teardown beside a callback', skipWithout(anyBroker()), () => {
+  const broker = anyBroker()!;
+  const times = (running: Running, text: string) => running.stderr.split(text).length - 1;
+
+  for (const [name, flags, threads] of [
+    ['in one thread', [], 1],
+    ['in three threads', ['--workers', '3'], 3],
+    ['inline', ['--inline'], 1],
+  ] as const) {
+    it(`${name}: setup is awaited before the first message, teardown after the last, once each`, async () => {
+      const queue = unique('lifecycle');
+      const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#ack'), { flags });
+      await put(broker, queue, '1', id);
+      await consumer.waitFor(/"msg":"called true"/);
+      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [threads, 0]);
+      await stopPubsub(consumer);
+      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [threads, threads]);
+    });
+
+    it(`${name}: a setup that fails is status 3 and one line; nothing was consumed`, async () => {
+      const file = join(temporaryFolder({ fails: '' }), 'fails');
+      const consumer = pubsub(broker, unique('lifecycle'), fixture('lifecycle.mjs#ack'), {
+        flags: [...flags],
+        env: { SETUP_FAILS: file },
+      });
+      assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
+      assert.match(consumer.stderr, /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database\n$/);
+    });
+  }
+
+  it('a teardown that fails is logged, and the status is 0', async () => {
+    const env = { TEARDOWN_FAILS: '1' };
+    const consumer = await startPubsub(broker, unique('lifecycle'), fixture('lifecycle.mjs#ack'), { env });
+    await stopPubsub(consumer);
+    assert.ok(consumer.logLines.some(({ msg }) => msg === 'teardown() failed'));
+  });
+
+  it('a setup that fails in a new thread is tried again until it succeeds, and messages wait', async () => {
+    const queue = unique('lifecycle');
+    const file = join(temporaryFolder(), 'fails');
+    const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#exits'), {
+      env: { SETUP_FAILS: file },
+    });
+    writeFileSync(file, '');
+    await put(broker, queue, '1', id);
+    await put(broker, queue, '2', id);
+    await consumer.waitFor(/"msg":"a worker thread cannot start; trying again"/);
+    rmSync(file);
+    const deadLettered = () => consumer.logLines.filter(({ msg }) => msg === 'message dead-lettered').length;
+    await until(
+      () => deadLettered() === 2,
+      DEADLINE_MS,
+      () => consumer.stderr,
+    );
+    await stopPubsub(consumer);
+    assert.equal(consumer.logLines.filter(({ msg }) => msg === 'consuming').length, 1);
+  });
+});
