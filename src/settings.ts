@@ -215,6 +215,8 @@ export type SettingName = keyof typeof settings;
 export type Settings = {
   readonly [Name in SettingName]: (typeof settings)[Name] extends Setting<infer T> ? T : never;
 };
+/** What the library takes as options; the log that it exports has a level of its own. */
+export type LibrarySettings = Partial<Omit<Settings, 'logLevel' | 'logFormat'>>;
 
 export const settingNames = Object.keys(settings) as SettingName[];
 

@@ -5,30 +5,35 @@ import { Consumer, type ConsumerOptions, type ConsumeSummary } from '../consumer
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
+import { PubsubError } from '../errors.js';
 import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
-import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { loadDotenv, resolve, unknownVariables, type LibrarySettings, type Settings } from '../settings.js';
 import { listenForStop, surviveStrayErrors } from '../shutdown.js';
 import { parseSource } from '../stomp/destinations.js';
 import { startBeside } from './broker.js';
 
-export interface ConsumeOptions<Body = unknown> extends Partial<Settings> {
+export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
   /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
   readonly callback: Callback<Body> | string;
   /** Aborted: drain, then resolve. */
   readonly signal?: AbortSignal;
+  /** Default: the exported `log`. */
   readonly log?: Logger;
 }
 
 /**
  * Consumes in this process until the signal is aborted and what is in flight has been settled; resolves with what was
- * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-setting`,
- * `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
+ * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
+ * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
  * `gracefulWaitSeconds`.
  */
 export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
   const { destination, callback, signal, log: logger = log, ...given } = options;
+  if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
+  if (typeof callback !== 'function' && typeof callback !== 'string')
+    throw misused('callback', 'a function or "module#export"', callback);
   const settings = resolve(given);
   const drain = signal ?? new AbortController().signal;
   const abort = new AbortController();
@@ -47,6 +52,11 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
   return run({ source, settings, runner, log: logger, drain, abort: abort.signal });
 }
 
+/** What the compiler refuses, from JavaScript. */
+function misused(option: string, expected: string, given: never): PubsubError {
+  return new PubsubError('invalid-usage', `consume: ${option} must be ${expected}, not ${typeof given}`);
+}
+
 async function run(options: ConsumerOptions): Promise<ConsumeSummary> {
   try {
     return await new Consumer(options).run();
@@ -62,7 +72,7 @@ async function startRunner(
   logger: Logger,
   abort: AbortSignal,
 ): Promise<CallbackRunner> {
-  const { processOnBackground, processWorkers, concurrency, logLevel, workerHeapMb } = settings;
+  const { processOnBackground, processWorkers, concurrency, workerHeapMb } = settings;
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger };
   if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
@@ -70,7 +80,7 @@ async function startRunner(
     ...options,
     callback,
     threads: Math.min(processWorkers, concurrency),
-    logLevel,
+    logLevel: log.level,
     heapMb: workerHeapMb,
   });
   await pool.start();
@@ -95,19 +105,8 @@ export async function pubsub(
   bridgeConsole();
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
-  warnAboutTopic(source, settings);
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
   const summary = await run({ source, settings, runner, log, drain, abort });
   log.info(summary, 'stopped');
   await embedded?.close();
-}
-
-function warnAboutTopic(source: ReturnType<typeof parseSource>, { queueName }: Settings): void {
-  if (source.kind !== 'topic' || queueName !== undefined) return;
-  log.warn(
-    { destination: source.destination, queue: source.queue },
-    source.topic.startsWith('VirtualTopic.')
-      ? `all services on this topic share one queue; consume Consumer.<app>.${source.topic} to have your own copy`
-      : 'on RabbitMQ all services on this topic share one queue; --queue-name gives this one its own',
-  );
 }

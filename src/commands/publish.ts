@@ -2,14 +2,15 @@
 import { PubsubError } from '../errors.js';
 import { configureLog, log, type Logger } from '../log.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { loadDotenv, resolve, unknownVariables, type LibrarySettings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
 import { headEncoder } from '../stomp/outgoing.js';
 import { Publisher } from '../stomp/publisher.js';
 import { checkJson, Input, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 
-export interface PublisherOptions extends Partial<Settings> {
+export interface PublisherOptions extends LibrarySettings {
+  /** Default: the exported `log`. */
   readonly log?: Logger;
 }
 

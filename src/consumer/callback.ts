@@ -192,23 +192,42 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
   }
   const name = `${module}#${names.join('.')}`;
   if (found !== undefined) {
-    const message = `${name} is no function but of type ${typeof found}; ${suggestExport(module, roots)}`;
+    const message = `${name} is no function but of type ${typeof found}; ${suggestExport(module, roots, names.length)}`;
     throw new PubsubError('callback-not-function', message);
   }
-  throw new PubsubError('callback-not-exported', `there is no ${name}; ${suggestExport(module, roots)}`);
+  throw new PubsubError(
+    'callback-not-exported',
+    `there is no ${name}; ${suggestExport(module, roots, names.length)}`,
+  );
 }
 
 function isObject(value: unknown): value is object {
   return (typeof value === 'object' && value !== null) || typeof value === 'function';
 }
 
-function suggestExport(module: string, roots: readonly object[]): string {
-  const functions = roots.flatMap((root) =>
-    Object.entries(root)
-      .filter(([, value]) => typeof value === 'function')
-      .map(([name]) => name),
-  );
-  const names = [...new Set(functions)];
-  if (names.length === 0) return 'it exports no functions';
+/** The functions there are, from the depth that was asked for; deeper ones when there are none. */
+function suggestExport(module: string, roots: readonly object[], depth: number): string {
+  const functions = (most: number) => [...new Set(roots.flatMap((root) => functionsIn(root, most)))];
+  const names = [functions(depth), functions(depth + 1)].find(({ length }) => length > 0)?.slice(0, 10);
+  if (names === undefined) return 'it exports no functions';
   return `write ${names.map((name) => (name === 'default' ? module : `${module}#${name}`)).join(' or ')}`;
+}
+
+/** `ack`, `orders.created`: the names of functions, so many levels down at most. */
+function functionsIn(owner: object, depth: number): string[] {
+  return namesIn(owner).flatMap((name) => {
+    const value = (owner as Record<string, unknown>)[name];
+    if (typeof value === 'function') return [name];
+    // A default export is looked through as if its names were the module's own.
+    if (depth === 1 || name === 'default' || typeof value !== 'object' || value === null) return [];
+    return functionsIn(value, depth - 1).map((inner) => `${name}.${inner}`);
+  });
+}
+
+/** Methods of a class too. */
+function namesIn(owner: object): string[] {
+  const prototype = Object.getPrototypeOf(owner) as object | null;
+  const isPlain = prototype === null || prototype === Object.prototype || typeof owner === 'function';
+  const inherited = isPlain ? [] : Object.getOwnPropertyNames(prototype);
+  return [...Object.keys(owner), ...inherited.filter((name) => name !== 'constructor')];
 }

@@ -110,6 +110,8 @@ export class Consumer {
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
     }
+    const warning = this.#hasSubscribed ? undefined : dialect.warning(source);
+    if (warning !== undefined) log.warn({ destination: source.destination, queue: source.queue }, warning);
     this.#hasSubscribed = true;
     log.info(
       {

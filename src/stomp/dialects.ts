@@ -46,6 +46,8 @@ export interface Dialect {
   takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
   /** Headers by which the broker tells where a dead letter died, the surest first. */
   readonly deathHeaders: readonly string[];
+  /** What whoever starts a consumer of this source should know, or undefined. */
+  warning(source: Source): string | undefined;
 }
 
 /** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
@@ -104,6 +106,12 @@ const rabbitmq: Dialect = {
     'prefetch-count': String(prefetch),
   }),
   deathHeaders: ['x-first-death-queue', 'original-destination'],
+  warning: ({ kind, queue, topic }) => {
+    if (kind !== 'topic' || queue !== topic) return undefined;
+    return topic.startsWith('VirtualTopic.')
+      ? `all services on this topic share one queue; consume Consumer.<app>.${topic} to have your own copy`
+      : 'all services on this topic share one queue; --queue-name gives this one its own';
+  },
 };
 
 const activemq: Dialect = {
@@ -131,6 +139,7 @@ const activemq: Dialect = {
     ...(isBrowsing ? { browser: 'true' } : {}),
   }),
   deathHeaders: ['original-destination', 'x-first-death-queue'],
+  warning: () => undefined,
 };
 
 /** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
@@ -162,6 +171,7 @@ const artemis: Dialect = {
     'consumer-window-size': '0',
   }),
   deathHeaders: ['original-destination', 'x-first-death-queue'],
+  warning: () => undefined,
 };
 
 const embedded: Dialect = { ...rabbitmq, name: 'embedded', declaresLater: false };

@@ -10,6 +10,27 @@ import { connectRaw } from '../support/raw-client.js';
 const ack = (payload: Payload) => payload.ack();
 
 export function topicBehaviours(broker: BrokerUnderTest): void {
+  it('whoever consumes a topic is warned that all its services share a queue, where they do', async (t) => {
+    const topic = uniqueName(t);
+    const warnings = async (destination: string, queueName?: string) => {
+      const options = queueName === undefined ? {} : { queueName };
+      const consuming = await startConsuming(t, broker, destination, ack, options);
+      await consuming.stop();
+      return consuming.log.filter(({ level }) => level === 'warn').map(({ message }) => message);
+    };
+    const shared = await warnings(`/topic/${topic}`);
+    const virtual = await warnings(`/topic/VirtualTopic.${topic}`);
+    if (broker.capabilities.queueArguments) {
+      assert.match(shared.join(), /share one queue; --queue-name/);
+      assert.match(virtual.join(), /share one queue; consume Consumer\.<app>\.VirtualTopic\./);
+    } else {
+      assert.deepEqual([...shared, ...virtual], []);
+    }
+    assert.deepEqual(await warnings(`Consumer.app.VirtualTopic.${topic}`), []);
+    if (broker.capabilities.queueArguments)
+      assert.deepEqual(await warnings(`/topic/${topic}`, `own.${topic}`), []);
+  });
+
   it('every application has its own copy of what is sent to a virtual topic', async (t) => {
     const topic = `VirtualTopic.${uniqueName(t)}`;
     const a = await startConsuming(t, broker, `Consumer.app-A.${topic}`, ack);

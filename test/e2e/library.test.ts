@@ -1,0 +1,36 @@
+/** How the library answers to what the compiler would refuse. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { consume, PubsubError, type ConsumeOptions } from '../../src/index.js';
+import { startScriptedServer } from './scripted-server.js';
+
+describe('consume refuses, before it connects,', () => {
+  const callback = () => undefined;
+  const wrong: [what: string, options: object, expected: RegExp][] = [
+    ['a missing callback', { destination: '/queue/x' }, /callback must be a function.* not undefined/],
+    [
+      'a callback of another type',
+      { destination: '/queue/x', callback: {} },
+      /callback must be .* not object/,
+    ],
+    ['a missing destination', { callback }, /destination must be a string, not undefined/],
+    [
+      'a destination of another type',
+      { destination: 5, callback },
+      /destination must be a string, not number/,
+    ],
+  ];
+  for (const [what, options, expected] of wrong) {
+    it(what, async () => {
+      await using server = await startScriptedServer();
+      const address = { host: '127.0.0.1', port: server.port };
+      await assert.rejects(consume({ ...address, ...options } as ConsumeOptions), (error) => {
+        assert.ok(error instanceof PubsubError);
+        assert.equal(error.code, 'invalid-usage');
+        assert.match(error.message, expected);
+        return true;
+      });
+      assert.equal(server.connections, 0);
+    });
+  }
+});
