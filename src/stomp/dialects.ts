@@ -240,7 +240,12 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     true,
     'give the user the permission named (RabbitMQ: configure, write and read)',
   ],
-  [/already connected from/, true, 'another process uses this STOMP_LISTENER_CLIENT_ID: give each its own'],
+  [
+    /already connected from/,
+    // The connection of one that was killed or cut off holds it until the broker misses its heart-beats.
+    false,
+    'another connection has this STOMP_LISTENER_CLIENT_ID: a lost one lets go of it soon; give each process its own',
+  ],
   [
     /is down or inaccessible|on queue .* due to timeout/,
     false,

@@ -60,6 +60,12 @@ const SILENCE_MS = 5000;
 /** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
 const MAX_REASON_LENGTH = 4096;
 
+/**
+ * How long one address of a name may take before the next is tried. Node gives it 250 ms, and then takes a broker that
+ * is far away for dead; a second is above every round trip on Earth.
+ */
+const ADDRESS_TIMEOUT_MS = 1000;
+
 const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
 
 /** A transaction of one session. */
@@ -89,11 +95,12 @@ export async function openSession(
 ): Promise<Session> {
   signal?.throwIfAborted();
   const { host, port, tls } = options;
-  const keepAlive = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 };
-  const socket =
-    tls === undefined
-      ? connectTcp({ host, port, ...keepAlive })
-      : connectTls({ host, port, ...keepAlive, ...tls }).setNoDelay(true);
+  const tcp = {
+    ...{ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: Math.ceil(Math.min(ADDRESS_TIMEOUT_MS, options.connectTimeoutMs / 2)),
+  };
+  const socket = tls === undefined ? connectTcp(tcp) : connectTls({ ...tcp, ...tls }).setNoDelay(true);
   const session = new Session(socket, options, log);
   const abort = () =>
     session.destroy({ kind: 'local', message: 'stopped while connecting', isConfiguration: false });
@@ -496,7 +503,9 @@ function asStompitFrame({ command, headers, body }: Frame) {
 function transportEnd(error: Error & { code?: string; isProtocolError?: () => boolean }): SessionEnd {
   if (error.isProtocolError?.() === true)
     return { kind: 'protocol', message: error.message, isConfiguration: false };
-  const { message, code } = error;
+  const { code } = error;
+  // Of a name with several addresses, each has failed.
+  const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
   if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
   if (!certificateErrors.test(code))
     return { kind: 'transport', message: message || code, code, isConfiguration: false };

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
-import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
+import { brokersUnderTest, brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import {
   publisherTo,
   slowestRecovery,
@@ -257,3 +257,44 @@ for (const broker of brokersUnderTest()) {
     });
   });
 }
+
+const activemq = brokerUnderTest('activemq');
+
+test(
+  'a durable subscription is taken up again while the broker still holds its half-open connection',
+  { skip: activemq === undefined && 'needs subscriptions kept by client id' },
+  async (t) => {
+    const broker = activemq!;
+    const [first, standby] = [await startProxy(broker), await startProxy(broker)];
+    t.after(() => Promise.all([first.close(), standby.close()]));
+    const topic = uniqueName(t);
+    const ledger = new Ledger(0);
+    const consuming = await startConsuming(
+      t,
+      { ...broker, host: first.host, port: first.port },
+      `/topic/${topic}`,
+      async (payload) => {
+        if ((await payload.ack()) === 'sent') ledger.record(payload);
+      },
+      {
+        ...{ durableTopicSubscription: true, clientId: topic },
+        ...{ standbyHost: standby.host, standbyPort: standby.port },
+        // The broker notices after the consumer.
+        ...{ incomingHeartbeatMs: 1000, outgoingHeartbeatMs: 2500, connectTimeoutSeconds: 0.5 },
+      },
+    );
+    first.stall();
+    const { fields } = await consuming.logged('no connection to the broker; trying again');
+    assert.match(String(fields.reason), /no heart-beat within/);
+    await publisherTo(t, broker).send(`/topic/${topic}`, ledger.next());
+    await consuming.logged('consuming');
+    await ledger.complete(COMPLETE_MS);
+    await consuming.stop();
+    const refusals = consuming.log.filter(({ fields }) =>
+      String(fields.reason).includes('already connected'),
+    );
+    assert.ok(refusals.length > 0);
+    assert.ok(refusals.every(({ level }) => level === 'warn'));
+    ledger.report(t, broker, slowestRecovery(consuming.log));
+  },
+);

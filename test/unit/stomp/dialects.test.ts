@@ -198,7 +198,7 @@ describe('diagnose', () => {
     ['User u is not authorized to read from: queue://q', true, /permission/],
     [
       'Broker: localhost - Client: c already connected from tcp://127.0.0.1:58744',
-      true,
+      false,
       /STOMP_LISTENER_CLIENT_ID/,
     ],
     [
