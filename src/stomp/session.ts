@@ -308,9 +308,16 @@ export class Session {
     return this.#writer.isFull;
   }
 
-  /** Resolves when the connection takes more without buffering it, or has ended. */
-  drained(): Promise<void> {
-    return this.#writer.drained();
+  /** Resolves when the connection takes more without buffering it, or has ended: it may take as long as a receipt. */
+  async drained(): Promise<void> {
+    if (!this.isFull) return;
+    // A broker that is blocked reads no more, and in a transaction of RabbitMQ no receipt is due yet that would tell.
+    const id = `drained-${this.#nextId()}`;
+    const what = 'a SEND, which the broker does not read,';
+    this.#receipts.set(id, { what, startMs: performance.now(), left: 1, settle: () => undefined });
+    this.#receiptTimer ??= this.#armReceiptTimer(SILENCE_MS);
+    await this.#writer.drained();
+    this.#receipts.delete(id);
   }
 
   /**
