@@ -140,7 +140,24 @@ describe('surroundings', skipWithout(anyBroker()), () => {
         },
       );
 
-      it(`SIGTERM for ${command} alone, which does not pass it on, stops the consumer`, async () => {
+      it(
+        `SIGTERM goes through ${command} with bash, which waits for the consumer`,
+        { skip: findProgram('bash') === undefined && 'needs bash' },
+        async () => {
+          const { queue, release } = await holdingQueue();
+          const [program, ...args] = [...command.split(' '), queue, callback] as [string, ...string[]];
+          const npm = runProgram(program, args, {
+            cwd: project,
+            env: { ...npmEnv(), npm_config_script_shell: 'bash' },
+          });
+          await npm.waitFor(/"msg":"started"/);
+          npm.signal('SIGTERM');
+          await assertDrains(npm, queue, release);
+          assert.deepEqual(await npm.exit(), zero, npm.stderr);
+        },
+      );
+
+      it(`SIGTERM for ${command} alone stops the consumer, also where sh does not pass it on`, async () => {
         const { queue, release } = await holdingQueue();
         // npm leaves at once; the shell in front of it, like a supervisor, does not.
         const shell = `${command} "$@" & echo "started as $!"; read line`;
