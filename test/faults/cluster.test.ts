@@ -8,8 +8,8 @@ import type { OwnBroker } from '../support/own-broker.js';
 import { rabbitmqMissing, startRabbitmqCluster, type RabbitmqCluster } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
-/** Enough to be in the middle of them twice; CLUSTER_MESSAGES=50000 for a longer look. */
-const MESSAGES = Number(process.env.CLUSTER_MESSAGES ?? 5000);
+/** Enough to be in the middle of them twice; TEST_MESSAGES=50000 takes about a minute. */
+const MESSAGES = Number(process.env.TEST_MESSAGES ?? 5000);
 const CONCURRENCY = 50;
 const COMPLETE_MS = 200_000;
 const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
 import { brokersUnderTest, brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
@@ -11,6 +12,7 @@ import {
 } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
+import { packageRoot, run } from '../support/process.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
 import { until } from '../support/until.js';
 
@@ -177,6 +179,40 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual(consuming.log.slice(said), []);
       finish();
       assert.equal((await consuming.stop()).acked, 1);
+    });
+
+    test('a consumer that is stopped in its tracks for longer than its heart-beats allow goes on afterwards', async (t) => {
+      const queue = uniqueName(t);
+      const ledger = new Ledger(0);
+      const publisher = publisherTo(t, broker);
+      const publish = () => publisher.send(`/queue/${queue}`, ledger.next().n);
+      const callback = join(packageRoot, 'test/fixtures/callbacks/stop.mjs#held');
+      const flags = ['--outgoing-heartbeat', '1000', '--wait-to-connect', '1'];
+      const paused = run('pubsub', [`/queue/${queue}`, callback, ...flags], { env: broker.env, input: null });
+      await publish();
+      await paused.waitFor(/"msg":"started 0"/);
+      paused.signal('SIGSTOP');
+      // Another one gets its message when the broker has given it up.
+      const other = await startConsuming(t, broker, `/queue/${queue}`, async (payload) => {
+        if ((await payload.ack()) === 'sent') ledger.count(payload.body as number);
+      });
+      await ledger.complete(COMPLETE_MS);
+      await other.stop();
+      paused.signal('SIGCONT');
+      const sinceMs = performance.now();
+      await paused.waitFor(/no connection to the broker; trying again[^]*"msg":"consuming"/);
+      const recoveryMs = performance.now() - sinceMs;
+      paused.child.stdin.write('go on\n');
+      await paused.waitFor(/"msg":"settled 0 connection-lost"/);
+      await publish();
+      await paused.waitFor(/"msg":"started 1"/);
+      paused.child.stdin.write('go on\n');
+      await paused.waitFor(/"msg":"settled 1 sent"/);
+      ledger.count(1);
+      paused.signal('SIGTERM');
+      assert.equal((await paused.exit()).code, 0, paused.stderr);
+      ledger.report(t, broker, recoveryMs);
+      assert.equal((await drainQueue(broker, queue)).length, 0);
     });
 
     test('the standby is used while the first server is away, and left when it is lost itself', async (t) => {
