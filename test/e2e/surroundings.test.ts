@@ -145,8 +145,8 @@ describe('surroundings', skipWithout(anyBroker()), () => {
         { skip: findProgram('bash') === undefined && 'needs bash' },
         async () => {
           const { queue, release } = await holdingQueue();
-          const [program, ...args] = [...command.split(' '), queue, callback] as [string, ...string[]];
-          const npm = runProgram(program, args, {
+          const [program, ...words] = command.split(' ');
+          const npm = runProgram(program!, [...words, queue, callback], {
             cwd: project,
             env: { ...npmEnv(), npm_config_script_shell: 'bash' },
           });
