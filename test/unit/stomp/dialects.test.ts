@@ -99,6 +99,13 @@ describe('rabbitmq', () => {
     }
   });
 
+  it('gives up a connection for a new one unless its queue goes with it', () => {
+    for (const source of [queue, topic, virtualTopic]) {
+      assert.equal(rabbitmq.outlivesItsConnection(source, options), true);
+      assert.equal(rabbitmq.outlivesItsConnection(source, { ...options, isExclusive: true }), false);
+    }
+  });
+
   it('is what the embedded broker speaks', () => {
     const embedded = detectDialect('stomp-pubsub/0.1.0', 'auto');
     assert.deepEqual({ ...embedded, name: 'rabbitmq', declaresLater: true }, rabbitmq);
@@ -130,6 +137,13 @@ describe('activemq', () => {
     for (const source of [queue, virtualTopic]) {
       assert.equal('activemq.subscriptionName' in activemq.subscribeHeaders(source, durable), false);
     }
+  });
+
+  it('gives up a connection for a new one unless messages of a topic would be lost', () => {
+    assert.equal(activemq.outlivesItsConnection(queue, options), true);
+    assert.equal(activemq.outlivesItsConnection(virtualTopic, options), true);
+    assert.equal(activemq.outlivesItsConnection(topic, options), false);
+    assert.equal(activemq.outlivesItsConnection(topic, { ...options, durableName: 'me-listener' }), true);
   });
 
   it('declares nothing', () => {
