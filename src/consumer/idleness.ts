@@ -3,9 +3,9 @@
  * broker still knows a subscription, so one that has brought nothing for long is not examined but made anew. That is
  * safe while nothing is in flight, and a quiet queue's consumer pays one connection for it each time.
  *
- * Looked at and left: RabbitMQ 3.10 tells consumer counts over its management and its event exchange only, which are
- * plugins. ActiveMQ 5.17 sends its advisories to STOMP clients through XStream only, and breaks the connection where
- * that is not installed; its statistics are a plugin, without which the question becomes a message in a new queue.
+ * RabbitMQ 3.10 tells of consumers over its management and its event exchange only, which are plugins. ActiveMQ 5.17
+ * sends its advisories to STOMP clients through XStream, and breaks the connection where that is not installed; its
+ * statistics are a plugin, and without it the question becomes a message in a new queue.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Session } from '../stomp/session.js';

@@ -274,6 +274,20 @@ describe('sessions', () => {
     assert.deepEqual(waits(log), [30_000]);
   });
 
+  it('follow at once on one that its user has closed', async () => {
+    await using server = await startScriptedServer(obliging());
+    let count = 0;
+    const log = await runLoop(
+      settingsFor(server),
+      () => count >= 3,
+      (session) => {
+        count++;
+        return session.close();
+      },
+    );
+    assert.deepEqual(log.find(/trying again/), []);
+  });
+
   it('come one at a time: the next is opened when the last has ended', async () => {
     mock.method(Math, 'random', () => 0);
     await using server = await startScriptedServer(obliging());
