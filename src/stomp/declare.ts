@@ -32,7 +32,8 @@ export async function declareQueues(
   { isCertain = false }: DeclareOptions = {},
 ): Promise<void> {
   if (declarations.length === 0) return;
-  const options = { ...beside.options, clientId: undefined, receiptTimeoutMs: DECLARE_TIMEOUT_MS };
+  const receiptTimeoutMs = isCertain ? beside.options.receiptTimeoutMs : DECLARE_TIMEOUT_MS;
+  const options = { ...beside.options, clientId: undefined, receiptTimeoutMs };
   const queues = declarations.map(({ destination }) => destination);
   const session = await openSession(options, log, signal);
   try {

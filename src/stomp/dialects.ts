@@ -42,8 +42,17 @@ export interface Dialect {
   readonly hasQueueArguments: boolean;
   /** Is a SEND confirmed before the queue it declares is there, or refused? */
   readonly declaresLater: boolean;
+  /** Can a queue be looked at without taking from it? */
+  readonly canBrowse: boolean;
   /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
   takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** Un-acked messages that one subscription gets at most, whatever its prefetch. */
+  readonly mostHeld: number;
+  /**
+   * Do un-acked messages find back to their places when the connection of several subscriptions ends? If not, each
+   * subscription must be ended before that, in the order in which they got the messages.
+   */
+  readonly returnsInOrder: boolean;
   /** Headers by which the broker tells where a dead letter died, the surest first. */
   readonly deathHeaders: readonly string[];
   /** What whoever starts a consumer of this source should know, or undefined. */
@@ -100,11 +109,15 @@ const rabbitmq: Dialect = {
   keepsMessageIds: false,
   hasQueueArguments: true,
   declaresLater: true,
-  // Without a way to browse: what is delivered and not acked goes back to its place.
+  canBrowse: false,
+  // What is delivered and not acked goes back to its place.
   takeHeaders: (queue, prefetch) => ({
     destination: existingQueue(queue),
     'prefetch-count': String(prefetch),
   }),
+  // The prefetch has 16 bits.
+  mostHeld: 65_535,
+  returnsInOrder: true,
   deathHeaders: ['x-first-death-queue', 'original-destination'],
   warning: ({ kind, queue, topic }) => {
     if (kind !== 'topic' || queue !== topic) return undefined;
@@ -133,11 +146,15 @@ const activemq: Dialect = {
   keepsMessageIds: true,
   hasQueueArguments: false,
   declaresLater: false,
+  canBrowse: true,
   takeHeaders: (queue, prefetch, isBrowsing) => ({
     destination: `/queue/${queue}`,
     'activemq.prefetchSize': String(prefetch),
     ...(isBrowsing ? { browser: 'true' } : {}),
   }),
+  // 200 to 400 of 4,000 with a prefetch of 800 to 5,000. Any number of small subscriptions get them all, in order.
+  mostHeld: 200,
+  returnsInOrder: false,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
 };
@@ -165,11 +182,14 @@ const artemis: Dialect = {
   keepsMessageIds: true,
   hasQueueArguments: false,
   declaresLater: false,
+  canBrowse: false,
   takeHeaders: (queue) => ({
     destination: `/queue/${queue}`,
     'subscription-type': 'ANYCAST',
     'consumer-window-size': '0',
   }),
+  mostHeld: 1,
+  returnsInOrder: false,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
 };

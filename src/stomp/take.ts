@@ -45,12 +45,7 @@ export interface TakeCounts {
 
 export type StopReason = 'count' | 'idle' | 'end' | 'signal';
 
-/** RabbitMQ keeps it in 16 bits. */
-const MAX_PREFETCH = 65_535;
-/**
- * What a further subscription adds when messages are held. ActiveMQ 5.17 hands out no more than some 400 un-acked ones to
- * a large one; any number of smaller ones get them all, in order.
- */
+/** Prefetch of each further subscription, which is made when what is held fills all before it. */
 const HELD_EACH = 200;
 
 /**
@@ -85,9 +80,12 @@ async function takeFrom(
   counts: TakeCounts,
   work: Work,
 ): Promise<StopReason> {
-  const { queue, count, idleMs, isEndless, isBrowsing = false, signal } = options;
-  const window = Math.min(options.window, count, MAX_PREFETCH);
+  const { queue, count, idleMs, isEndless, signal } = options;
+  const { dialect } = session;
+  const isBrowsing = options.isBrowsing === true && dialect.canBrowse;
   let [isTaking, inFlight, held, credit] = [true, 0, 0, 0];
+  /** The un-acked messages of each, in the order in which they got their first. */
+  const subscriptions = new Map<string, number>();
   let stop: (reason: StopReason) => void = () => undefined;
   let fail: (error: unknown) => void = () => undefined;
   let onSettled: () => void = () => undefined;
@@ -108,14 +106,19 @@ async function takeFrom(
       if (inFlight === 0) end('idle');
     }, idleMs);
   };
-  const subscribe = (prefetch: number) => {
+  const subscribe = (wanted: number) => {
+    const prefetch = isBrowsing ? wanted : Math.min(wanted, dialect.mostHeld);
     credit += prefetch;
-    return session.subscribe(session.dialect.takeHeaders(queue, prefetch, isBrowsing), '', receive);
+    return session.subscribe(dialect.takeHeaders(queue, prefetch, isBrowsing), '', receive);
+  };
+  const countUnacked = ({ headers: { subscription = '' } }: Frame, change: number) => {
+    subscriptions.set(subscription, (subscriptions.get(subscription) ?? 0) + change);
   };
   const settle = async (message: Frame, done: Promise<unknown>) => {
     try {
       await done;
       await session.request('ACK', { id: message.headers.ack ?? message.headers['message-id'] ?? '' });
+      countUnacked(message, -1);
       counts.taken++;
     } catch (error) {
       isTaking = false;
@@ -126,13 +129,14 @@ async function takeFrom(
     onSettled();
   };
   const receive = (message: Frame) => {
+    countUnacked(message, 1);
     if (!isTaking) return;
     idle?.refresh();
     if (message.headers.browser === 'end') {
       end('idle');
       return;
     }
-    const verdict = work(message, session.dialect);
+    const verdict = work(message, dialect);
     if (typeof verdict === 'object') {
       inFlight++;
       void settle(message, verdict);
@@ -142,18 +146,21 @@ async function takeFrom(
     counts.left++;
     held++;
     if (verdict === 'end') end('end');
-    else if (!isBrowsing && held + window > credit) subscribe(HELD_EACH).catch(fail);
+    // Not before: a subscription with room would get messages from behind those of the next one, and no broker could
+    // put them back in order.
+    else if (!isBrowsing && held === credit) subscribe(HELD_EACH).catch(fail);
   };
 
   signal.addEventListener('abort', onAbort);
   try {
     if (signal.aborted) end('signal');
-    await Promise.race([subscribe(window), stopped, failed]);
+    await Promise.race([subscribe(Math.min(options.window, count)), stopped, failed]);
     watchIdle();
     const reason = await Promise.race([stopped, failed]);
     while (inFlight > 0) {
       await Promise.race([new Promise<void>((resolve) => (onSettled = resolve)), failed]);
     }
+    if (!dialect.returnsInOrder && subscriptions.size > 1) await giveBack(session, queue, subscriptions);
     await session.close();
     return reason;
   } catch (error) {
@@ -165,4 +172,40 @@ async function takeFrom(
     clearInterval(idle);
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** How long the messages of the last subscription may take to come again. */
+const GIVE_BACK_MS = 5000;
+
+/**
+ * Ends several subscriptions so that their un-acked messages lie in the queue in their order. ActiveMQ 5.17 puts what an
+ * ended one gives back behind what others gave back before it, in front of the rest, and hands it at once to a subscription
+ * that has room. Only the last has: it goes first, and what it held is taken once more and given back at the end.
+ */
+async function giveBack(
+  session: Session,
+  queue: string,
+  subscriptions: ReadonlyMap<string, number>,
+): Promise<void> {
+  const ids = [...subscriptions.keys()];
+  const last = ids.pop() ?? '';
+  for (const id of [last, ...ids]) await session.request('UNSUBSCRIBE', { id });
+  const count = subscriptions.get(last) ?? 0;
+  if (count === 0) return;
+  let again = 0;
+  let id = '';
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(resolve, GIVE_BACK_MS);
+    const done = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    void session.closed.then(done);
+    const receive = ({ headers }: Frame) => {
+      id = headers.subscription ?? '';
+      if (++again === count) done();
+    };
+    session.subscribe(session.dialect.takeHeaders(queue, count, false), '', receive).catch(reject);
+  });
+  await session.request('UNSUBSCRIBE', { id });
 }
