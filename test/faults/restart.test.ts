@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { activemqMissing, startActivemq } from '../support/activemq.js';
 import { publisherTo, slowestRecovery, startConsuming, uniqueName } from '../support/consuming.js';
@@ -18,8 +18,13 @@ const products: [BrokerName, () => string | undefined, () => Promise<OwnBroker>]
 for (const [name, missing, start] of products) {
   const skip = brokerUnderTest(name) === undefined ? 'not in this run' : (missing() ?? false);
   describe(`broker faults: ${name}`, { skip }, () => {
+    let broker: OwnBroker;
+    before(async () => {
+      broker = await start();
+    });
+    after(() => broker.stop());
+
     test('a broker that is killed, stopped and started again under load loses nothing', async (t) => {
-      await using broker = await start();
       const queue = uniqueName(t);
       const ledger = new Ledger(3000);
       await putAll(broker, `/queue/${queue}`, ledger.bodies(), { 'correlation-id': 'c' });
@@ -51,7 +56,6 @@ for (const [name, missing, start] of products) {
     });
 
     test('a message in flight when its broker is killed comes again, and is counted as repeated', async (t) => {
-      await using broker = await start();
       const queue = uniqueName(t);
       const ledger = new Ledger(1);
       const settlements: unknown[] = [];
@@ -79,7 +83,6 @@ for (const [name, missing, start] of products) {
     });
 
     test('a broker that is stopped in its tracks is left by heart-beat, and served again when it goes on', async (t) => {
-      await using broker = await start();
       const queue = uniqueName(t);
       const beats = { incomingHeartbeatMs: 1000, outgoingHeartbeatMs: 1000, connectTimeoutSeconds: 1 };
       const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack(), beats);
