@@ -72,8 +72,8 @@ async function startRunner(
   logger: Logger,
   abort: AbortSignal,
 ): Promise<CallbackRunner> {
-  const { processOnBackground, processWorkers, concurrency, workerHeapMb } = settings;
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger };
+  const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
   if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
   const pool = new ThreadPool({

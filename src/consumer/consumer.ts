@@ -16,8 +16,10 @@ import { declareQueues } from '../stomp/declare.js';
 import type { Source } from '../stomp/destinations.js';
 import type { SubscribeOptions } from '../stomp/dialects.js';
 import type { Frame } from '../stomp/frames.js';
+import type { Outgoing } from '../stomp/outgoing.js';
+import { Outlet } from '../stomp/outlet.js';
 import type { Session } from '../stomp/session.js';
-import { Delivery, type DeadLetterReason, type DeliveryContext } from './delivery.js';
+import { Delivery, type DeliveryContext } from './delivery.js';
 import { untilIdle } from './idleness.js';
 import type { RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
@@ -54,6 +56,7 @@ export class Consumer {
   #waiting: Delivery[] = [];
   readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
   readonly #recentIds = new RecentIds();
+  readonly #suspects = new Set<string>();
   #hasSubscribed = false;
   #onIdle: (() => void) | undefined;
 
@@ -98,7 +101,8 @@ export class Consumer {
       await declareQueues(session, dialect.declarations(source, settings.queueType), log, drain);
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, session));
+      const outlet = new Outlet(session, log, this.#suspects);
+      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, outlet));
     } catch (error) {
       if (!(error instanceof PubsubError)) {
         session.destroy({ kind: 'local', message: 'stopped while subscribing', isConfiguration: false });
@@ -150,11 +154,12 @@ export class Consumer {
     });
   }
 
-  #receive(frame: Frame, session: Session): void {
+  #receive(frame: Frame, outlet: Outlet): void {
+    const { session } = outlet;
     const { drain, settings } = this.#options;
     // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
     if (drain.aborted || !session.isOpen) return;
-    const delivery = new Delivery(frame, session, this.#deliveryContext);
+    const delivery = new Delivery(frame, outlet, this.#deliveryContext);
     if (this.#inFlight.size < settings.concurrency) {
       this.#start(delivery);
     } else if (this.#waiting.length < settings.concurrency) {
@@ -186,10 +191,10 @@ export class Consumer {
       const correlationId =
         headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
       if (oversized !== undefined) {
-        this.#deadLetter(delivery, 'too-large', { detail: `its ${oversized} is larger than the limit` });
+        delivery.deadLetter('too-large', { detail: `its ${oversized} is larger than the limit` });
       } else if (correlationId === undefined) {
         const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
-        this.#deadLetter(delivery, 'missing-correlation-id', { detail });
+        delivery.deadLetter('missing-correlation-id', { detail });
       } else {
         this.#conclude(delivery, await runner.run(this.#job(delivery, correlationId)));
       }
@@ -211,19 +216,15 @@ export class Consumer {
       headers: frame.headers,
       raw: frame.body,
       correlationId,
-      ack: () => delivery.ack(),
-      nack: () => {
-        const settlement = delivery.nack();
-        if (settlement === 'sent') this.#logDeadLetter(delivery, 'nack', {});
-        return settlement;
-      },
+      ack: (outgoing) => delivery.ack(outgoing),
+      nack: () => delivery.deadLetter('nack'),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,
     };
   }
 
   #conclude(delivery: Delivery, result: RunResult): void {
     if (result.kind === 'returned') {
-      if (delivery.state === 'unsettled') this.#settleReturned(delivery);
+      if (delivery.state === 'unsettled') this.#settleReturned(delivery, result.outgoing);
       return;
     }
     const isThrown = result.kind === 'threw';
@@ -233,7 +234,7 @@ export class Consumer {
       ...(isThrown || result.error !== undefined ? { err: result.error } : {}),
     };
     if (delivery.state === 'unsettled') {
-      this.#deadLetter(delivery, reason, fields);
+      delivery.deadLetter(reason, fields);
     } else {
       this.#options.log.error(
         { reason, ...fields, ...delivery.fields(), state: delivery.state },
@@ -242,26 +243,12 @@ export class Consumer {
     }
   }
 
-  #settleReturned(delivery: Delivery): void {
-    if (this.#options.settings.autoAck) delivery.ack();
+  #settleReturned(delivery: Delivery, outgoing: readonly Outgoing[] | undefined): void {
+    if (this.#options.settings.autoAck) void delivery.ack(outgoing);
     else {
       const detail = 'the callback returned without ack() or nack(); await them, or use --auto-ack';
-      this.#deadLetter(delivery, 'unsettled', { detail });
+      delivery.deadLetter('unsettled', { detail });
     }
-  }
-
-  #deadLetter(
-    delivery: Delivery,
-    reason: DeadLetterReason,
-    fields: { detail?: string; err?: unknown },
-  ): void {
-    if (delivery.nack() === 'sent') this.#logDeadLetter(delivery, reason, fields);
-  }
-
-  #logDeadLetter(delivery: Delivery, reason: DeadLetterReason, fields: object): void {
-    const { log, source } = this.#options;
-    const where = { deadLetterQueue: source.deadLetterQueue, ...delivery.fields() };
-    log.error({ reason, ...fields, ...where }, 'message dead-lettered');
   }
 
   #finish(delivery: Delivery, startMs: number): void {

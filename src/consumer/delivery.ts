@@ -2,18 +2,32 @@
  * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | released (its session
  * ended first: the broker delivers the message again). It knows which frames settle it on which broker.
  */
-import { reasonOf } from '../errors.js';
+import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import { copyHeaders } from '../stomp/copies.js';
 import type { Source } from '../stomp/destinations.js';
 import { deadLetterArguments } from '../stomp/dialects.js';
-import type { Frame, Headers } from '../stomp/frames.js';
+import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import type { Outgoing } from '../stomp/outgoing.js';
+import type { Outlet } from '../stomp/outlet.js';
 import type { Session } from '../stomp/session.js';
 import type { Refusal, Settlement } from './payload.js';
 
 /** Why a message goes to its dead-letter queue. */
 export type DeadLetterReason =
-  'nack' | 'callback-failed' | 'unsettled' | 'missing-correlation-id' | 'too-large' | Refusal;
+  | 'nack'
+  | 'callback-failed'
+  | 'unsettled'
+  | 'forward-refused'
+  | 'missing-correlation-id'
+  | 'too-large'
+  | Refusal;
+
+/** What the log tells of a failure beside its reason. */
+export interface Cause {
+  readonly detail?: string;
+  readonly err?: unknown;
+}
 
 export interface DeliveryContext {
   readonly source: Source;
@@ -22,17 +36,21 @@ export interface DeliveryContext {
   readonly isConfirmed: () => boolean;
 }
 
+type Settled = 'acked' | 'nacked';
+
 export class Delivery {
   readonly frame: Frame;
   readonly session: Session;
+  readonly #outlet: Outlet;
   readonly #context: DeliveryContext;
-  state: 'unsettled' | 'acked' | 'nacked' | 'released' = 'unsettled';
-  /** Settling that is still on its way to the broker: a copy to the dead-letter queue, or a receipt. Never rejects. */
+  state: 'unsettled' | Settled | 'released' = 'unsettled';
+  /** Settling that is still on its way to the broker: what is sent before an ACK, or a receipt. Never rejects. */
   settling: Promise<void> | undefined;
 
-  constructor(frame: Frame, session: Session, context: DeliveryContext) {
+  constructor(frame: Frame, outlet: Outlet, context: DeliveryContext) {
     this.frame = frame;
-    this.session = session;
+    this.session = outlet.session;
+    this.#outlet = outlet;
     this.#context = context;
   }
 
@@ -40,23 +58,49 @@ export class Delivery {
     return this.frame.headers['message-id'];
   }
 
-  /** Removes the message from its queue. Synchronous: the frame is queued when this returns. */
-  ack(): Settlement {
-    return this.#settle('acked', () => this.#send('ACK', {}));
+  /**
+   * Removes the message from its queue: synchronous, the frame being queued when this returns, unless other messages are
+   * to be sent first. Then it resolves when these are confirmed, and with `dead-lettered` when the broker refuses one.
+   */
+  ack(outgoing?: readonly Outgoing[]): Settlement | Promise<Settlement> {
+    if (outgoing === undefined) return this.#settle('acked', () => this.#send('ACK', {}));
+    const settlement = this.#replace('acked', outgoing, (refusal) => {
+      this.deadLetter('forward-refused', { detail: refusal.message });
+    });
+    if (settlement !== 'sent') return settlement;
+    const settlements = { acked: 'sent', nacked: 'dead-lettered' } as const;
+    return Promise.resolve(this.settling).then(() =>
+      this.state === 'acked' || this.state === 'nacked' ? settlements[this.state] : 'connection-lost',
+    );
   }
 
-  /** Moves the message to its dead-letter queue: by NACK where the broker then does so, else by a copy and an ACK. */
-  nack(): Settlement {
+  /** Moves the message to its dead-letter queue and logs why. Synchronous as ack is, whatever may have to be sent. */
+  deadLetter(reason: DeadLetterReason, cause: Cause = {}): Settlement {
+    const settlement = this.#nack();
+    if (settlement === 'sent') {
+      const { log, source } = this.#context;
+      const where = { deadLetterQueue: source.deadLetterQueue, ...this.fields() };
+      log.error({ reason, ...cause, ...where }, 'message dead-lettered');
+    }
+    return settlement;
+  }
+
+  /** By NACK where the broker then moves it, else by a copy and an ACK. */
+  #nack(): Settlement {
     const { source } = this.#context;
     const { dialect } = this.session;
     // What was too large to be read cannot be copied.
     if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
       return this.#settle('nacked', () => this.#send('NACK', dialect.nackHeaders));
     }
-    return this.#settle('nacked', () => this.#copyThenAck());
+    return this.#replace('nacked', [this.#deadLetterCopy()], (refusal) => {
+      // It must come again: nothing of this session can settle it.
+      this.session.destroy({ kind: 'broker', message: refusal.message, isConfiguration: true });
+      throw refusal;
+    });
   }
 
-  #settle(state: 'acked' | 'nacked', send: () => Promise<void> | undefined): Settlement {
+  #settle(state: Settled, send: () => Promise<void> | undefined): Settlement {
     if (this.state !== 'unsettled') {
       this.#context.log.warn(
         { ...this.fields(), state: this.state },
@@ -73,6 +117,28 @@ export class Delivery {
     return 'sent';
   }
 
+  /** Sends these messages, then acks this one. When the broker refuses one, it is unsettled again for `onRefused`. */
+  #replace(
+    state: Settled,
+    messages: readonly Outgoing[],
+    onRefused: (refusal: PubsubError) => void,
+  ): Settlement {
+    return this.#settle(state, async () => {
+      const { isConfirmed } = this.#context;
+      const { messageId = '' } = this;
+      try {
+        await this.#outlet.sendThenAck(messages, { ack: this.#settlingHeaders(), messageId, isConfirmed });
+      } catch (error) {
+        if (!(error instanceof PubsubError && error.code === 'broker-refused')) throw error;
+        this.state = 'unsettled';
+        const begun = this.settling;
+        onRefused(error);
+        // By then another one, or the same that waits for this.
+        if (this.settling !== begun) await this.settling;
+      }
+    });
+  }
+
   #release(error: unknown): void {
     this.state = 'released';
     const fields = error === undefined ? this.fields() : { ...this.fields(), reason: reasonOf(error) };
@@ -81,28 +147,28 @@ export class Delivery {
 
   /** Sends the frame that settles; the promise, while draining, is of its confirmation. */
   #send(command: 'ACK' | 'NACK', headers: Headers): Promise<void> | undefined {
-    const { ack, 'message-id': messageId } = this.frame.headers;
-    const frame = { id: ack ?? messageId ?? '', ...headers };
+    const frame = { ...this.#settlingHeaders(), ...headers };
     if (this.#context.isConfirmed()) return this.session.request(command, frame);
     this.session.send(command, frame);
     return undefined;
   }
 
-  async #copyThenAck(): Promise<void> {
+  #settlingHeaders(): Headers {
+    const { ack, 'message-id': messageId } = this.frame.headers;
+    return { id: ack ?? messageId ?? '' };
+  }
+
+  #deadLetterCopy(): Outgoing {
     const { source } = this.#context;
     const { headers, body } = this.frame;
-    await this.session.request(
-      'SEND',
-      {
-        ...copyHeaders(this.frame),
-        destination: `/queue/${source.deadLetterQueue}`,
-        ...deadLetterArguments(`DLQ.${source.deadLetterQueue}`),
-        persistent: 'true',
-        'original-destination': headers.destination ?? source.destination,
-      },
-      body,
-    );
-    await this.#send('ACK', {});
+    const lines = encodeLines('SEND', {
+      ...copyHeaders(this.frame),
+      destination: `/queue/${source.deadLetterQueue}`,
+      ...deadLetterArguments(`DLQ.${source.deadLetterQueue}`),
+      persistent: 'true',
+      'original-destination': headers.destination ?? source.destination,
+    });
+    return { lines, body };
   }
 
   /** What every log line about this message carries. */

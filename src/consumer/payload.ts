@@ -5,10 +5,15 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { runInContext, type MessageContext } from '../context.js';
-import { reasonOf } from '../errors.js';
+import { PubsubError, reasonOf } from '../errors.js';
+import type { QueueType } from '../stomp/dialects.js';
+import { headEncoder, stringify, type Outgoing, type SendOptions } from '../stomp/outgoing.js';
 
-/** What became of ack() or nack(): written to the connection, refused as a second call, or too late. */
-export type Settlement = 'sent' | 'already-settled' | 'connection-lost';
+/**
+ * What became of ack() or nack(): written to the connection, refused as a second call, or too late. `dead-lettered`: the
+ * broker takes something of what was published never, so that the message went to its dead-letter queue.
+ */
+export type Settlement = 'sent' | 'already-settled' | 'connection-lost' | 'dead-lettered';
 
 /** The callback's view of one message. */
 export interface Payload<Body = unknown> {
@@ -31,6 +36,13 @@ export interface Payload<Body = unknown> {
   readonly ack: () => Promise<Settlement>;
   /** Puts the message into its dead-letter queue. Resolves as ack does. */
   readonly nack: () => Promise<Settlement>;
+  /**
+   * Publishes with the message's ack: what is given here is sent when the callback acks, and confirmed by the broker
+   * before the message leaves its queue. It is discarded when the message is not acked. Never lost, and repeated only with
+   * the message itself. Carries the message's correlation id on. Throws `invalid-destination`, `invalid-json`,
+   * `invalid-header`, and `invalid-usage` when the message is settled already.
+   */
+  readonly publish: (destination: string, body: unknown, options?: SendOptions) => void;
 }
 
 /** Called once for each delivery. To throw, or to return without ack() or nack(), dead-letters the message. */
@@ -51,8 +63,9 @@ export type Verdict = 'ack' | 'nack';
 export type Refusal =
   'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory' | 'thread-lost';
 
+/** What a callback published and did not ack goes with an ack that is given for it. */
 export type RunResult =
-  | { readonly kind: 'returned' }
+  | { readonly kind: 'returned'; readonly outgoing?: readonly Outgoing[] }
   | { readonly kind: 'threw'; readonly error: unknown }
   | { readonly kind: 'refused'; readonly reason: Refusal; readonly detail: string; readonly error?: unknown };
 
@@ -66,6 +79,7 @@ export interface Invocation {
 /** `timeout`: the message's time limit; `stop`: the end of the graceful wait. */
 export type AbortReason = 'timeout' | 'stop';
 
+const remedy = 'call it before ack(), nack() and the end of the callback';
 const RETURNED: RunResult = { kind: 'returned' };
 
 interface Message {
@@ -73,17 +87,30 @@ interface Message {
   readonly raw: Buffer;
 }
 
-/** Decodes the body and calls the callback, at once. `settle` is what ack() and nack() do. */
+/** What ack() and nack() do; `outgoing` is what was published, if anything, and the verdict an ack. */
+export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promise<Settlement>;
+
+/** Decodes the body and calls the callback, at once. */
 export function invoke(
   callback: LoadedCallback['call'],
   { headers, raw }: Message,
   context: MessageContext,
-  settle: (verdict: Verdict) => Promise<Settlement>,
+  queueType: QueueType,
+  settle: Settle,
 ): Invocation {
   const decoded = decodeBody(raw);
   if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
   let reason: DOMException | undefined;
   let controller: AbortController | undefined;
+  let outgoing: Outgoing[] | undefined;
+  let isSettled = false;
+  /** Ends publishing; what was published, the first time. */
+  const take = (): readonly Outgoing[] | undefined => {
+    const taken = outgoing;
+    outgoing = undefined;
+    isSettled = true;
+    return taken;
+  };
   const payload: Payload = {
     headers,
     body: decoded.value,
@@ -93,11 +120,23 @@ export function invoke(
       if (reason !== undefined) controller.abort(reason);
       return controller.signal;
     },
-    ack: () => settle('ack'),
-    nack: () => settle('nack'),
+    ack: () => settle('ack', take()),
+    nack: () => {
+      take();
+      return settle('nack');
+    },
+    publish: (destination, body, options) => {
+      if (isSettled)
+        throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
+      const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
+        options ?? {};
+      const json = stringify(body);
+      const lines = headEncoder(destination, queueType, { ...options, correlationId })(json);
+      (outgoing ??= []).push({ lines, body: json });
+    },
   };
   return {
-    result: call(callback, payload, context),
+    result: call(callback, payload, context, take),
     abort: (why) => {
       reason ??= abortError(why);
       // Listeners belong to the callback, as what they print does.
@@ -110,11 +149,14 @@ async function call(
   callback: LoadedCallback['call'],
   payload: Payload,
   context: MessageContext,
+  take: () => readonly Outgoing[] | undefined,
 ): Promise<RunResult> {
   try {
     await runInContext(context, () => callback(payload));
-    return RETURNED;
+    const outgoing = take();
+    return outgoing === undefined ? RETURNED : { kind: 'returned', outgoing };
   } catch (error) {
+    take();
     return { kind: 'threw', error };
   }
 }

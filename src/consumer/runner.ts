@@ -3,7 +3,9 @@
  * isolation. The one in worker threads is in threads.ts.
  */
 import type { Logger } from '../log.js';
+import type { QueueType } from '../stomp/dialects.js';
 import type { Headers } from '../stomp/frames.js';
+import type { Outgoing } from '../stomp/outgoing.js';
 import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
 
 /** A message to be run, and how to settle it. */
@@ -11,7 +13,8 @@ export interface Job {
   readonly headers: Readonly<Headers>;
   readonly raw: Buffer;
   readonly correlationId: string;
-  readonly ack: () => Settlement;
+  /** At once, or when what is to be sent first is confirmed. */
+  readonly ack: (outgoing?: readonly Outgoing[]) => Settlement | Promise<Settlement>;
   readonly nack: () => Settlement;
   /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
   readonly isOpen: () => boolean;
@@ -29,6 +32,8 @@ export interface RunnerOptions {
   readonly timeoutMs: number;
   /** Aborted: the graceful wait is over. */
   readonly abort: AbortSignal;
+  /** Of the queues that callbacks publish to. */
+  readonly queueType: QueueType;
   readonly log: Logger;
 }
 
@@ -38,7 +43,7 @@ export const GRACE_MS = 1000;
 /** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
 export async function startInlineRunner(
   { call, setup, teardown }: LoadedCallback,
-  { timeoutMs, abort, log }: RunnerOptions,
+  { timeoutMs, abort, queueType, log }: RunnerOptions,
 ): Promise<CallbackRunner> {
   await setup?.();
   const running = new Set<Invocation>();
@@ -48,7 +53,9 @@ export async function startInlineRunner(
   return {
     run: async (job) => {
       const { correlationId } = job;
-      const invocation = invoke(call, job, { correlationId }, (verdict) => Promise.resolve(job[verdict]()));
+      const invocation = invoke(call, job, { correlationId }, queueType, (verdict, outgoing) =>
+        Promise.resolve(verdict === 'ack' ? job.ack(outgoing) : job.nack()),
+      );
       running.add(invocation);
       const result = await (timeoutMs === 0 ? invocation.result : withinLimit(invocation, timeoutMs));
       running.delete(invocation);

@@ -14,6 +14,7 @@ import {
   type LoadedCallback,
   type Refusal,
   type RunResult,
+  type Settle,
   type Settlement,
 } from './payload.js';
 import {
@@ -25,7 +26,7 @@ import {
   type WireJob,
 } from './thread-protocol.js';
 
-const { callback: spec, logLevel, calling } = workerData as ThreadData;
+const { callback: spec, logLevel, queueType, calling } = workerData as ThreadData;
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);
@@ -50,11 +51,12 @@ function start(callback: LoadedCallback, [runId, headerJson, body, correlationId
   >;
   const message = { headers, raw: Buffer.from(body, 'latin1') };
   calling[0] = runId;
-  const invocation = invoke(callback.call, message, { correlationId, runId }, (verdict) => {
+  const settle: Settle = (verdict, outgoing) => {
     const call = ++lastCall;
-    post({ kind: 'settle', runId, call, verdict });
+    post({ kind: 'settle', runId, call, verdict, outgoing });
     return new Promise((resolve) => settling.set(call, resolve));
-  });
+  };
+  const invocation = invoke(callback.call, message, { correlationId, runId }, queueType, settle);
   calling[0] = 0;
   running.set(runId, invocation);
   void invocation.result.then((result) => finish(runId, result));

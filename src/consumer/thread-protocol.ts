@@ -4,6 +4,8 @@
  */
 import { reasonOf, type ErrorCode } from '../errors.js';
 import { serializeError } from '../log.js';
+import type { QueueType } from '../stomp/dialects.js';
+import type { Outgoing } from '../stomp/outgoing.js';
 import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
 
 /** Given to a thread at its start. */
@@ -11,6 +13,7 @@ export interface ThreadData {
   /** `module#export` */
   readonly callback: string;
   readonly logLevel: string;
+  readonly queueType: QueueType;
   /** One number: the run whose callback the thread is in the middle of calling, 0 for none. */
   readonly calling: Int32Array;
 }
@@ -27,7 +30,13 @@ export type FromThread =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string; readonly error: WireError }
   /** `call` numbers the calls of ack and nack of a thread. */
-  | { readonly kind: 'settle'; readonly runId: number; readonly call: number; readonly verdict: Verdict }
+  | {
+      readonly kind: 'settle';
+      readonly runId: number;
+      readonly call: number;
+      readonly verdict: Verdict;
+      readonly outgoing?: readonly Outgoing[] | undefined;
+    }
   | { readonly kind: 'done'; readonly results: readonly (readonly [runId: number, result: WireResult])[] }
   /** The abort was seen: the thread's event loop turns. */
   | { readonly kind: 'aborted'; readonly runId: number }

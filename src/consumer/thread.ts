@@ -10,6 +10,8 @@
 import { Worker } from 'node:worker_threads';
 import { PubsubError, reasonOf } from '../errors.js';
 import { writeLine } from '../log.js';
+import type { QueueType } from '../stomp/dialects.js';
+import type { Outgoing } from '../stomp/outgoing.js';
 import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
 import { describeTimeout, GRACE_MS, type Job } from './runner.js';
 import {
@@ -43,6 +45,7 @@ export interface ThreadOptions {
   /** `module#export` */
   readonly callback: string;
   readonly logLevel: string;
+  readonly queueType: QueueType;
   readonly timeoutMs: number;
   /** Limit of the thread's heap, in MB; undefined for V8's own. */
   readonly heapMb: number | undefined;
@@ -82,9 +85,9 @@ export class CallbackThread {
     this.#onLost = onLost;
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
     this.ended = new Promise((resolve) => (this.#onEnded = resolve));
-    const { callback, logLevel, heapMb } = options;
+    const { callback, logLevel, queueType, heapMb } = options;
     this.#worker = new Worker(new URL('./thread-main.js', import.meta.url), {
-      workerData: { callback, logLevel, calling: this.#calling } satisfies ThreadData,
+      workerData: { callback, logLevel, queueType, calling: this.#calling } satisfies ThreadData,
       resourceLimits: heapMb === undefined ? {} : { maxOldGenerationSizeMb: heapMb },
       name: 'callbacks',
     });
@@ -155,9 +158,11 @@ export class CallbackThread {
         this.#onDone();
         return;
       case 'settle': {
-        const { runId, call, verdict } = message;
-        const settlement = this.#settle(runId, verdict);
-        this.#post({ kind: 'settled', call, settlement });
+        const { runId, call, verdict, outgoing } = message;
+        const settlement = this.#settle(runId, verdict, outgoing);
+        const tell = (settled: Settlement) => this.#post({ kind: 'settled', call, settlement: settled });
+        if (typeof settlement === 'string') tell(settlement);
+        else void settlement.then(tell);
         return;
       }
       case 'aborted': {
@@ -188,8 +193,14 @@ export class CallbackThread {
   }
 
   /** A run that is over was settled, by its callback or by what came of it. */
-  #settle(runId: number, verdict: Verdict): Settlement {
-    return this.#inFlight.get(runId)?.run.job[verdict]() ?? 'already-settled';
+  #settle(
+    runId: number,
+    verdict: Verdict,
+    outgoing: readonly Outgoing[] | undefined,
+  ): Settlement | Promise<Settlement> {
+    const job = this.#inFlight.get(runId)?.run.job;
+    if (job === undefined) return 'already-settled';
+    return verdict === 'ack' ? job.ack(outgoing) : job.nack();
   }
 
   #finish(runId: number, result: RunResult): void {

@@ -6,7 +6,7 @@
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { existingQueue, existsOtherwise, type Declaration } from './dialects.js';
-import { endError, openSession, type Session } from './session.js';
+import { endError, openBeside, type Session } from './session.js';
 
 /** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
 const DECLARE_TIMEOUT_MS = 5000;
@@ -32,10 +32,8 @@ export async function declareQueues(
   { isCertain = false }: DeclareOptions = {},
 ): Promise<void> {
   if (declarations.length === 0) return;
-  const receiptTimeoutMs = isCertain ? beside.options.receiptTimeoutMs : DECLARE_TIMEOUT_MS;
-  const options = { ...beside.options, clientId: undefined, receiptTimeoutMs };
   const queues = declarations.map(({ destination }) => destination);
-  const session = await openSession(options, log, signal);
+  const session = await openBeside(beside, log, signal, isCertain ? undefined : DECLARE_TIMEOUT_MS);
   try {
     const transaction = session.begin();
     for (const { destination, headers } of declarations) {

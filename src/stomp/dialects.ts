@@ -57,6 +57,11 @@ export interface Dialect {
   readonly deathHeaders: readonly string[];
   /** What whoever starts a consumer of this source should know, or undefined. */
   warning(source: Source): string | undefined;
+  /**
+   * Do an ACK and SENDs in one transaction happen all or none? If not, what is sent must be confirmed before the ACK goes
+   * out. A NACK is never part of one: it makes ActiveMQ 5.17 refuse the COMMIT.
+   */
+  readonly acksJoinTransactions: boolean;
 }
 
 /** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
@@ -125,6 +130,8 @@ const rabbitmq: Dialect = {
       ? `all services on this topic share one queue; consume Consumer.<app>.${topic} to have your own copy`
       : 'all services on this topic share one queue; --queue-name gives this one its own';
   },
+  // The frames are carried out one by one at COMMIT, and its receipt comes before those of the messages.
+  acksJoinTransactions: false,
 };
 
 const activemq: Dialect = {
@@ -157,6 +164,7 @@ const activemq: Dialect = {
   returnsInOrder: false,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
+  acksJoinTransactions: true,
 };
 
 /** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
@@ -192,6 +200,7 @@ const artemis: Dialect = {
   returnsInOrder: false,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
+  acksJoinTransactions: false,
 };
 
 const embedded: Dialect = { ...rabbitmq, name: 'embedded', declaresLater: false };

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { correlationId as currentCorrelationId } from '../context.js';
-import { PubsubError } from '../errors.js';
+import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf } from './destinations.js';
 import { queueArguments, type QueueType } from './dialects.js';
 import { encodeLines, type Headers } from './frames.js';
@@ -16,6 +16,12 @@ export interface SendOptions {
   readonly correlationId?: string;
   /** Default true: the message survives a restart of the broker. */
   readonly isPersistent?: boolean;
+}
+
+/** A message to be sent, encoded: the lines of its SEND (encodeLines) and its body. */
+export interface Outgoing {
+  readonly lines: string;
+  readonly body: string | Uint8Array;
 }
 
 /** django-stomp removes the first seven; `receipt` and `ack` would be taken as ours or confuse a consumer. */
@@ -56,6 +62,17 @@ export function headEncoder(
   });
   if (id !== undefined) return (json) => `${lines}content-length:${Buffer.byteLength(json)}\n`;
   return (json) => `${lines}content-length:${Buffer.byteLength(json)}\ncorrelation-id:${randomUUID()}\n`;
+}
+
+/** The body as JSON text. Throws `invalid-json`. */
+export function stringify(body: unknown): string {
+  try {
+    const json = JSON.stringify(body) as string | undefined;
+    if (json !== undefined) return json;
+  } catch (error) {
+    throw new PubsubError('invalid-json', `the body is no JSON value: ${reasonOf(error)}`, { cause: error });
+  }
+  throw new PubsubError('invalid-json', `the body is no JSON value: ${typeof body}`);
 }
 
 /** What a caller's headers add to a message. Throws `invalid-header` for what is no header. */

@@ -3,11 +3,11 @@
  * headers are django-stomp's. A connection is opened when there is something to send and opened anew when it was lost;
  * nothing is ever sent twice by itself, because only the caller knows whether a duplicate does harm.
  */
-import { PubsubError, reasonOf } from '../errors.js';
+import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
-import { headEncoder, type SendOptions } from './outgoing.js';
+import { headEncoder, stringify, type SendOptions } from './outgoing.js';
 import type { Session } from './session.js';
 import { asUnconfirmed, transact } from './transaction.js';
 
@@ -131,14 +131,4 @@ export class Publisher implements TransactionSender {
       throw error;
     }
   }
-}
-
-function stringify(body: unknown): string {
-  try {
-    const json = JSON.stringify(body) as string | undefined;
-    if (json !== undefined) return json;
-  } catch (error) {
-    throw new PubsubError('invalid-json', `the body is no JSON value: ${reasonOf(error)}`, { cause: error });
-  }
-  throw new PubsubError('invalid-json', `the body is no JSON value: ${typeof body}`);
 }

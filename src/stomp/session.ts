@@ -82,6 +82,8 @@ interface PendingReceipt {
   /** So many more are to come with this id. */
   left: number;
   readonly settle: (error?: PubsubError) => void;
+  /** An ERROR that names this receipt is about its frame alone. */
+  readonly isContained?: boolean;
 }
 
 /**
@@ -120,6 +122,19 @@ export async function openSession(
   if (outcome === 'opened') return session;
   signal?.throwIfAborted();
   throw endError(outcome, `cannot connect to ${host}:${port}`);
+}
+
+/**
+ * Another connection to the same server, for what must not share the first one. Rejects as openSession does. A client id
+ * is the first one's alone.
+ */
+export function openBeside(
+  { options }: Session,
+  log: Logger,
+  signal: AbortSignal,
+  receiptTimeoutMs = options.receiptTimeoutMs,
+): Promise<Session> {
+  return openSession({ ...options, clientId: undefined, receiptTimeoutMs }, log, signal);
 }
 
 /** A session's end as the error of what it interrupted. */
@@ -249,7 +264,7 @@ export class Session {
   }
 
   /** Like request, for a SEND whose head is encoded (encodeLines), and with a callback: a promise costs as much. */
-  transmit(lines: string, body: string, settle: (error?: PubsubError) => void): void {
+  transmit(lines: string, body: string | Uint8Array, settle: (error?: PubsubError) => void): void {
     if (this.isOpen) this.#transmit('SEND', lines, body, settle);
     else settle(this.#lost('SEND'));
   }
@@ -280,6 +295,19 @@ export class Session {
     if (!this.isOpen || receipt === undefined) return;
     this.#writer.sendLines(`${lines}transaction:${id}\nreceipt:${id}\n`, body);
     receipt.left++;
+  }
+
+  /**
+   * Sends a message in a transaction; resolves when the broker has taken it into that, which RabbitMQ never says before
+   * COMMIT. Rejects with `broker-refused`, the session and the transaction being as they were, when the ERROR frame names
+   * this very message (ActiveMQ 5.17; another one ends the session).
+   */
+  offer({ id }: Transaction, lines: string, body: string | Uint8Array): Promise<void> {
+    if (!this.isOpen) return Promise.reject(this.#lost('SEND'));
+    return new Promise((resolve, reject) => {
+      const inTransaction = `${lines}transaction:${id}\n`;
+      this.#transmit('SEND', inTransaction, body, settlerOf(resolve, reject), true);
+    });
   }
 
   /**
@@ -365,10 +393,11 @@ export class Session {
     lines: string,
     body: string | Uint8Array | undefined,
     settle: PendingReceipt['settle'],
+    isContained = false,
   ): void {
     const id = String(this.#nextId());
     this.#writer.sendLines(`${lines}receipt:${id}\n`, body);
-    this.#receipts.set(id, { what, startMs: performance.now(), left: 1, settle });
+    this.#receipts.set(id, { what, startMs: performance.now(), left: 1, settle, isContained });
     this.#receiptTimer ??= this.#armReceiptTimer(SILENCE_MS);
   }
 
@@ -476,9 +505,18 @@ export class Session {
         receipt.settle();
         return;
       }
-      case 'ERROR':
-        this.destroy(brokerEnd(frame));
+      case 'ERROR': {
+        const end = brokerEnd(frame);
+        const id = frame.headers['receipt-id'] ?? '';
+        const receipt = this.#receipts.get(id);
+        if (receipt?.isContained === true) {
+          this.#receipts.delete(id);
+          receipt.settle(new PubsubError('broker-refused', `${receipt.what} refused: ${describeEnd(end)}`));
+          return;
+        }
+        this.destroy(end);
         return;
+      }
       case 'CONNECTED':
         pushToStompit(frame);
         return;

@@ -7,6 +7,7 @@ import type { ConsumeSummary } from '../../../src/consumer/consumer.js';
 import type { Settings } from '../../../src/settings.js';
 import { parseSource } from '../../../src/stomp/destinations.js';
 import type { Frame } from '../../../src/stomp/frames.js';
+import { Outlet } from '../../../src/stomp/outlet.js';
 import {
   type ScriptedConnection,
   messageHeaders,
@@ -23,7 +24,8 @@ async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false)
   pair.peer.deliver(id, 'm-1');
   const received = await until(() => frame, DEADLINE_MS, 'the message arrives');
   const source = parseSource('orders');
-  return new Delivery(received, pair.session, { source, log, isConfirmed: () => isConfirmed });
+  const outlet = new Outlet(pair.session, log, new Set());
+  return new Delivery(received, outlet, { source, log, isConfirmed: () => isConfirmed });
 }
 
 describe('a delivery', () => {
@@ -40,7 +42,7 @@ describe('a delivery', () => {
     await using pair = await openPair();
     const delivery = await deliver(pair);
     assert.deepEqual(
-      [delivery.ack(), delivery.ack(), delivery.nack()],
+      [delivery.ack(), delivery.ack(), delivery.deadLetter('nack')],
       ['sent', 'already-settled', 'already-settled'],
     );
     await roundTrip(pair);
@@ -64,7 +66,7 @@ describe('a delivery', () => {
     const closed = pair.session.close();
     assert.equal(delivery.ack(), 'connection-lost');
     const disconnect = await pair.peer.expect('DISCONNECT');
-    assert.equal(delivery.nack(), 'already-settled');
+    assert.equal(delivery.deadLetter('nack'), 'already-settled');
     pair.peer.confirm(disconnect);
     await within(closed, DEADLINE_MS, 'close() resolves');
     await pair.peer.waitForClose();

@@ -1,0 +1,169 @@
+/**
+ * What is sent because of a message before that message is acked: nothing of it is lost if everything ends in between,
+ * and at worst it is sent again. Hides how each broker does that. Where an ACK joins a transaction, all go in one. Else
+ * every SEND is confirmed first, over a connection of its own: a memory alarm stops RabbitMQ from reading a connection
+ * that has sent a SEND, and the ACKs must keep flowing then.
+ *
+ * There is one for each session of a consumer, and it ends with it. Its own connection is made when first needed.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { PubsubError, reasonOf } from '../errors.js';
+import type { Logger } from '../log.js';
+import { backoffMs } from './connect.js';
+import type { Headers } from './frames.js';
+import type { Outgoing } from './outgoing.js';
+import { describeEnd, endError, openBeside, type Session, type SessionEnd } from './session.js';
+
+const LONGEST_DELAY_SECONDS = 10;
+/** Far more than can be in flight when a connection ends. */
+const MAX_SUSPECTS = 10_000;
+
+export class Outlet {
+  readonly session: Session;
+  readonly #log: Logger;
+  /** Ids of messages whose transaction was answered with the end of its session, over all sessions of a consumer. */
+  readonly #suspects: Set<string>;
+  readonly #ended = new AbortController();
+  #own: Promise<Session> | undefined;
+  /** Over which one at a time sends again what was not confirmed over the shared one. */
+  #lone: Session | undefined;
+  /** Settles when those before have had their turn. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(session: Session, log: Logger, suspects: Set<string>) {
+    this.session = session;
+    this.#log = log;
+    this.#suspects = suspects;
+    void session.closed.then((end) => this.#close(end));
+  }
+
+  /**
+   * Resolves when the broker has confirmed every message and the ACK is written, or confirmed if so wanted. Rejects with
+   * `broker-refused` when it takes one of the messages never, and the session can still settle the message; else with
+   * `connection-lost`: the broker delivers it again. Meanwhile it tries again for as long as the session lives.
+   */
+  async sendThenAck(
+    messages: readonly Outgoing[],
+    { ack, messageId, isConfirmed }: { ack: Headers; messageId: string; isConfirmed: () => boolean },
+  ): Promise<void> {
+    const { session } = this;
+    if (session.dialect.acksJoinTransactions && !this.#suspects.delete(messageId)) {
+      await this.#transact(messages, ack, messageId);
+      return;
+    }
+    await this.#confirm(messages);
+    if (isConfirmed()) await session.request('ACK', ack);
+    else if (!session.send('ACK', ack)) throw await this.#lost();
+  }
+
+  async #transact(messages: readonly Outgoing[], ack: Headers, messageId: string): Promise<void> {
+    const { session } = this;
+    const transaction = session.begin();
+    try {
+      // COMMIT would carry out the ACK without a message that was refused meanwhile.
+      await Promise.all(messages.map(({ lines, body }) => session.offer(transaction, lines, body)));
+    } catch (error) {
+      if (session.isOpen) await session.abort(transaction);
+      else if ((await session.closed).kind === 'broker') this.#suspect(messageId);
+      throw error;
+    }
+    session.send('ACK', { ...ack, transaction: transaction.id });
+    await session.commit(transaction);
+  }
+
+  /** Which of the messages in flight the broker ended the session for is not known: the next time this one goes alone. */
+  #suspect(messageId: string): void {
+    if (this.#suspects.size >= MAX_SUSPECTS) this.#suspects.clear();
+    this.#suspects.add(messageId);
+  }
+
+  /** Resolves when the broker has confirmed all. */
+  async #confirm(messages: readonly Outgoing[]): Promise<void> {
+    let left = messages;
+    try {
+      left = await unconfirmed(await this.#open(), messages);
+    } catch (error) {
+      this.#log.debug({ err: error }, 'no connection to publish over');
+    }
+    if (left.length === 0) return;
+    // An ERROR does not say which message it means: what failed beside others is sent again by itself.
+    const turn = this.#turn.then(() => this.#insist(left));
+    this.#turn = turn.catch(() => undefined);
+    await turn;
+  }
+
+  async #insist(messages: readonly Outgoing[]): Promise<void> {
+    let left = messages;
+    for (let attempt = 0; this.session.isOpen; attempt++) {
+      let reason: string;
+      try {
+        this.#lone = await openBeside(this.session, this.#log, this.#ended.signal);
+        // One by one: RabbitMQ 3.10 keeps the reason of a refusal to itself when it has to answer something else meanwhile.
+        while (left[0] !== undefined && (await unconfirmed(this.#lone, left.slice(0, 1))).length === 0)
+          left = left.slice(1);
+        void this.#lone.close();
+        if (left.length === 0) return;
+        const end = await this.#lone.closed;
+        reason = describeEnd(end);
+        if (end.kind === 'broker') throw new PubsubError('broker-refused', `SEND refused: ${reason}`);
+      } catch (error) {
+        if (this.#lone !== undefined) throw error;
+        reason = reasonOf(error);
+      } finally {
+        this.#lone = undefined;
+      }
+      await this.#backOff(attempt, reason, left.length);
+    }
+    throw await this.#lost();
+  }
+
+  async #backOff(attempt: number, reason: string, messages: number): Promise<void> {
+    if (!this.session.isOpen) return;
+    const waitMs = backoffMs(attempt, LONGEST_DELAY_SECONDS);
+    const fields = { reason, messages, retryInMs: Math.round(waitMs) };
+    this.#log.warn(fields, 'messages are not confirmed; sending them again');
+    await delay(waitMs, undefined, { signal: this.#ended.signal }).catch(() => undefined);
+  }
+
+  #open(): Promise<Session> {
+    this.#own ??= this.#connect();
+    return this.#own;
+  }
+
+  async #connect(): Promise<Session> {
+    const forget = () => (this.#own = undefined);
+    try {
+      const own = await openBeside(this.session, this.#log, this.#ended.signal);
+      void own.closed.then(forget);
+      return own;
+    } catch (error) {
+      forget();
+      throw error;
+    }
+  }
+
+  async #lost(): Promise<PubsubError> {
+    return new PubsubError('connection-lost', endError(await this.session.closed, 'ACK not sent').message);
+  }
+
+  /** What is not confirmed now is sent again when its message comes again. */
+  async #close(end: SessionEnd): Promise<void> {
+    this.#ended.abort();
+    const own = await this.#own?.catch(() => undefined);
+    if (end.kind === 'closed') await own?.close();
+    for (const session of [own, this.#lone]) session?.destroy(end);
+  }
+}
+
+/** Sends all; resolves with those that were not confirmed when their session ended. */
+async function unconfirmed(session: Session, messages: readonly Outgoing[]): Promise<Outgoing[]> {
+  const results: Promise<boolean>[] = [];
+  for (const { lines, body } of messages) {
+    if (session.isFull) await session.drained();
+    results.push(
+      new Promise((resolve) => session.transmit(lines, body, (error) => resolve(error === undefined))),
+    );
+  }
+  const areConfirmed = await Promise.all(results);
+  return messages.filter((_message, index) => areConfirmed[index] !== true);
+}
