@@ -15,13 +15,21 @@ import type { Outgoing } from './outgoing.js';
 import { describeEnd, endError, openBeside, type Session, type SessionEnd } from './session.js';
 
 const LONGEST_DELAY_SECONDS = 10;
+/** A message at which so many connections in a row ended without a word is taken as refused. */
+const MAX_BROKEN = 5;
 /** Far more than can be in flight when a connection ends. */
 const MAX_SUSPECTS = 10_000;
+
+interface Attempt {
+  readonly left: readonly Outgoing[];
+  readonly kind?: SessionEnd['kind'];
+  readonly reason: string;
+}
 
 export class Outlet {
   readonly session: Session;
   readonly #log: Logger;
-  /** Ids of messages whose transaction was answered with the end of its session, over all sessions of a consumer. */
+  /** Ids of messages whose transaction the session did not survive, over all sessions of a consumer. */
   readonly #suspects: Set<string>;
   readonly #ended = new AbortController();
   #own: Promise<Session> | undefined;
@@ -64,14 +72,15 @@ export class Outlet {
       await Promise.all(messages.map(({ lines, body }) => session.offer(transaction, lines, body)));
     } catch (error) {
       if (session.isOpen) await session.abort(transaction);
-      else if ((await session.closed).kind === 'broker') this.#suspect(messageId);
+      // ActiveMQ 5.17 answers a header that it cannot read with the end of the connection, and no ERROR.
+      else if ((await session.closed).kind !== 'local') this.#suspect(messageId);
       throw error;
     }
     session.send('ACK', { ...ack, transaction: transaction.id });
     await session.commit(transaction);
   }
 
-  /** Which of the messages in flight the broker ended the session for is not known: the next time this one goes alone. */
+  /** Which of the messages in flight the session ended for, if for any, is not known: next time this one goes alone. */
   #suspect(messageId: string): void {
     if (this.#suspects.size >= MAX_SUSPECTS) this.#suspects.clear();
     this.#suspects.add(messageId);
@@ -94,27 +103,37 @@ export class Outlet {
 
   async #insist(messages: readonly Outgoing[]): Promise<void> {
     let left = messages;
+    let broken = 0;
     for (let attempt = 0; this.session.isOpen; attempt++) {
-      let reason: string;
-      try {
-        this.#lone = await openBeside(this.session, this.#log, this.#ended.signal);
-        // One by one: RabbitMQ 3.10 keeps the reason of a refusal to itself when it has to answer something else meanwhile.
-        while (left[0] !== undefined && (await unconfirmed(this.#lone, left.slice(0, 1))).length === 0)
-          left = left.slice(1);
-        void this.#lone.close();
-        if (left.length === 0) return;
-        const end = await this.#lone.closed;
-        reason = describeEnd(end);
-        if (end.kind === 'broker') throw new PubsubError('broker-refused', `SEND refused: ${reason}`);
-      } catch (error) {
-        if (this.#lone !== undefined) throw error;
-        reason = reasonOf(error);
-      } finally {
-        this.#lone = undefined;
-      }
+      const before = left.length;
+      const outcome = await this.#sendAlone(left);
+      left = outcome.left;
+      if (left.length === 0) return;
+      const { kind, reason } = outcome;
+      broken = kind === 'transport' && left.length === before ? broken + 1 : 0;
+      if (kind === 'broker' || broken === MAX_BROKEN)
+        throw new PubsubError('broker-refused', `SEND refused: ${reason}`);
       await this.#backOff(attempt, reason, left.length);
     }
     throw await this.#lost();
+  }
+
+  /** Tries once; resolves with what is not confirmed, and why: `kind` is of the connection's end, if there was one. */
+  async #sendAlone(messages: readonly Outgoing[]): Promise<Attempt> {
+    let left = messages;
+    let lone: Session;
+    try {
+      lone = await openBeside(this.session, this.#log, this.#ended.signal);
+    } catch (error) {
+      return { left, reason: reasonOf(error) };
+    }
+    this.#lone = lone;
+    // One by one: RabbitMQ 3.10 keeps the reason of a refusal to itself when it has to answer something else meanwhile.
+    while (left[0] !== undefined && (await unconfirmed(lone, [left[0]])).length === 0) left = left.slice(1);
+    void lone.close();
+    if (left.length === 0) return { left, reason: '' };
+    const end = await lone.closed;
+    return { left, kind: end.kind, reason: describeEnd(end) };
   }
 
   async #backOff(attempt: number, reason: string, messages: number): Promise<void> {

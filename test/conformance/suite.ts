@@ -3,6 +3,7 @@ import { describe } from 'node:test';
 import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { consumingBehaviours } from './consuming.js';
 import { deadLetterBehaviours } from './dead-letters.js';
+import { forwardingBehaviours } from './forwarding.js';
 import { publishingBehaviours } from './publishing.js';
 import { queueTypeBehaviours } from './queue-types.js';
 import { topicBehaviours } from './topics.js';
@@ -18,6 +19,7 @@ export function conformance(name: BrokerName): void {
   describe(`conformance: ${name}`, { concurrency: 4 }, () => {
     describe('consuming', { concurrency: 4 }, () => consumingBehaviours(broker));
     describe('dead letters', { concurrency: 4 }, () => deadLetterBehaviours(broker));
+    describe('forwarding', { concurrency: 4 }, () => forwardingBehaviours(broker));
     describe('topics', { concurrency: 4 }, () => topicBehaviours(broker));
     describe('queue types', { concurrency: 4 }, () => queueTypeBehaviours(broker));
     describe('publishing', { concurrency: 4 }, () => publishingBehaviours(broker));

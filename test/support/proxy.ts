@@ -4,12 +4,21 @@
  * is a pair of sockets; a direction of it is flowing or stalled.
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
 import type { Address } from './raw-client.js';
 import { until } from './until.js';
 
 export type Direction = 'toServer' | 'toClient';
 
 const DEADLINE_MS = 15_000;
+
+/** A frame that is waited for. */
+interface Watch {
+  readonly direction: Direction;
+  readonly isMatch: (frame: Frame) => boolean;
+  readonly isHeld: boolean;
+  readonly seen: () => void;
+}
 
 interface Pair {
   readonly client: Socket;
@@ -27,6 +36,7 @@ export class Proxy implements AsyncDisposable {
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, number>();
   readonly #onConnection: ((count: number) => void)[] = [];
+  #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
   constructor(listener: Server, target: Address) {
@@ -76,6 +86,18 @@ export class Proxy implements AsyncDisposable {
   /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
   cutAfterBytes(direction: Direction, bytes: number): void {
     this.#budgets.set(direction, bytes);
+  }
+
+  /**
+   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives, as
+   * by `stall`. Else it has been passed on.
+   */
+  frame(
+    direction: Direction,
+    isMatch: (frame: Frame) => boolean,
+    { isHeld }: { isHeld: boolean },
+  ): Promise<void> {
+    return new Promise((resolve) => (this.#watch = { direction, isMatch, isHeld, seen: resolve }));
   }
 
   /** Sends bytes of the test's own that way on every connection: between frames, if nothing else flows. */
@@ -143,10 +165,39 @@ export class Proxy implements AsyncDisposable {
     for (const listener of this.#onConnection) listener(this.connections);
   };
 
+  /** Of one direction of one connection: tells by its chunks, one after the other, whether one has what is waited for. */
+  #watcher(direction: Direction): (chunk: Buffer) => Watch | undefined {
+    let found: Watch | undefined;
+    const limits = { strict: false, headerBytes: Infinity, bodyBytes: Infinity };
+    const decoder = new FrameDecoder(limits, (frame) => {
+      if (this.#watch?.direction === direction && this.#watch.isMatch(frame)) {
+        found = this.#watch;
+        this.#watch = undefined;
+      }
+    });
+    return (chunk) => {
+      found = undefined;
+      // Only then: others than STOMP's connections go through here too.
+      if (this.#watch !== undefined || decoder.isMidFrame) decoder.push(chunk);
+      return found;
+    };
+  }
+
   #forward(pair: Pair, direction: Direction): void {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
+    const isWatched = this.#watcher(direction);
     from.on('data', (chunk) => {
+      const watch = isWatched(chunk);
+      if (watch?.isHeld === true) {
+        this.stall(direction);
+        watch.seen();
+        return;
+      }
+      if (watch !== undefined) {
+        to.write(chunk, watch.seen);
+        return;
+      }
       const budget = this.#budgets.get(direction);
       if (budget !== undefined && chunk.length >= budget) {
         this.#budgets.delete(direction);

@@ -71,7 +71,7 @@ describe('a delivery', () => {
     await within(closed, DEADLINE_MS, 'close() resolves');
     await pair.peer.waitForClose();
     assert.deepEqual(pair.peer.commands, ['CONNECT', 'SUBSCRIBE', 'DISCONNECT']);
-    assert.equal((await pair.session.closed).kind, 'local');
+    assert.equal((await pair.session.closed).kind, 'closed');
   });
 
   it('T21: whose ack is to be confirmed is released when the session ends before that', async () => {
@@ -181,11 +181,12 @@ describe('a consumer', () => {
     ['what its callback nacks', '{"a":"é"}'],
     ['a body that is no JSON', 'é\0\n\0'],
   ] as const) {
-    it(`T28: dead-letters ${name} by a confirmed copy, then an ACK, where a NACK would destroy it`, async () => {
+    it(`T28: dead-letters ${name} by a copy and an ACK in one transaction, where a NACK would destroy it`, async () => {
       await using server = await startScriptedServer(async (connection) => {
         await connection.accept();
         const subscription = await connection.acceptSubscription();
         connection.deliver(subscription, 'm-1', body, { persistent: undefined, own: 'a:b\n' });
+        await connection.expect('BEGIN');
         const copy = await connection.expect('SEND');
         // Nothing may be acked before the copy is safe.
         await connection.expectNothing();
@@ -197,8 +198,16 @@ describe('a consumer', () => {
       await until(() => peer.commands.includes('ACK'), DEADLINE_MS, 'the message is acked');
       consumer.stop();
       await within(consumer.done, DEADLINE_MS, 'the consumer stops');
-      assert.deepEqual(peer.commands, ['CONNECT', 'SUBSCRIBE', 'SEND', 'ACK', 'DISCONNECT']);
-      const [, , copy, ack] = peer.frames;
+      assert.deepEqual(peer.commands, [
+        ...['CONNECT', 'SUBSCRIBE'],
+        ...['BEGIN', 'SEND', 'ACK', 'COMMIT'],
+        'DISCONNECT',
+      ]);
+      const [, , begin, copy, ack, commit] = peer.frames;
+      assert.deepEqual(
+        [copy, ack, commit].map((frame) => frame!.headers.transaction),
+        Array.from({ length: 3 }, () => begin!.headers.transaction),
+      );
       assert.equal(copy!.body.toString(), body);
       assert.equal(copy!.headers['content-length'], String(copy!.body.length));
       assert.equal(copy!.headers.destination, '/queue/DLQ.orders');

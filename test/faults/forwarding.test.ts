@@ -1,0 +1,214 @@
+/**
+ * What callbacks publish, while everything ends: the process killed between each two steps of a hand-over, connections
+ * cut, brokers that are away or refuse. The ledger counts what arrived at the target.
+ */
+import assert from 'node:assert/strict';
+import { describe, test, type TestContext } from 'node:test';
+import type { Payload } from '../../src/index.js';
+import type { Frame } from '../../src/stomp/frames.js';
+import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
+import { DEADLINE_MS, startConsuming, uniqueName, type Consuming } from '../support/consuming.js';
+import { Ledger } from '../support/ledger.js';
+import { drainQueue, putAll } from '../support/messages.js';
+import { packageRoot, run } from '../support/process.js';
+import { startProxy, type Direction, type Proxy } from '../support/proxy.js';
+import { until } from '../support/until.js';
+
+const withId = { 'correlation-id': 'c' };
+
+/** A moment of a hand-over: when a frame is on its way. */
+interface Step {
+  readonly name: string;
+  readonly direction: Direction;
+  readonly command: string;
+  /** The how-many-th of these frames it is. */
+  readonly nth?: number;
+  readonly isHeld: boolean;
+  /** How often the message is sent on again afterwards. */
+  readonly repeated: number;
+}
+
+const confirming: Step[] = [
+  { name: 'before the SEND', direction: 'toServer', command: 'SEND', isHeld: true, repeated: 0 },
+  { name: 'before its receipt', direction: 'toClient', command: 'RECEIPT', isHeld: true, repeated: 1 },
+  { name: 'before the ACK', direction: 'toServer', command: 'ACK', isHeld: true, repeated: 1 },
+  { name: 'after the ACK', direction: 'toServer', command: 'ACK', isHeld: false, repeated: 0 },
+];
+const transacting: Step[] = [
+  { name: 'before the SEND', direction: 'toServer', command: 'SEND', isHeld: true, repeated: 0 },
+  { name: 'before its receipt', direction: 'toClient', command: 'RECEIPT', isHeld: true, repeated: 0 },
+  { name: 'before the ACK and COMMIT', direction: 'toServer', command: 'COMMIT', isHeld: true, repeated: 0 },
+  {
+    ...{ name: 'before the receipt of COMMIT', direction: 'toClient', command: 'RECEIPT', nth: 2 },
+    ...{ isHeld: true, repeated: 0 },
+  },
+];
+
+function reaches(proxy: Proxy, { direction, command, nth = 1, isHeld }: Step): Promise<void> {
+  let seen = 0;
+  const isIt = (frame: Frame) => frame.command === command && ++seen === nth;
+  return proxy.frame(direction, isIt, { isHeld });
+}
+
+interface Scene {
+  readonly from: string;
+  readonly to: string;
+  readonly proxy: Proxy;
+  readonly ledger: Ledger;
+  /** The broker as the consumer under test sees it. */
+  readonly behind: BrokerUnderTest;
+  readonly forward: (payload: Payload) => Promise<unknown>;
+  /** Empties the target into the ledger; there is nothing in the source or dead-lettered. */
+  readonly count: () => Promise<void>;
+}
+
+async function scene(t: TestContext, broker: BrokerUnderTest, messages: number): Promise<Scene> {
+  const from = uniqueName(t);
+  const to = `${from}-to`;
+  const proxy = await startProxy(broker);
+  t.after(() => proxy.close());
+  const { host, port } = proxy;
+  const env = { ...broker.env, STOMP_SERVER_HOST: host, STOMP_SERVER_PORT: String(port) };
+  const ledger = new Ledger(messages);
+  return {
+    from,
+    to,
+    proxy,
+    ledger,
+    behind: { ...broker, host, port, env },
+    forward: (payload) => {
+      payload.publish(`/queue/${to}`, payload.body);
+      return payload.ack();
+    },
+    count: async () => {
+      for (const { body } of await drainQueue(broker, to)) ledger.count(numberOf(body));
+      assert.deepEqual(await drainQueue(broker, from), []);
+      assert.deepEqual(await drainQueue(broker, `DLQ.${from}`), []);
+    },
+  };
+}
+
+const numberOf = (body: Buffer) => (JSON.parse(body.toString()) as { n: number }).n;
+
+/** Resolves when so many messages have been acked. */
+async function acked(consuming: Consuming, count: number): Promise<void> {
+  const isAcked = ({ message, fields }: Consuming['log'][number]) =>
+    message === 'message processed' && fields.outcome === 'acked';
+  await until(
+    () => consuming.log.filter(isAcked).length >= count,
+    DEADLINE_MS * 3,
+    () => `${count} messages acked; so far ${consuming.log.filter(isAcked).length}`,
+  );
+}
+
+for (const broker of brokersUnderTest()) {
+  const steps = broker.name === 'activemq' ? transacting : confirming;
+  describe(`forwarding faults: ${broker.name}`, { concurrency: 4 }, () => {
+    for (const step of steps) {
+      for (const flags of [[], ['--inline']]) {
+        const where = flags.length === 0 ? 'in a thread' : 'inline';
+        test(`kill -9 ${step.name} of a forward, ${where}`, async (t) => {
+          const { from, to, proxy, ledger, behind, forward, count } = await scene(t, broker, 3);
+          const callback = `${packageRoot}/test/fixtures/callbacks/forward.mjs#forward`;
+          const env = { ...behind.env, TARGET: `/queue/${to}` };
+          const victim = run('pubsub', [`/queue/${from}`, callback, ...flags], { env });
+          await victim.waitFor(/"msg":"consuming"/);
+          const reached = reaches(proxy, step);
+          await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
+          await reached;
+          await victim.kill();
+          // The broker notices the end of its client, as it does without a proxy.
+          proxy.cut();
+          const consuming = await startConsuming(t, broker, `/queue/${from}`, forward);
+          const isDone = step.name.startsWith('after') || step.nth === 2;
+          await acked(consuming, isDone ? 2 : 3);
+          await consuming.stop();
+          await count();
+          ledger.report(t, broker);
+          assert.equal(ledger.lost, 0);
+          assert.equal(ledger.repeated, step.repeated);
+        });
+      }
+    }
+
+    test('what is forwarded while connections are cut again and again arrives, every one', async (t) => {
+      const { from, proxy, ledger, behind, forward, count } = await scene(t, broker, 300);
+      await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
+      const concurrency = 10;
+      const cuts = 5;
+      let seen = 0;
+      const consuming = await startConsuming(
+        t,
+        behind,
+        `/queue/${from}`,
+        (payload) => {
+          if (++seen % 50 === 0 && seen <= cuts * 50) proxy.cut();
+          return forward(payload);
+        },
+        { concurrency },
+      );
+      const numbers = () => new Set(consuming.payloads.map((payload) => (payload.body as { n: number }).n));
+      await until(
+        () => numbers().size === 300,
+        DEADLINE_MS * 3,
+        () => `300 messages; came: ${numbers().size}`,
+      );
+      await consuming.stop();
+      // What was in flight at the last cut may be back, and not have come again.
+      for (const { body } of await drainQueue(broker, from)) ledger.count(numberOf(body));
+      await count();
+      ledger.report(t, broker);
+      assert.equal(ledger.lost, 0);
+      ledger.assertRepeatedAtMost(cuts * concurrency * 2);
+    });
+
+    if (broker.name === 'activemq') return;
+
+    test('while there is no connection to publish over, messages wait unacked and are sent later', async (t) => {
+      const { from, to, proxy, ledger, behind, forward, count } = await scene(t, broker, 5);
+      const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, { concurrency: 5 });
+      await proxy.refuse();
+      await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
+      await consuming.logged('messages are not confirmed; sending them again');
+      await consuming.logged('messages are not confirmed; sending them again');
+      assert.deepEqual(await drainQueue(broker, to), []);
+      await proxy.accept();
+      await acked(consuming, 5);
+      const { redelivered } = await consuming.stop();
+      await count();
+      ledger.report(t, broker);
+      assert.deepEqual([ledger.lost, ledger.repeated, redelivered], [0, 0, 0]);
+    });
+
+    test('a stop waits for what cannot be sent until its time is over, and the message goes back', async (t) => {
+      const { from, to, proxy, behind, forward } = await scene(t, broker, 1);
+      const options = { gracefulWaitSeconds: 1 };
+      const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, options);
+      await proxy.refuse();
+      await putAll(broker, `/queue/${from}`, [{ n: 0 }], withId);
+      await consuming.logged('messages are not confirmed; sending them again');
+      await assert.rejects(consuming.stop(), { code: 'deadline-passed' });
+      assert.deepEqual(await drainQueue(broker, to), []);
+      assert.equal((await drainQueue(broker, from, { atLeast: 1 })).length, 1);
+    });
+
+    test("the end of the consumer's own connection gives up what cannot be sent; the message comes again", async (t) => {
+      const { from, proxy, ledger, behind, forward, count } = await scene(t, broker, 1);
+      const settlements: unknown[] = [];
+      const consuming = await startConsuming(t, behind, `/queue/${from}`, async (payload) => {
+        settlements.push(await forward(payload));
+      });
+      await proxy.refuse();
+      await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
+      await consuming.logged('messages are not confirmed; sending them again');
+      proxy.cut();
+      await consuming.logged('the connection of this message is gone: it will be delivered again');
+      await proxy.accept();
+      await acked(consuming, 1);
+      await consuming.stop();
+      await count();
+      assert.deepEqual(settlements, ['connection-lost', 'sent']);
+      assert.deepEqual([ledger.lost, ledger.repeated], [0, 0]);
+    });
+  });
+}
