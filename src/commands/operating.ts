@@ -69,7 +69,7 @@ export async function runTake(
   const { drain } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
   const startMs = performance.now();
   const options = { window: settings.publishWindow, ...operation, ...run, log, signal: drain };
-  const total = operation.count === Infinity ? undefined : operation.count;
+  const total = run.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
   const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
   try {
     const stopped = await take(options, counts, work);

@@ -27,9 +27,6 @@ export interface RedriveFlags extends OperatorFlags {
  */
 const MARK = 'x-redrive-id';
 
-/** Of a dry run, which keeps nothing of a message: more than a queue holds. */
-const ALL = 1e9;
-
 /**
  * Each message is sent to its queue and acked when that is confirmed: an interruption repeats messages and loses none.
  * Resolves at the end of the run; rejects with a PubsubError that says how many were sent back.
@@ -71,8 +68,8 @@ export async function redrive(destination: string, flags: RedriveFlags): Promise
 
   try {
     const describe = () => `${messages(counts.taken)} sent back`;
-    const looking = isDryRun ? { isBrowsing: true, window: ALL } : {};
-    const { stopped, seconds } = await runTake(operation, { queue, describe, ...looking }, counts, work);
+    const run = { queue, isBrowsing: isDryRun, describe };
+    const { stopped, seconds } = await runTake(operation, run, counts, work);
     const redriven = isDryRun ? planned : counts.taken;
     const why = found.returned > 0 ? 'returned' : isDryRun && stopped === 'end' ? 'count' : stopped;
     const result = { command: 'redrive', deadLetterQueue: queue, isDryRun, redriven, to, ...found };

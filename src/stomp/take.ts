@@ -146,9 +146,11 @@ async function takeFrom(
     counts.left++;
     held++;
     if (verdict === 'end') end('end');
+    // A browser's ACK removes nothing, it makes room for the next (ActiveMQ 5.17).
+    else if (isBrowsing) session.send('ACK', { id: message.headers.ack ?? '' });
     // Not before: a subscription with room would get messages from behind those of the next one, and no broker could
     // put them back in order.
-    else if (!isBrowsing && held === credit) subscribe(HELD_EACH).catch(fail);
+    else if (held === credit) subscribe(HELD_EACH).catch(fail);
   };
 
   signal.addEventListener('abort', onAbort);

@@ -34,7 +34,7 @@ export class Proxy implements AsyncDisposable {
   #target: Address;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
-  readonly #budgets = new Map<Direction, number>();
+  readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
   readonly #onConnection: ((count: number) => void)[] = [];
   #watch: Watch | undefined;
 
@@ -85,7 +85,12 @@ export class Proxy implements AsyncDisposable {
 
   /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
   cutAfterBytes(direction: Direction, bytes: number): void {
-    this.#budgets.set(direction, bytes);
+    this.afterBytes(direction, bytes, () => this.cut());
+  }
+
+  /** Forwards `bytes` more in that direction, of all connections together, holds back the rest and calls `then`. */
+  afterBytes(direction: Direction, bytes: number, then: () => void): void {
+    this.#budgets.set(direction, { left: bytes, then });
   }
 
   /**
@@ -199,13 +204,13 @@ export class Proxy implements AsyncDisposable {
         return;
       }
       const budget = this.#budgets.get(direction);
-      if (budget !== undefined && chunk.length >= budget) {
+      if (budget !== undefined && chunk.length >= budget.left) {
         this.#budgets.delete(direction);
         from.pause();
-        to.write(chunk.subarray(0, budget), () => this.cut());
+        to.write(chunk.subarray(0, budget.left), budget.then);
         return;
       }
-      if (budget !== undefined) this.#budgets.set(direction, budget - chunk.length);
+      if (budget !== undefined) budget.left -= chunk.length;
       if (!to.write(chunk)) from.pause();
     });
     to.on('drain', () => {
