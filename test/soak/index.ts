@@ -96,9 +96,12 @@ async function soak({ product, minutes, seed }: ReturnType<typeof readOptions>):
   const first = median(memory.slice(0, SAMPLES_PER_MINUTE));
   const last = median(memory.slice(-SAMPLES_PER_MINUTE));
   const growth = last / first - 1;
+  const minutely = Array.from({ length: Math.ceil(memory.length / SAMPLES_PER_MINUTE) }, (_, minute) =>
+    median(memory.slice(minute * SAMPLES_PER_MINUTE, (minute + 1) * SAMPLES_PER_MINUTE)).toFixed(0),
+  );
   console.log(
-    `memory of the consumer that lived through all: ${first.toFixed(1)} MiB in the first minute, ` +
-      `${last.toFixed(1)} MiB in the last (${(growth * 100).toFixed(1)} %)`,
+    `memory of the consumer that lived through all, in MiB, minute by minute: ${minutely.join(' ')} ` +
+      `(from the first to the last: ${(growth * 100).toFixed(1)} %)`,
   );
   if (!(growth <= MAX_GROWTH)) problems.push(`its memory grew by more than ${MAX_GROWTH * 100} %`);
   return problems;
