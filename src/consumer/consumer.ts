@@ -72,12 +72,13 @@ export class Consumer {
    */
   async run(): Promise<ConsumeSummary> {
     const { settings, log, drain, abort } = this.#options;
-    const drained = aborted(drain);
     let current: Session | undefined;
     for await (const session of sessions(settings, log, drain)) {
       current = session;
-      const isSubscribed = await Promise.race([this.#subscribe(session), drained]);
-      if (isSubscribed === true) await Promise.race([session.closed, drained, this.#untilIdle(session)]);
+      const isSubscribed = await orAborted(drain, this.#subscribe(session));
+      if (isSubscribed === true) {
+        await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session)]));
+      }
       // They go back to the queue, and come again.
       this.#waiting = [];
       if (drain.aborted) break;
@@ -87,7 +88,7 @@ export class Consumer {
     }
     if (this.#inFlight.size > 0)
       log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
-    await Promise.race([this.#idle(), aborted(abort)]);
+    await orAborted(abort, this.#idle());
     if (this.#inFlight.size > 0) throw this.#giveUp(current);
     await current?.close();
     return this.#summary;
@@ -283,9 +284,15 @@ export class Consumer {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
+/** What `work` settles with, or undefined when the signal is aborted before. Leaves nothing behind on the signal. */
+async function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<undefined>((resolve) => (stop = () => resolve(undefined)));
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
+  try {
+    return await Promise.race([work, stopped]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }
