@@ -37,6 +37,9 @@ export interface Run {
 
 type Documents = AsyncIterable<Document>;
 
+/** With more messages than this the limits of a broker are worth a word when it fails. */
+const LARGE_TRANSACTION = 1000;
+
 /** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
 export function sendEach(documents: Documents, options: RunOptions): Run {
   const outbox = new Outbox(options, options.resumeFrom ?? 0);
@@ -93,9 +96,12 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     counts.upTo = last.line;
   };
   const connect = async () => {
-    const opened = await connectOnce(settings, log, stop).catch((error: unknown) => {
-      throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
-    });
+    // A RabbitMQ that carries out a long transaction reads no beats meanwhile and takes us for dead (3.10.8).
+    const opened = await connectOnce({ ...settings, outgoingHeartbeatMs: 0 }, log, stop).catch(
+      (error: unknown) => {
+        throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
+      },
+    );
     const end = { kind: 'local', message: 'the graceful wait is over', isConfiguration: false } as const;
     abort.addEventListener('abort', () => opened.destroy(end), { once: true });
     return opened;
@@ -112,16 +118,29 @@ export function sendInTransactions(documents: Documents, size: number, options: 
   return { counts, start };
 }
 
-function transactionOutcome(
-  error: unknown,
-  { confirmed, transactions, upTo }: { confirmed: number; transactions: number; upTo: number },
-  isChunked: boolean,
-): string[] {
-  const isUnknown = error instanceof PubsubError && error.code === 'not-confirmed';
-  if (!isChunked) return isUnknown ? [] : ['nothing was published'];
+interface TransactionCounts extends Counts {
+  readonly transactions: number;
+  readonly upTo: number;
+}
+
+function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked: boolean): string[] {
+  const { sent, confirmed, transactions, upTo } = counts;
+  const code = error instanceof PubsubError ? error.code : undefined;
+  const isUnknown = code === 'not-confirmed';
+  const isLarge = sent - confirmed > LARGE_TRANSACTION && (isUnknown || code === 'connection-lost');
+  const limits =
+    'RabbitMQ keeps about 20 kB in memory for each message of a transaction, newer ones take 1024 messages: ' +
+    'a smaller --transaction-size may help';
   return [
-    `${transactions} transactions with ${confirmed} messages were carried out before it`,
-    `go on with --resume-from ${upTo}${isUnknown ? ', which repeats the last one if it was carried out' : ''}`,
+    ...(isLarge ? [limits] : []),
+    ...(isChunked
+      ? [
+          `${transactions} transactions with ${confirmed} messages were carried out before it`,
+          `go on with --resume-from ${upTo}${isUnknown ? ', which repeats the last one if it was carried out' : ''}`,
+        ]
+      : isUnknown
+        ? []
+        : ['nothing was published']),
   ];
 }
 

@@ -238,7 +238,7 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     "a callback took longer than RabbitMQ's consumer_timeout: make it faster or raise consumer_timeout; its message runs again",
   ],
   [
-    // RabbitMQ 4 (its source): 1024 frames; 3.10.8 has no limit.
+    // RabbitMQ newer than 3.10.8, which has no limit: 1024 (source).
     /Too many actions in transaction|frames in a transaction/,
     true,
     'send fewer messages in one: publish --lines --transaction-size <number>, at most the limit named',

@@ -278,7 +278,8 @@ export class Session {
 
   /** Begins a transaction. Its id is new: BEGIN with a used one throws the first one's frames away (RabbitMQ 3.10). */
   begin(): Transaction {
-    const id = `${this.id}-t${this.#nextId()}`;
+    // Short: RabbitMQ 3.10.8 keeps 16 bytes for each character of each header until COMMIT.
+    const id = `t${this.#nextId()}`;
     let settle: PendingReceipt['settle'] = () => undefined;
     const confirmed = new Promise<void>((resolve, reject) => (settle = settlerOf(resolve, reject)));
     confirmed.catch(() => undefined);
@@ -428,7 +429,7 @@ export class Session {
         }
         if (waitedMs >= SILENCE_MS) {
           const fields = { server: this.address, waitedMs: Math.round(waitedMs), timeoutMs };
-          this.#log.warn(fields, `no receipt for some seconds: ${advice}`);
+          this.#log.warn(fields, 'no receipt for some seconds: the broker is busy, or blocked by an alarm');
         }
         const nextMs = waitedMs >= SILENCE_MS ? timeoutMs : SILENCE_MS;
         this.#receiptTimer = this.#armReceiptTimer(nextMs - waitedMs);
