@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { PubsubError } from '../../../src/errors.js';
-import { checkTarget, deadLetterQueueOf, parseSource } from '../../../src/stomp/destinations.js';
+import {
+  checkTarget,
+  deadLetterQueueOf,
+  parseQueue,
+  parseSource,
+  queueNameOf,
+} from '../../../src/stomp/destinations.js';
 
 /** Matches the one error that bad destinations give, when its text says this. */
 const refusal = (pattern: RegExp) => (error: unknown) =>
@@ -178,5 +184,26 @@ describe('checkTarget', () => {
     for (const destination of ['/queue/*', '/topic/a.>', '/topic/#.b']) {
       assert.throws(() => checkTarget(destination), refusal(/wildcards are for consumers/));
     }
+  });
+});
+
+describe('parseQueue', () => {
+  it('is the name of a queue however it is written', () => {
+    for (const destination of ['x', '/queue/x', '/amq/queue/x']) assert.equal(parseQueue(destination), 'x');
+    assert.equal(parseQueue('Consumer.a.VirtualTopic.t'), 'Consumer.a.VirtualTopic.t');
+  });
+
+  it('refuses what holds no messages', () => {
+    assert.throws(() => parseQueue('/topic/x'), refusal(/a topic holds no messages; name the queue/));
+    assert.throws(() => parseQueue('/exchange/e/k'), refusal(/no kind of source/));
+    assert.throws(() => parseQueue('/amq/queue/'), refusal(/the name is empty/));
+  });
+});
+
+describe('queueNameOf', () => {
+  it('is the queue that a SEND goes to, and nothing for all else', () => {
+    for (const destination of ['x', '/queue/x', '/amq/queue/x']) assert.equal(queueNameOf(destination), 'x');
+    for (const destination of ['/topic/x', '/exchange/e/k', '/temp-queue/x'])
+      assert.equal(queueNameOf(destination), undefined);
   });
 });
