@@ -101,7 +101,7 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
 async function compareThroughput(login: Login, { works, rounds }: Options, messages: number): Promise<void> {
   const chosen = scenarios.filter(({ work }) => works.includes(work));
   if (chosen.length === 0) return;
-  const head = ['ours / raw', 'rate', '[messages/s]', 'CPU per message', '[us]'];
+  const head = ['ratio', 'rate', '[messages/s]', 'CPU per message', '[us]'];
   const rows: string[][] = [];
   for (const scenario of chosen) rows.push(await measureThroughput(scenario, login, { rounds, messages }));
   console.log(`${formatTable([head, ...rows])}\n`);

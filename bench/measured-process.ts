@@ -3,40 +3,13 @@
  * comes as JSON in the one argument, the result goes as JSON to stdout. The first messages are not measured: until then
  * the compiler is busy.
  */
+import { fileURLToPath } from 'node:url';
+import { BroadcastChannel } from 'node:worker_threads';
 import { consume, log, openPublisher } from '../src/index.js';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
+import { BENCH_CHANNEL, BENCH_TASK } from './counting-callback.js';
+import { Meter } from './meter.js';
 import { makeBody, type Measurement, type Task } from './task.js';
-
-/** Counts messages and holds the clocks against those after the warm-up. */
-class Meter {
-  readonly #task: Task;
-  #count = 0;
-  #startMs = 0;
-  #startCpu = process.cpuUsage();
-  measurement: Measurement | undefined;
-
-  constructor(task: Task) {
-    this.#task = task;
-  }
-
-  /** To be called once for each message; true at the last. */
-  tick(): boolean {
-    const { warmUp, messages } = this.#task;
-    this.#count++;
-    if (this.#count === warmUp) {
-      this.#startCpu = process.cpuUsage();
-      this.#startMs = performance.now();
-    }
-    if (this.#count !== warmUp + messages) return false;
-    const seconds = (performance.now() - this.#startMs) / 1000;
-    const { user, system } = process.cpuUsage(this.#startCpu);
-    this.measurement = {
-      messagesPerSecond: messages / seconds,
-      cpuMicrosPerMessage: (user + system) / messages,
-    };
-    return true;
-  }
-}
 
 function settingsOf({ host, port, user, password, vhost = '/' }: Login) {
   return { host, port, user, password, vhost };
@@ -55,6 +28,30 @@ async function consumeOurs({ login, queue, window }: Task, meter: Meter): Promis
       return payload.ack();
     },
   });
+}
+
+/** The callback counts for itself, in its thread, and says so when it has had the last. */
+async function consumeInThread({ login, queue, window, ...task }: Task): Promise<Measurement> {
+  const stop = new AbortController();
+  const channel = new BroadcastChannel(BENCH_CHANNEL);
+  const measured = new Promise<Measurement>((resolve) => {
+    channel.onmessage = (event) => resolve((event as { data: Measurement }).data);
+  });
+  process.env[BENCH_TASK] = JSON.stringify(task);
+  const consuming = consume({
+    ...settingsOf(login),
+    destination: `/queue/${queue}`,
+    concurrency: window,
+    log,
+    signal: stop.signal,
+    callback: fileURLToPath(new URL('counting-callback.js', import.meta.url)),
+  });
+  const measurement = await Promise.race([measured, consuming.then(() => undefined)]);
+  stop.abort();
+  await consuming;
+  channel.close();
+  if (measurement === undefined) throw new Error('it ended before the last message');
+  return measurement;
 }
 
 async function publishOurs({ login, queue, window, warmUp, messages }: Task, meter: Meter): Promise<void> {
@@ -81,6 +78,7 @@ async function runRaw({ work, login, queue, window, warmUp, messages }: Task, me
 
 async function run(task: Task): Promise<Measurement> {
   log.level = 'warn';
+  if (task.client === 'threads') return consumeInThread(task);
   const meter = new Meter(task);
   if (task.client === 'raw') await runRaw(task, meter);
   else if (task.work === 'consume') await consumeOurs(task, meter);

@@ -1,8 +1,11 @@
 /** What a measured process is asked for and what it answers, and the message that everything is measured with. */
 import type { Login } from './raw-client.js';
 
+/** `threads`: ours, with the callback in a worker thread. */
+export type Client = 'ours' | 'threads' | 'raw';
+
 export interface Task {
-  readonly client: 'ours' | 'raw';
+  readonly client: Client;
   readonly work: 'consume' | 'publish';
   readonly login: Login;
   /** Consuming: holds exactly the messages of this task. */

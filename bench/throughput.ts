@@ -9,18 +9,26 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
 import { describeRatios, median } from './statistics.js';
-import { makeBody, type Measurement, type Task } from './task.js';
+import { makeBody, type Client, type Measurement, type Task } from './task.js';
 
 export interface Scenario {
   readonly name: string;
   readonly work: Task['work'];
   readonly window: number;
+  readonly clients: readonly [measured: Client, against: Client];
 }
 
 export const scenarios: readonly Scenario[] = [
-  { name: 'consume, prefetch 1', work: 'consume', window: 1 },
-  { name: 'consume, prefetch 50', work: 'consume', window: 50 },
-  { name: 'confirmed publish, window 100', work: 'publish', window: 100 },
+  { name: 'consume inline, prefetch 1 / raw', work: 'consume', window: 1, clients: ['ours', 'raw'] },
+  { name: 'consume inline, prefetch 50 / raw', work: 'consume', window: 50, clients: ['ours', 'raw'] },
+  { name: 'consume in a thread, prefetch 1 / raw', work: 'consume', window: 1, clients: ['threads', 'raw'] },
+  {
+    name: 'consume in a thread, prefetch 50 / inline',
+    work: 'consume',
+    window: 50,
+    clients: ['threads', 'ours'],
+  },
+  { name: 'confirmed publish, window 100 / raw', work: 'publish', window: 100, clients: ['ours', 'raw'] },
 ];
 
 export interface Effort {
@@ -34,16 +42,17 @@ const BULK_WINDOW = 1000;
 
 /** Runs all rounds; resolves with the cells of the table's row. */
 export async function measureThroughput(scenario: Scenario, login: Login, effort: Effort): Promise<string[]> {
-  const { work, window } = scenario;
+  const { work, window, clients } = scenario;
+  const [measured, against] = clients;
   const { rounds, messages } = effort;
   const queue = `bench-${randomBytes(6).toString('hex')}`;
   const shared = { work, window, login, queue, messages, warmUp: Math.ceil(messages / 2) };
   const ours: Measurement[] = [];
-  const raw: Measurement[] = [];
+  const others: Measurement[] = [];
   for (let round = 0; round < rounds; round++) {
     const turns = [
-      async () => ours.push(await measure({ ...shared, client: 'ours' })),
-      async () => raw.push(await measure({ ...shared, client: 'raw' })),
+      async () => ours.push(await measure({ ...shared, client: measured })),
+      async () => others.push(await measure({ ...shared, client: against })),
     ];
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
   }
@@ -51,13 +60,13 @@ export async function measureThroughput(scenario: Scenario, login: Login, effort
     scenario.name,
     ...compare(
       ours,
-      raw,
+      others,
       ({ messagesPerSecond }) => messagesPerSecond,
       (rate) => Math.round(rate).toLocaleString('en'),
     ),
     ...compare(
       ours,
-      raw,
+      others,
       ({ cpuMicrosPerMessage }) => cpuMicrosPerMessage,
       (micros) => micros.toFixed(1),
     ),
@@ -66,12 +75,15 @@ export async function measureThroughput(scenario: Scenario, login: Login, effort
 
 function compare(
   ours: readonly Measurement[],
-  raw: readonly Measurement[],
+  others: readonly Measurement[],
   pick: (measurement: Measurement) => number,
   format: (value: number) => string,
 ): [ratio: string, figures: string] {
-  const ratios = ours.map((measurement, round) => pick(measurement) / pick(raw[round]!));
-  return [describeRatios(ratios), `[${[ours, raw].map((all) => format(median(all.map(pick)))).join(' / ')}]`];
+  const ratios = ours.map((measurement, round) => pick(measurement) / pick(others[round]!));
+  return [
+    describeRatios(ratios),
+    `[${[ours, others].map((all) => format(median(all.map(pick)))).join(' / ')}]`,
+  ];
 }
 
 async function measure(task: Task): Promise<Measurement> {
