@@ -24,6 +24,7 @@ import { untilIdle } from './idleness.js';
 import type { RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
 import type { CallbackRunner, Job } from './runner.js';
+import { Slots } from './slots.js';
 
 export interface ConsumerOptions {
   readonly source: Source;
@@ -51,7 +52,7 @@ export interface ConsumeSummary {
 export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
-  readonly #inFlight = new Set<Delivery>();
+  readonly #inFlight = new Slots<Delivery>();
   /** Of the current session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
   readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
@@ -172,10 +173,10 @@ export class Consumer {
   }
 
   #start(delivery: Delivery): void {
-    this.#inFlight.add(delivery);
+    const place = this.#inFlight.add(delivery);
     this.#summary.received++;
     if (this.#isRepeated(delivery)) this.#summary.redelivered++;
-    void this.#process(delivery);
+    void this.#process(delivery, place);
   }
 
   #isRepeated({ frame, session, messageId }: Delivery): boolean {
@@ -184,7 +185,7 @@ export class Consumer {
   }
 
   /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
-  async #process(delivery: Delivery): Promise<void> {
+  async #process(delivery: Delivery, place: number): Promise<void> {
     const { log, settings, runner } = this.#options;
     const startMs = performance.now();
     try {
@@ -208,7 +209,7 @@ export class Consumer {
       const message = `a message could not be settled: ${reasonOf(error)}`;
       delivery.session.destroy({ kind: 'local', message, isConfiguration: false });
     }
-    this.#finish(delivery, startMs);
+    this.#finish(delivery, place, startMs);
   }
 
   #job(delivery: Delivery, correlationId: string): Job {
@@ -252,9 +253,9 @@ export class Consumer {
     }
   }
 
-  #finish(delivery: Delivery, startMs: number): void {
+  #finish(delivery: Delivery, place: number, startMs: number): void {
     const { log } = this.#options;
-    this.#inFlight.delete(delivery);
+    this.#inFlight.remove(place);
     if (delivery.state === 'acked') this.#summary.acked++;
     else if (delivery.state === 'nacked') this.#summary.deadLettered++;
     else this.#summary.released++;
@@ -273,7 +274,7 @@ export class Consumer {
 
   #giveUp(session: Session | undefined): PubsubError {
     session?.destroy({ kind: 'local', message: 'the graceful wait is over', isConfiguration: false });
-    const unfinished = [...this.#inFlight].map(({ messageId }) => messageId ?? 'unknown');
+    const unfinished = this.#inFlight.entries().map(([, { messageId }]) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(

@@ -100,63 +100,84 @@ export function invoke(
 ): Invocation {
   const decoded = decodeBody(raw);
   if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
-  let reason: DOMException | undefined;
-  let controller: AbortController | undefined;
-  let outgoing: Outgoing[] | undefined;
-  let isSettled = false;
-  /** Ends publishing; what was published, the first time. */
-  const take = (): readonly Outgoing[] | undefined => {
-    const taken = outgoing;
-    outgoing = undefined;
-    isSettled = true;
-    return taken;
+  const payload = new CallPayload({ headers, raw }, decoded.value, context, queueType, settle);
+  return {
+    result: call(callback, payload, context),
+    // Listeners belong to the callback, as what they print does.
+    abort: (reason) => runInContext(context, () => payload.abort(reason)),
   };
-  const payload: Payload = {
-    headers,
-    body: decoded.value,
-    raw,
-    get signal() {
-      controller ??= new AbortController();
-      if (reason !== undefined) controller.abort(reason);
-      return controller.signal;
-    },
-    ack: () => settle('ack', take()),
-    nack: () => {
-      take();
+}
+
+/** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
+class CallPayload implements Payload {
+  readonly headers: Payload['headers'];
+  readonly body: unknown;
+  readonly raw: Buffer;
+  readonly ack: Payload['ack'];
+  readonly nack: Payload['nack'];
+  readonly publish: Payload['publish'];
+  #outgoing: Outgoing[] | undefined;
+  #isSettled = false;
+  #controller: AbortController | undefined;
+  #reason: DOMException | undefined;
+
+  constructor(
+    { headers, raw }: Message,
+    body: unknown,
+    context: MessageContext,
+    queueType: QueueType,
+    settle: Settle,
+  ) {
+    this.headers = headers;
+    this.body = body;
+    this.raw = raw;
+    this.ack = () => settle('ack', this.take());
+    this.nack = () => {
+      this.take();
       return settle('nack');
-    },
-    publish: (destination, body, options) => {
-      if (isSettled)
+    };
+    this.publish = (destination, content, options) => {
+      if (this.#isSettled)
         throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
-      const json = stringify(body);
+      const json = stringify(content);
       const lines = headEncoder(destination, queueType, { ...options, correlationId })(json);
-      (outgoing ??= []).push({ lines, body: json });
-    },
-  };
-  return {
-    result: call(callback, payload, context, take),
-    abort: (why) => {
-      reason ??= abortError(why);
-      // Listeners belong to the callback, as what they print does.
-      runInContext(context, () => controller?.abort(reason));
-    },
-  };
+      (this.#outgoing ??= []).push({ lines, body: json });
+    };
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    return this.#controller.signal;
+  }
+
+  abort(reason: AbortReason): void {
+    this.#reason ??= abortError(reason);
+    this.#controller?.abort(this.#reason);
+  }
+
+  /** Ends publishing; what was published, the first time. */
+  take(): readonly Outgoing[] | undefined {
+    const taken = this.#outgoing;
+    this.#outgoing = undefined;
+    this.#isSettled = true;
+    return taken;
+  }
 }
 
 async function call(
   callback: LoadedCallback['call'],
-  payload: Payload,
+  payload: CallPayload,
   context: MessageContext,
-  take: () => readonly Outgoing[] | undefined,
 ): Promise<RunResult> {
   try {
     await runInContext(context, () => callback(payload));
-    const outgoing = take();
+    const outgoing = payload.take();
     return outgoing === undefined ? RETURNED : { kind: 'returned', outgoing };
   } catch (error) {
-    take();
+    payload.take();
     return { kind: 'threw', error };
   }
 }

@@ -7,6 +7,7 @@ import type { QueueType } from '../stomp/dialects.js';
 import type { Headers } from '../stomp/frames.js';
 import type { Outgoing } from '../stomp/outgoing.js';
 import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
+import { Slots, watchLimit, type Timed } from './slots.js';
 
 /** A message to be run, and how to settle it. */
 export interface Job {
@@ -46,22 +47,34 @@ export async function startInlineRunner(
   { timeoutMs, abort, queueType, log }: RunnerOptions,
 ): Promise<CallbackRunner> {
   await setup?.();
-  const running = new Set<Invocation>();
-  abort.addEventListener('abort', () => running.forEach((invocation) => invocation.abort('stop')), {
-    once: true,
+  const running = new Slots<Running>();
+  const tellStop = () => running.entries().forEach(([, { invocation }]) => invocation.abort('stop'));
+  abort.addEventListener('abort', tellStop, { once: true });
+  const endLimit = watchLimit(running, timeoutMs, ({ invocation, finish }) => {
+    invocation.abort('timeout');
+    setTimeout(() => {
+      // Nothing can end it here, so it is no longer waited for.
+      const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
+      finish({ kind: 'refused', reason: 'timeout', detail });
+    }, GRACE_MS).unref();
   });
   return {
-    run: async (job) => {
+    run: (job) => {
       const { correlationId } = job;
       const invocation = invoke(call, job, { correlationId }, queueType, (verdict, outgoing) =>
         Promise.resolve(verdict === 'ack' ? job.ack(outgoing) : job.nack()),
       );
-      running.add(invocation);
-      const result = await (timeoutMs === 0 ? invocation.result : withinLimit(invocation, timeoutMs));
-      running.delete(invocation);
-      return result;
+      return new Promise((resolve) => {
+        const finish = (result: RunResult) => {
+          running.remove(id);
+          resolve(result);
+        };
+        const id = running.add({ invocation, finish, startMs: performance.now(), isOverdue: false });
+        void invocation.result.then(finish);
+      });
     },
     close: async () => {
+      endLimit();
       if (abort.aborted) return;
       try {
         await Promise.race([
@@ -75,23 +88,9 @@ export async function startInlineRunner(
   };
 }
 
-/** A callback that outlasts its limit and the grace after it is no longer waited for: nothing can end it here. */
-async function withinLimit(invocation: Invocation, timeoutMs: number): Promise<RunResult> {
-  let timer: NodeJS.Timeout | undefined;
-  const givenUp = new Promise<RunResult>((resolve) => {
-    const giveUp = () => {
-      const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
-      resolve({ kind: 'refused', reason: 'timeout', detail });
-    };
-    timer = setTimeout(() => {
-      invocation.abort('timeout');
-      timer = setTimeout(giveUp, GRACE_MS).unref();
-      // One that outlives its consumer must not hold the process for its limit.
-    }, timeoutMs).unref();
-  });
-  const result = await Promise.race([invocation.result, givenUp]);
-  clearTimeout(timer);
-  return result;
+interface Running extends Timed {
+  readonly invocation: Invocation;
+  readonly finish: (result: RunResult) => void;
 }
 
 export function describeTimeout(timeoutMs: number): string {

@@ -1,7 +1,7 @@
 /**
  * The entry file of a worker thread: loads the callback, calls it for each message and tells the main thread what came
- * of it. Results go out together once the event loop has turned; a settlement, a log line and last words go at once, so
- * that nothing a callback did is lost when it ends its thread in the next moment.
+ * of it. Settlements go out together at the end of a tick and results once the event loop has turned; a log line and last
+ * words go at once, after all that came before them.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { currentContext } from '../context.js';
@@ -17,12 +17,14 @@ import {
   type Settle,
   type Settlement,
 } from './payload.js';
+import { Slots } from './slots.js';
 import {
   encodeError,
   type FromThread,
   type ThreadData,
   type ToThread,
   type WireError,
+  type WireCall,
   type WireJob,
 } from './thread-protocol.js';
 
@@ -32,14 +34,20 @@ const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);
 const exit = process.exit.bind(process);
 
-const running = new Map<number, Invocation>();
-const settling = new Map<number, (settlement: Settlement) => void>();
-let lastCall = 0;
+const running = new Slots<{ readonly runId: number; readonly invocation: Invocation }>();
+const settling = new Slots<(settlement: Settlement) => void>();
+let calls: WireCall[] = [];
 let results: Extract<FromThread, { kind: 'done' }>['results'][number][] = [];
 
+function flushCalls(): void {
+  if (calls.length > 0) post({ kind: 'settle', calls });
+  calls = [];
+}
+
+/** A settlement goes before the end of its run. */
 function flush(): void {
-  if (results.length === 0) return;
-  post({ kind: 'done', results });
+  flushCalls();
+  if (results.length > 0) post({ kind: 'done', results });
   results = [];
 }
 
@@ -51,19 +59,19 @@ function start(callback: LoadedCallback, [runId, headerJson, body, correlationId
   >;
   const message = { headers, raw: Buffer.from(body, 'latin1') };
   calling[0] = runId;
-  const settle: Settle = (verdict, outgoing) => {
-    const call = ++lastCall;
-    post({ kind: 'settle', runId, call, verdict, outgoing });
-    return new Promise((resolve) => settling.set(call, resolve));
-  };
+  const settle: Settle = (verdict, outgoing) =>
+    new Promise((resolve) => {
+      if (calls.length === 0) process.nextTick(flushCalls);
+      calls.push([runId, settling.add(resolve), verdict, outgoing]);
+    });
   const invocation = invoke(callback.call, message, { correlationId, runId }, queueType, settle);
   calling[0] = 0;
-  running.set(runId, invocation);
-  void invocation.result.then((result) => finish(runId, result));
+  const place = running.add({ runId, invocation });
+  void invocation.result.then((result) => finish(runId, place, result));
 }
 
-function finish(runId: number, result: RunResult): void {
-  running.delete(runId);
+function finish(runId: number, place: number, result: RunResult): void {
+  running.remove(place);
   if (results.length === 0) setImmediate(flush);
   results.push([
     runId,
@@ -87,11 +95,15 @@ function listen(callback: LoadedCallback): void {
         for (const job of message.jobs) start(callback, job);
         return;
       case 'settled':
-        settling.get(message.call)?.(message.settlement);
-        settling.delete(message.call);
+        for (const [call, settlement] of message.settlements) {
+          settling.get(call)?.(settlement);
+          settling.remove(call);
+        }
         return;
       case 'abort':
-        running.get(message.runId)?.abort(message.reason);
+        for (const [, { runId, invocation }] of running.entries()) {
+          if (runId === message.runId) invocation.abort(message.reason);
+        }
         post({ kind: 'aborted', runId: message.runId });
         return;
       case 'stop':

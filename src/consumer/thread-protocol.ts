@@ -15,28 +15,31 @@ export interface ThreadData {
   readonly logLevel: string;
   readonly queueType: QueueType;
   /** One number: the run whose callback the thread is in the middle of calling, 0 for none. */
-  readonly calling: Int32Array;
+  readonly calling: Float64Array;
 }
 
 export type WireJob = readonly [runId: number, headers: string, body: string, correlationId: string];
 
+/** A call of ack() or nack(); each has a number, by which it is answered. */
+export type WireCall = readonly [
+  runId: number,
+  call: number,
+  verdict: Verdict,
+  outgoing: readonly Outgoing[] | undefined,
+];
+
+export type WireSettlement = readonly [call: number, settlement: Settlement];
+
 export type ToThread =
   | { readonly kind: 'run'; readonly jobs: readonly WireJob[] }
   | { readonly kind: 'abort'; readonly runId: number; readonly reason: AbortReason }
-  | { readonly kind: 'settled'; readonly call: number; readonly settlement: Settlement }
+  | { readonly kind: 'settled'; readonly settlements: readonly WireSettlement[] }
   | { readonly kind: 'stop' };
 
 export type FromThread =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string; readonly error: WireError }
-  /** `call` numbers the calls of ack and nack of a thread. */
-  | {
-      readonly kind: 'settle';
-      readonly runId: number;
-      readonly call: number;
-      readonly verdict: Verdict;
-      readonly outgoing?: readonly Outgoing[] | undefined;
-    }
+  | { readonly kind: 'settle'; readonly calls: readonly WireCall[] }
   | { readonly kind: 'done'; readonly results: readonly (readonly [runId: number, result: WireResult])[] }
   /** The abort was seen: the thread's event loop turns. */
   | { readonly kind: 'aborted'; readonly runId: number }

@@ -11,16 +11,18 @@ import { Worker } from 'node:worker_threads';
 import { PubsubError, reasonOf } from '../errors.js';
 import { writeLine } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
-import type { Outgoing } from '../stomp/outgoing.js';
-import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
+import type { AbortReason, Refusal, RunResult, Settlement } from './payload.js';
 import { describeTimeout, GRACE_MS, type Job } from './runner.js';
 import {
   decodeError,
   type FromThread,
   type ThreadData,
   type ToThread,
+  type WireCall,
   type WireJob,
+  type WireSettlement,
 } from './thread-protocol.js';
+import { Slots, watchLimit, type Timed } from './slots.js';
 
 /** A message that is to be run, in this thread or the next. */
 export interface Run {
@@ -51,9 +53,8 @@ export interface ThreadOptions {
   readonly heapMb: number | undefined;
 }
 
-interface InFlight {
+interface InFlight extends Timed {
   readonly run: Run;
-  timer?: NodeJS.Timeout;
   hasSeenAbort: boolean;
   onTold?: () => void;
 }
@@ -69,10 +70,12 @@ export class CallbackThread {
   readonly #onLost: (loss: Loss) => void;
   readonly #onDone: () => void;
   readonly #worker: Worker;
-  readonly #calling = new Int32Array(new SharedArrayBuffer(4));
-  readonly #inFlight = new Map<number, InFlight>();
-  #outgoing: WireJob[] = [];
-  #lastId = 0;
+  readonly #calling = new Float64Array(new SharedArrayBuffer(8));
+  readonly #inFlight = new Slots<InFlight>();
+  readonly #endLimit: () => void;
+  #jobs: WireJob[] = [];
+  #settlements: WireSettlement[] = [];
+  #hasSuspect = false;
   #cause: Cause | undefined;
   #isReady = false;
   #isStopping = false;
@@ -83,6 +86,9 @@ export class CallbackThread {
     this.#options = options;
     this.#onDone = onDone;
     this.#onLost = onLost;
+    this.#endLimit = watchLimit(this.#inFlight, options.timeoutMs, (entry, runId) =>
+      this.#warn(entry, runId),
+    );
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
     this.ended = new Promise((resolve) => (this.#onEnded = resolve));
     const { callback, logLevel, queueType, heapMb } = options;
@@ -103,24 +109,25 @@ export class CallbackThread {
 
   /** Does a suspect run here? Then nothing else may. */
   get hasSuspect(): boolean {
-    const [first] = this.#inFlight.values();
-    return first?.run.isSuspect === true;
+    return this.#hasSuspect;
   }
 
   start(run: Run): void {
-    const runId = ++this.#lastId;
-    const entry: InFlight = { run, hasSeenAbort: false };
-    const { timeoutMs } = this.#options;
-    if (timeoutMs > 0) entry.timer = setTimeout(() => this.#limit(runId, entry), timeoutMs);
-    this.#inFlight.set(runId, entry);
+    const runId = this.#inFlight.add({
+      run,
+      hasSeenAbort: false,
+      startMs: performance.now(),
+      isOverdue: false,
+    });
+    this.#hasSuspect = run.isSuspect;
     const { headers, raw, correlationId } = run.job;
-    if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
-    this.#outgoing.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId]);
+    this.#flushSoon();
+    this.#jobs.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId]);
   }
 
   /** Aborts the signal of everything in flight; resolves when the callbacks have been told, never when they block. */
   async abort(reason: AbortReason): Promise<void> {
-    const told = [...this.#inFlight].map(([runId, entry]) => {
+    const told = this.#inFlight.entries().map(([runId, entry]) => {
       this.#post({ kind: 'abort', runId, reason });
       return new Promise<void>((resolve) => (entry.onTold = resolve));
     });
@@ -143,9 +150,16 @@ export class CallbackThread {
     this.#worker.postMessage(message);
   }
 
+  /** Everything of one tick goes together. */
+  #flushSoon(): void {
+    if (this.#jobs.length === 0 && this.#settlements.length === 0) process.nextTick(() => this.#flush());
+  }
+
   #flush(): void {
-    this.#post({ kind: 'run', jobs: this.#outgoing });
-    this.#outgoing = [];
+    if (this.#settlements.length > 0) this.#post({ kind: 'settled', settlements: this.#settlements });
+    if (this.#jobs.length > 0) this.#post({ kind: 'run', jobs: this.#jobs });
+    this.#settlements = [];
+    this.#jobs = [];
   }
 
   #receive(message: FromThread): void {
@@ -157,14 +171,9 @@ export class CallbackThread {
         }
         this.#onDone();
         return;
-      case 'settle': {
-        const { runId, call, verdict, outgoing } = message;
-        const settlement = this.#settle(runId, verdict, outgoing);
-        const tell = (settled: Settlement) => this.#post({ kind: 'settled', call, settlement: settled });
-        if (typeof settlement === 'string') tell(settlement);
-        else void settlement.then(tell);
+      case 'settle':
+        for (const call of message.calls) this.#settle(call);
         return;
-      }
       case 'aborted': {
         const entry = this.#inFlight.get(message.runId);
         if (entry !== undefined) entry.hasSeenAbort = true;
@@ -192,33 +201,38 @@ export class CallbackThread {
     }
   }
 
-  /** A run that is over was settled, by its callback or by what came of it. */
-  #settle(
-    runId: number,
-    verdict: Verdict,
-    outgoing: readonly Outgoing[] | undefined,
-  ): Settlement | Promise<Settlement> {
+  #settle([runId, call, verdict, outgoing]: WireCall): void {
     const job = this.#inFlight.get(runId)?.run.job;
-    if (job === undefined) return 'already-settled';
-    return verdict === 'ack' ? job.ack(outgoing) : job.nack();
+    const answer = (settlement: Settlement) => {
+      this.#flushSoon();
+      this.#settlements.push([call, settlement]);
+    };
+    // A run that is over was settled, by its callback or by what came of it.
+    if (job === undefined) answer('already-settled');
+    else if (verdict === 'nack') answer(job.nack());
+    else {
+      const settlement = job.ack(outgoing);
+      if (typeof settlement === 'string') answer(settlement);
+      else void settlement.then(answer);
+    }
   }
 
   #finish(runId: number, result: RunResult): void {
     const entry = this.#inFlight.get(runId);
     if (entry === undefined) return;
-    clearTimeout(entry.timer);
-    this.#inFlight.delete(runId);
+    this.#inFlight.remove(runId);
+    this.#hasSuspect = false;
     entry.run.resolve(result);
   }
 
-  #limit(runId: number, entry: InFlight): void {
+  #warn(entry: InFlight, runId: number): void {
     this.#post({ kind: 'abort', runId, reason: 'timeout' });
     // A main thread that was busy itself runs its timers before it reads what the worker has answered.
-    entry.timer = setTimeout(() => setImmediate(() => this.#giveUp(runId, entry)), GRACE_MS);
+    setTimeout(() => setImmediate(() => this.#giveUp(entry, runId)), GRACE_MS).unref();
   }
 
-  #giveUp(runId: number, { run, hasSeenAbort }: InFlight): void {
-    if (!this.#inFlight.has(runId) || this.#cause !== undefined) return;
+  #giveUp({ run, hasSeenAbort }: InFlight, runId: number): void {
+    if (this.#inFlight.get(runId) === undefined || this.#cause !== undefined) return;
     const called = this.#inFlight.get(this.#calling[0] ?? 0)?.run;
     const culprit = hasSeenAbort ? run : called;
     const problem = describeTimeout(this.#options.timeoutMs);
@@ -239,11 +253,8 @@ export class CallbackThread {
   }
 
   #end(code: number): void {
-    const runs = [...this.#inFlight.values()].map(({ run, timer }) => {
-      clearTimeout(timer);
-      return run;
-    });
-    this.#inFlight.clear();
+    this.#endLimit();
+    const runs = this.#inFlight.entries().map(([, { run }]) => run);
     const cause = this.#cause ?? {
       reason: 'thread-lost',
       detail: `the thread ended with ${code}`,
