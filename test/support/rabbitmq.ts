@@ -78,7 +78,7 @@ export function startRabbitmq({
             // A daemon of its own in the same process group, or the node starts one that outlives it.
             args: [
               '-c',
-              cluster === undefined ? '"$1" -port "$2" -address 127.0.0.1 & exec "$3"' : 'exec "$3"',
+              cluster === undefined ? `${ownEpmd}; exec "$3"` : 'exec "$3"',
               'sh',
               epmdProgram,
               String(ownEpmdPort),
@@ -152,6 +152,10 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
+/** The node starts when its epmd listens. */
+const ownEpmd =
+  '"$1" -port "$2" -address 127.0.0.1 & while kill -0 $! && ! "$1" -port "$2" -names >/dev/null 2>&1; do sleep 0.1; done';
+
 /** Runs rabbitmqctl with a node's environment; resolves with its stdout, rejects with its stderr. */
 export async function rabbitmqctl(env: Readonly<Record<string, string>>, args: string[]): Promise<string> {
   const program = ctl();
@@ -171,6 +175,8 @@ function environment(directory: string, distPort: number, epmdPort: number): Rec
     HOME: directory,
     ERL_EPMD_PORT: String(epmdPort),
     ERL_EPMD_ADDRESS: '127.0.0.1',
+    // Erlang that finds no epmd starts a daemon, which outlives the test.
+    ERL_FLAGS: '-start_epmd false',
     // Erlang that is stopped in its start would leave a dump in the folder of the test run.
     ERL_CRASH_DUMP_BYTES: '0',
     RABBITMQ_NODENAME: `stomp-pubsub-${distPort}@localhost`,
