@@ -2,7 +2,7 @@
  * `npm run bench`: ours against a hand-written socket client, broker by broker, in one run on one machine. It prints
  * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
  *
- *     npm run bench -- [--broker <name>] [--only consume|publish|start|endurance] [--rounds <n>] [--messages <n>]
+ *     npm run bench -- [--broker <name>] [--only consume|publish|lines|start|endurance] [--rounds <n>] [--messages <n>]
  *
  * --cpu-prof and other flags of Node (`node --cpu-prof dist/bench/index.js`) are passed on to the measured processes.
  */
@@ -13,6 +13,7 @@ import { rabbitmqMissing, startRabbitmq } from '../test/support/rabbitmq.js';
 import { startEmbeddedProcess } from './embedded-broker.js';
 import { measureEndurance } from './endurance.js';
 import { measureStart } from './process-start.js';
+import { measureLongInput } from './long-input.js';
 import type { Login } from './raw-client.js';
 import { formatTable } from './statistics.js';
 import { measureThroughput, scenarios } from './throughput.js';
@@ -32,7 +33,7 @@ const contenders: readonly Contender[] = [
   { name: 'embedded', missing: () => undefined, start: startEmbeddedProcess, messages: 20_000 },
 ];
 
-const works = ['consume', 'publish', 'start', 'endurance'] as const;
+const works = ['consume', 'publish', 'lines', 'start', 'endurance'] as const;
 
 interface Options {
   readonly contenders: readonly Contender[];
@@ -86,6 +87,12 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   try {
     console.log(`${name} ${broker.version}\n`);
     await compareThroughput(broker, options, options.messages ?? contender.messages);
+    if (options.works.includes('lines')) {
+      // A transaction of many is larger than what a test broker may use of memory.
+      await own?.ctl?.('set_vm_memory_high_watermark', 'absolute', '8GB');
+      const rows = await measureLongInput(broker, options.rounds, options.messages ?? contender.messages);
+      console.log(`${formatTable(rows)}\n`);
+    }
     if (options.works.includes('start')) {
       const rows = await measureStart(broker, options.rounds);
       console.log(`${formatTable([['command', 'median'], ...rows])}\n`);

@@ -57,7 +57,7 @@ export class RawClient {
   }
 
   /** Puts a persistent message into the output; `onConfirmed` is called at its receipt. */
-  send(queue: string, body: unknown, onConfirmed: () => void): void {
+  send(queue: string, body: unknown, onConfirmed: () => void, transaction?: string): void {
     const json = JSON.stringify(body);
     const receipt = String(++this.#lastReceipt);
     this.#receipts.set(receipt, onConfirmed);
@@ -65,7 +65,14 @@ export class RawClient {
       `SEND\ndestination:/queue/${queue}\ncontent-type:application/json;charset=utf-8\n` +
       `content-length:${Buffer.byteLength(json)}\ncorrelation-id:${randomUUID()}\n` +
       `tshoot-destination:/queue/${queue}\nx-dead-letter-exchange:\nx-dead-letter-routing-key:DLQ.${queue}\n` +
-      `persistent:true\nreceipt:${receipt}\n\n${json}\0`;
+      `persistent:true\nreceipt:${receipt}\n${transaction === undefined ? '' : `transaction:${transaction}\n`}\n${json}\0`;
+  }
+
+  /** Puts BEGIN or COMMIT into the output; `onConfirmed` is called at its receipt. */
+  transaction(command: 'BEGIN' | 'COMMIT', id: string, onConfirmed: () => void): void {
+    const receipt = String(++this.#lastReceipt);
+    this.#receipts.set(receipt, onConfirmed);
+    this.#output += `${command}\ntransaction:${id}\nreceipt:${receipt}\n\n\0`;
   }
 
   /** Writes the output. What is put there while input is handled needs no call. */
@@ -147,6 +154,28 @@ export function publishAll(
       else if (sent < count) sendNext();
     };
     while (sent < Math.min(window, count)) sendNext();
+    client.flush();
+  });
+}
+
+/** Publishes `count` messages in one transaction; resolves when all of them are confirmed, and COMMIT. */
+export function publishInTransaction(
+  client: RawClient,
+  queue: string,
+  count: number,
+  makeBody: (index: number) => unknown,
+): Promise<void> {
+  return new Promise((resolve) => {
+    let left = count + 2;
+    const onReceipt = () => {
+      if (--left === 0) resolve();
+    };
+    client.transaction('BEGIN', 'raw', onReceipt);
+    for (let sent = 0; sent < count; sent++) {
+      client.send(queue, makeBody(sent), onReceipt, 'raw');
+      if (sent % 100 === 0) client.flush();
+    }
+    client.transaction('COMMIT', 'raw', onReceipt);
     client.flush();
   });
 }
