@@ -123,8 +123,11 @@ export async function startRabbitmqCluster(): Promise<RabbitmqCluster> {
       'cluster_formation.peer_discovery_backend = classic_config',
       `cluster_formation.classic_config.nodes.1 = ${nameOf(first)}`,
     ];
-    // One after the other: two that join at once wait for each other's locks longer than this takes.
-    for (let count = 2; count <= 3; count++) nodes.push(await startRabbitmq({ cluster, config }));
+    const join = () => startRabbitmq({ cluster, config });
+    const joined = await Promise.allSettled([join(), join()]);
+    nodes.push(...joined.filter((result) => result.status === 'fulfilled').map(({ value }) => value));
+    const failure = joined.find((result) => result.status === 'rejected');
+    if (failure !== undefined) throw failure.reason;
   } catch (error) {
     await stop();
     throw error;
