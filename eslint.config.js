@@ -117,10 +117,11 @@ const mayImport = {
     'commands/publish-run',
   ],
   'commands/operating': [...leaves, 'progress', 'shutdown', 'stomp'],
-  'commands/records': ['stomp/frames'],
+  'commands/records': ['errors', 'stomp/frames'],
   'commands/move': [...leaves, 'stomp', 'commands/operating'],
   'commands/ack-all': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
   'commands/peek': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
+  'commands/restore': [...leaves, 'progress', 'shutdown', 'stomp', 'commands/operating', 'commands/records'],
   'commands/redrive': [...leaves, 'stomp', 'commands/operating'],
   'commands/demo': [
     ...leaves,

@@ -111,6 +111,18 @@ function addOperators(program: Command): void {
       await ackAllMessages(destination, flagsOf(ackAll));
     });
 
+  const restore = add(
+    'restore',
+    'send the messages that ack-all-messages --save or peek wrote to a file',
+    `restore removed.ndjson xpto`,
+  )
+    .argument('<file>', 'one message a line')
+    .argument('<destination>', 'where to send them')
+    .action(async (file: string, destination: string) => {
+      const command = await import('./commands/restore.js');
+      await command.restore(file, destination, flagsOf(restore));
+    });
+
   const peek = add(
     'peek',
     'show the first messages of a queue and leave them there',
@@ -139,7 +151,8 @@ function addOperators(program: Command): void {
       await command.redrive(destination, flagsOf(redrive));
     });
 
-  for (const command of [move, ackAll, peek, redrive]) addSettings(command, ['operator', command.name()]);
+  for (const command of [move, ackAll, restore, peek, redrive])
+    addSettings(command, ['operator', command.name()]);
 }
 
 const append = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];

@@ -3,7 +3,13 @@ import { lookup } from 'node:dns/promises';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import type { Settings } from '../settings.js';
-import { checkTarget, parseQueue, parseSource, queueNameOf } from '../stomp/destinations.js';
+import {
+  checkTarget,
+  isDeadLetterQueue,
+  parseQueue,
+  parseSource,
+  queueNameOf,
+} from '../stomp/destinations.js';
 import { openForwarder } from '../stomp/forwarder.js';
 import {
   leaveOversized,
@@ -34,10 +40,9 @@ export async function moveMessages(
   const queue = parseQueue(source);
   checkTarget(target);
   await refuseCircle(queue, target, sourceSettings, settings);
-  const targetQueue = queueNameOf(target);
-  if (targetQueue === undefined)
+  if (queueNameOf(target) === undefined)
     log.warn({ target }, 'no queue: what is sent there is gone where nobody is subscribed');
-  const keepsDeath = targetQueue?.startsWith('DLQ.') === true;
+  const keepsDeath = isDeadLetterQueue(target);
 
   const forwarder = openForwarder(settings, log);
   const counts = { taken: 0, left: 0 };

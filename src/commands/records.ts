@@ -1,5 +1,6 @@
 /** A message as an operator reads it: as one line of JSON that keeps every byte, or as text on a terminal. */
 import { isUtf8 } from 'node:buffer';
+import { PubsubError, reasonOf } from '../errors.js';
 import type { Frame } from '../stomp/frames.js';
 
 /**
@@ -9,6 +10,30 @@ import type { Frame } from '../stomp/frames.js';
 export function toJson({ headers, body, oversized }: Frame): string {
   const content = isUtf8(body) ? { body: body.toString('utf8') } : { bodyBase64: body.toString('base64') };
   return JSON.stringify({ headers, ...content, oversized });
+}
+
+/** The message that such a line tells of, called `what` when it is none. Throws `invalid-json`. */
+export function fromJson(line: string, what: string): Frame {
+  let record: Partial<Record<'headers' | 'body' | 'bodyBase64' | 'oversized', unknown>>;
+  try {
+    record = Object(JSON.parse(line)) as typeof record;
+  } catch (error) {
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+  }
+  const { headers, body, bodyBase64, oversized } = record;
+  const content = body ?? bodyBase64;
+  const isWhole = typeof content === 'string' && oversized === undefined;
+  const areHeaders = Object.values(Object(headers) as object).every((value) => typeof value === 'string');
+  if (!isWhole || headers === undefined || !areHeaders)
+    throw new PubsubError(
+      'invalid-json',
+      `${what} is no message: headers and body, or bodyBase64, are expected`,
+    );
+  return {
+    command: 'MESSAGE',
+    headers: headers as Frame['headers'],
+    body: Buffer.from(content, body === undefined ? 'base64' : 'utf8'),
+  };
 }
 
 /** Readable text: the headers, a blank line, the body, indented when it is JSON. */

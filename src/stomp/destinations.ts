@@ -83,6 +83,11 @@ export function queueNameOf(destination: string): string | undefined {
   return /^(?:\/queue\/|\/amq\/queue\/|(?!\/))([^]+)$/.exec(destination)?.[1];
 }
 
+/** Is it a queue whose messages have died elsewhere, by its name? */
+export function isDeadLetterQueue(destination: string): boolean {
+  return queueNameOf(destination)?.startsWith('DLQ.') === true;
+}
+
 /** `DLQ.` and the part after the last slash, as django-stomp names it for every destination it sends to. */
 export function deadLetterQueueOf(destination: string): string {
   const slash = destination.lastIndexOf('/');

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { brokersUnderTest } from '../support/brokers.js';
-import { putAll } from '../support/messages.js';
+import { drainQueue, putAll } from '../support/messages.js';
 import { packageRoot } from '../support/process.js';
 import { findProgram } from '../support/server-process.js';
 import { until, within } from '../support/until.js';
@@ -72,6 +72,28 @@ for (const broker of brokersUnderTest()) {
         assert.equal(headers.destination, `/queue/${queue}`);
       }
       assert.equal(statSync(file).mode & 0o777, 0o600);
+    });
+
+    it('what was saved is restored whole and in order', async () => {
+      const [queue, again] = [unique('ack-all'), unique('restored')];
+      const file = join(temporaryFolder(), 'removed.ndjson');
+      const bodies = ['{"n": 1.0,\n"é":"\u2028"}', Buffer.from([0, 0xff, 10]), '', '4'];
+      await putAll(broker, `/queue/${queue}`, bodies, { 'correlation-id': 'c:1\n', tenant: '7' });
+      await operate(broker, ['ack-all-messages', queue, '--yes', '--save', file, ...IDLE]);
+      const { seconds, ...result } = await operate(broker, ['restore', file, again]);
+      assert.equal(typeof seconds, 'number');
+      const counts = { restored: 4, stopped: 'end' };
+      assert.deepEqual(result, { command: 'restore', file, destination: again, ...counts });
+      const restored = await drainQueue(broker, again, { atLeast: 4 });
+      assert.deepEqual(
+        restored.map(({ body }) => body),
+        bodies.map((body) => Buffer.from(body)),
+      );
+      for (const { headers } of restored) {
+        assert.equal(headers['correlation-id'], 'c:1\n');
+        assert.equal(headers.tenant, '7');
+        assert.equal(headers['x-dead-letter-routing-key'], `DLQ.${again}`);
+      }
     });
 
     it('leaves what is too large to be saved', async () => {
@@ -148,6 +170,28 @@ describe('ack-all-messages', () => {
     assert.equal(await code, 4);
     assert.deepEqual(await bodiesIn(broker!, queue), ['x'.repeat(4000), 'y'.repeat(4000)]);
   });
+
+  it(
+    'restore says which line is no message, and which is the first not sent',
+    skipWithout(broker),
+    async () => {
+      const queue = unique('restored');
+      const wrong = ['{"headers":{}', '[1]', '{"headers":{"a":1},"body":""}', '{"body":"1"}', 'null'];
+      for (const line of wrong) {
+        const folder = temporaryFolder({ 'saved.ndjson': `{"headers":{},"body":"1"}\n\n${line}\n` });
+        const { code, complaint } = await refused(broker!, ['restore', join(folder, 'saved.ndjson'), queue]);
+        assert.equal(code, 2, complaint);
+        assert.match(
+          complaint,
+          /line 3 is no(?:t JSON| message).*; 1 message restored; line 3 is the first that is not/,
+        );
+      }
+      const { code, complaint } = await refused(broker!, ['restore', 'missing.ndjson', queue]);
+      assert.equal(code, 2);
+      assert.match(complaint, /missing\.ndjson cannot be read: ENOENT/);
+      assert.deepEqual(await bodiesIn(broker!, queue, 5), ['1', '1', '1', '1', '1']);
+    },
+  );
 
   const script = findProgram('script');
   const cases: [answer: string, left: string[], shown: RegExp][] = [

@@ -1,0 +1,80 @@
+/** `pubsub restore <file> <destination>`: sends the messages that `ack-all-messages --save` or `peek` wrote to a file. */
+import { createReadStream } from 'node:fs';
+import { PubsubError, reasonOf } from '../errors.js';
+import { log } from '../log.js';
+import { showProgress } from '../progress.js';
+import { listenForStop } from '../shutdown.js';
+import { checkTarget, isDeadLetterQueue } from '../stomp/destinations.js';
+import { openForwarder } from '../stomp/forwarder.js';
+import { messages, report, startOperation, type OperatorFlags } from './operating.js';
+import { fromJson } from './records.js';
+
+const LF = 10;
+
+/**
+ * Sends them in order, whole, each confirmed. Resolves at the end of the file or after a signal; rejects with a
+ * PubsubError that names the first line that is not confirmed.
+ */
+export async function restore(path: string, destination: string, flags: OperatorFlags): Promise<void> {
+  const { settings } = await startOperation(flags);
+  checkTarget(destination);
+  const keepsDeath = isDeadLetterQueue(destination);
+  const { drain } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const forwarder = openForwarder(settings, log);
+  const startMs = performance.now();
+  /** By the number of its line, so that the first is the oldest. */
+  const underWay = new Map<number, Promise<void>>();
+  let [line, restored] = [0, 0];
+  const send = async (content: string, number: number) => {
+    await forwarder.send(destination, fromJson(content, `line ${number}`), { keepsDeath });
+    underWay.delete(number);
+    restored++;
+  };
+  const text = () => `${messages(restored)} restored`;
+  const hide = await showProgress(() => ({ done: restored, total: undefined, text: text() }));
+  try {
+    for await (const content of linesOf(path)) {
+      if (drain.aborted) break;
+      line++;
+      if (content.trim() === '') continue;
+      const sent = send(content, line);
+      underWay.set(line, sent);
+      // A failure is met when it is awaited.
+      sent.catch(() => undefined);
+      if (underWay.size >= settings.publishWindow) await underWay.values().next().value;
+    }
+    await Promise.all(underWay.values());
+  } catch (error) {
+    await Promise.allSettled(underWay.values());
+    if (!(error instanceof PubsubError)) throw error;
+    const [first = line + 1] = underWay.keys();
+    const how = `${text()}; line ${first} is the first that is not`;
+    throw new PubsubError(error.code, `${error.message}; ${how}`, { cause: error });
+  } finally {
+    hide();
+    await forwarder.close();
+  }
+  const stopped = drain.aborted ? 'signal' : 'end';
+  const seconds = Math.round(performance.now() - startMs) / 1000;
+  const result = { command: 'restore', file: path, destination, restored, stopped, seconds };
+  report(result, `${messages(restored)} of ${path} sent to ${destination}`);
+}
+
+/** By line feeds alone: JSON may hold the other line ends that readline knows. */
+async function* linesOf(path: string): AsyncGenerator<string> {
+  let rest: Buffer[] = [];
+  try {
+    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
+      let start = 0;
+      for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+        yield Buffer.concat([...rest, chunk.subarray(start, end)]).toString('utf8');
+        rest = [];
+        start = end + 1;
+      }
+      rest.push(chunk.subarray(start));
+    }
+  } catch (error) {
+    throw new PubsubError('invalid-usage', `${path} cannot be read: ${reasonOf(error)}`, { cause: error });
+  }
+  yield Buffer.concat(rest).toString('utf8');
+}
