@@ -88,6 +88,20 @@ const truths: Record<string, boolean> = {
   ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
 };
 
+const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const LONGEST_DELAY_MS = 7 * 24 * 3_600_000;
+
+/** The delays, in ms, of text like `5s,30s,5m`. Throws an Error that says what is expected. */
+export function parseDelays(text: string): number[] {
+  return text.split(',').map((part) => {
+    const [, number, unit = ''] = /^\s*(\d+(?:\.\d+)?)(ms|s|m|h)\s*$/.exec(part) ?? [];
+    const ms = Math.round(Number(number) * (unitMs[unit] ?? NaN));
+    if (!(ms >= 1 && ms <= LONGEST_DELAY_MS))
+      throw new Error('delays like 500ms, 5s, 5m or 1h, up to 168h, with commas between expected');
+    return ms;
+  });
+}
+
 function boolean(
   ...[group, variable, flag, fallback, help]: [...Row<boolean>, help: string]
 ): Setting<boolean> {
@@ -187,6 +201,14 @@ export const settings = {
     'heap of each worker thread, in MB; default: what Node gives'),
   timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
     'time limit for each message, after which it is dead-lettered; 0 for none'),
+  retries: integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
+    'a callback that throws gets its message so many times again before it is dead-lettered'),
+  retryDelay: setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
+    'how long a retry waits, on the broker, like 5s or 5s,30s,5m: the last one repeats',
+    (delays) => {
+      parseDelays(delays);
+      return delays;
+    }),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
@@ -282,6 +304,10 @@ function contradictions(resolved: Settings): string[] {
     [
       resolved.queueType === 'quorum' && resolved.exclusiveQueue,
       'STOMP_QUEUE_TYPE and STOMP_DEFAULT_EXCLUSIVE_QUEUE: a quorum queue cannot be exclusive',
+    ],
+    [
+      resolved.retries > 0 && resolved.exclusiveQueue,
+      'STOMP_RETRIES and STOMP_DEFAULT_EXCLUSIVE_QUEUE: an exclusive queue may be gone when a message comes back',
     ],
     [
       resolved.durableTopicSubscription && resolved.clientId === undefined,

@@ -115,8 +115,9 @@ export async function consumeOnce<Body = unknown>(
       if (text === 'message dead-lettered') deadLettered = fields;
     },
     // The last word on a message, whatever became of it.
-    debug: (_fields, text) => {
-      if (text === 'message processed') stop.abort();
+    debug: (fields, text) => {
+      const isOver = (fields as { outcome?: unknown }).outcome !== 'retried';
+      if (text === 'message processed' && isOver) stop.abort();
     },
     isLevelEnabled: () => true,
   };

@@ -18,11 +18,13 @@ import type { SubscribeOptions } from '../stomp/dialects.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../stomp/outgoing.js';
 import { Outlet } from '../stomp/outlet.js';
+import { requireScheduler } from '../stomp/scheduler.js';
 import type { Session } from '../stomp/session.js';
 import { Delivery, type DeliveryContext } from './delivery.js';
 import { untilIdle } from './idleness.js';
 import type { RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
+import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from './slots.js';
 
@@ -46,6 +48,8 @@ export interface ConsumeSummary {
   redelivered: number;
   acked: number;
   deadLettered: number;
+  /** Sent again by us, to come later. */
+  retried: number;
   released: number;
 }
 
@@ -55,7 +59,15 @@ export class Consumer {
   readonly #inFlight = new Slots<Delivery>();
   /** Of the current session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
-  readonly #summary: ConsumeSummary = { received: 0, redelivered: 0, acked: 0, deadLettered: 0, released: 0 };
+  readonly #retries: Retries;
+  readonly #summary: ConsumeSummary = {
+    received: 0,
+    redelivered: 0,
+    acked: 0,
+    deadLettered: 0,
+    retried: 0,
+    released: 0,
+  };
   readonly #recentIds = new RecentIds();
   readonly #suspects = new Set<string>();
   #hasSubscribed = false;
@@ -63,8 +75,9 @@ export class Consumer {
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
-    const { source, log, drain } = options;
-    this.#deliveryContext = { source, log, isConfirmed: () => drain.aborted };
+    const { source, settings, log, drain } = options;
+    this.#retries = retriesOf(source, settings);
+    this.#deliveryContext = { source, retries: this.#retries, log, isConfirmed: () => drain.aborted };
   }
 
   /**
@@ -100,7 +113,15 @@ export class Consumer {
     const { source, settings, log, drain } = this.#options;
     const { dialect } = session;
     try {
-      await declareQueues(session, dialect.declarations(source, settings.queueType), log, drain);
+      const delays = delayQueues(this.#retries, dialect);
+      if (dialect.delaysByScheduler && this.#retries.attempts > 1)
+        await requireScheduler(session, log, drain);
+      await declareQueues(
+        session,
+        [...dialect.declarations(source, settings.queueType), ...delays],
+        log,
+        drain,
+      );
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
       const outlet = new Outlet(session, log, this.#suspects);
@@ -215,7 +236,7 @@ export class Consumer {
   #job(delivery: Delivery, correlationId: string): Job {
     const { frame, session } = delivery;
     return {
-      headers: frame.headers,
+      headers: withoutDelay(frame.headers),
       raw: frame.body,
       correlationId,
       ack: (outgoing) => delivery.ack(outgoing),
@@ -236,7 +257,8 @@ export class Consumer {
       ...(isThrown || result.error !== undefined ? { err: result.error } : {}),
     };
     if (delivery.state === 'unsettled') {
-      delivery.deadLetter(reason, fields);
+      if (isThrown) delivery.fail(result.error);
+      else delivery.deadLetter(reason, fields);
     } else {
       this.#options.log.error(
         { reason, ...fields, ...delivery.fields(), state: delivery.state },
@@ -258,6 +280,7 @@ export class Consumer {
     this.#inFlight.remove(place);
     if (delivery.state === 'acked') this.#summary.acked++;
     else if (delivery.state === 'nacked') this.#summary.deadLettered++;
+    else if (delivery.state === 'retried') this.#summary.retried++;
     else this.#summary.released++;
     if (log.isLevelEnabled('debug')) {
       const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000;

@@ -1,17 +1,16 @@
 /**
- * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | released (its session
- * ended first: the broker delivers the message again). It knows which frames settle it on which broker.
+ * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | retried (a copy
+ * comes later) | released (its session ended first: the broker delivers the message again). It knows which frames settle it on which broker.
  */
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { copyHeaders } from '../stomp/copies.js';
 import type { Source } from '../stomp/destinations.js';
-import { deadLetterArguments } from '../stomp/dialects.js';
-import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import type { Frame, Headers } from '../stomp/frames.js';
 import type { Outgoing } from '../stomp/outgoing.js';
 import type { Outlet } from '../stomp/outlet.js';
 import type { Session } from '../stomp/session.js';
 import type { Refusal, Settlement } from './payload.js';
+import { attemptOf, deadLetterCopy, retryCopy, type Retries } from './retries.js';
 
 /** Why a message goes to its dead-letter queue. */
 export type DeadLetterReason =
@@ -27,16 +26,20 @@ export type DeadLetterReason =
 export interface Cause {
   readonly detail?: string;
   readonly err?: unknown;
+  /** With retries: the number of the attempt, and of how many. */
+  readonly attempt?: number;
+  readonly of?: number;
 }
 
 export interface DeliveryContext {
   readonly source: Source;
+  readonly retries: Retries;
   readonly log: Logger;
   /** Must settling frames be confirmed by the broker (while draining)? */
   readonly isConfirmed: () => boolean;
 }
 
-type Settled = 'acked' | 'nacked';
+type Settled = 'acked' | 'nacked' | 'retried';
 
 export class Delivery {
   readonly frame: Frame;
@@ -68,21 +71,47 @@ export class Delivery {
       this.deadLetter('forward-refused', { detail: refusal.message });
     });
     if (settlement !== 'sent') return settlement;
-    const settlements = { acked: 'sent', nacked: 'dead-lettered' } as const;
     return Promise.resolve(this.settling).then(() =>
-      this.state === 'acked' || this.state === 'nacked' ? settlements[this.state] : 'connection-lost',
+      this.state === 'acked' ? 'sent' : this.state === 'nacked' ? 'dead-lettered' : 'connection-lost',
     );
   }
 
   /** Moves the message to its dead-letter queue and logs why. Synchronous as ack is, whatever may have to be sent. */
   deadLetter(reason: DeadLetterReason, cause: Cause = {}): Settlement {
     const settlement = this.#nack();
-    if (settlement === 'sent') {
-      const { log, source } = this.#context;
-      const where = { deadLetterQueue: source.deadLetterQueue, ...this.fields() };
-      log.error({ reason, ...cause, ...where }, 'message dead-lettered');
-    }
+    if (settlement === 'sent') this.#logDeadLetter(reason, cause);
     return settlement;
+  }
+
+  /** For a callback that threw: the message comes again, later, or goes to its dead-letter queue after the last attempt. */
+  fail(err: unknown): void {
+    const { log, retries } = this.#context;
+    const { frame } = this;
+    if (retries.attempts === 1) {
+      this.deadLetter('callback-failed', { err });
+      return;
+    }
+    const attempt = attemptOf(frame.headers);
+    const where = { attempt, of: retries.attempts };
+    // Without a copy there is a dead letter all the same, only without its history.
+    const onRefused = ({ message }: PubsubError) => {
+      this.deadLetter('callback-failed', { err, ...where, detail: `its copy was refused: ${message}` });
+    };
+    if (attempt < retries.attempts) {
+      const { copy, delayMs } = retryCopy(retries, this.session.dialect, frame, err);
+      if (this.#replace('retried', [copy], onRefused) === 'sent')
+        log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
+      return;
+    }
+    const copy = deadLetterCopy(retries, frame, { err });
+    if (this.#replace('nacked', [copy], onRefused) === 'sent')
+      this.#logDeadLetter('callback-failed', { err, ...where });
+  }
+
+  #logDeadLetter(reason: DeadLetterReason, cause: Cause): void {
+    const { log, source } = this.#context;
+    const where = { deadLetterQueue: source.deadLetterQueue, ...this.fields() };
+    log.error({ reason, ...cause, ...where }, 'message dead-lettered');
   }
 
   /** By NACK where the broker then moves it, else by a copy and an ACK. */
@@ -93,7 +122,7 @@ export class Delivery {
     if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
       return this.#settle('nacked', () => this.#send('NACK', dialect.nackHeaders));
     }
-    return this.#replace('nacked', [this.#deadLetterCopy()], (refusal) => {
+    return this.#replace('nacked', [deadLetterCopy(this.#context.retries, this.frame)], (refusal) => {
       // It must come again: nothing of this session can settle it.
       this.session.destroy({ kind: 'broker', message: refusal.message, isConfiguration: true });
       throw refusal;
@@ -156,19 +185,6 @@ export class Delivery {
   #settlingHeaders(): Headers {
     const { ack, 'message-id': messageId } = this.frame.headers;
     return { id: ack ?? messageId ?? '' };
-  }
-
-  #deadLetterCopy(): Outgoing {
-    const { source } = this.#context;
-    const { headers, body } = this.frame;
-    const lines = encodeLines('SEND', {
-      ...copyHeaders(this.frame),
-      destination: `/queue/${source.deadLetterQueue}`,
-      ...deadLetterArguments(`DLQ.${source.deadLetterQueue}`),
-      persistent: 'true',
-      'original-destination': headers.destination ?? source.destination,
-    });
-    return { lines, body };
   }
 
   /** What every log line about this message carries. */

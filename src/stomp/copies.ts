@@ -15,6 +15,8 @@ const notCopied = new Set([
   // Brokers count and schedule for themselves.
   ...['scheduledJobId', 'x-delivery-count', 'x-stream-offset'],
   ...['AMQ_SCHEDULED_DELAY', 'AMQ_SCHEDULED_PERIOD', 'AMQ_SCHEDULED_REPEAT', 'AMQ_SCHEDULED_CRON'],
+  // Of the attempts of one consumer (retries.ts): whoever gets a copy begins anew.
+  ...['x-attempt', 'x-last-error'],
   // RabbitMQ reads from a SEND how the queue is to be declared, and refuses a user-id that is not the login.
   ...['durable', 'auto-delete', 'exclusive', 'user-id'],
   ...['x-dead-letter-exchange', 'x-dead-letter-routing-key', 'x-expires', 'x-message-ttl', 'x-queue-type'],

@@ -62,6 +62,13 @@ export interface Dialect {
    * out. A NACK is never part of one: it makes ActiveMQ 5.17 refuse the COMMIT.
    */
   readonly acksJoinTransactions: boolean;
+  /**
+   * Where to a copy of a message is sent so that it comes to the source's queue after the delay, and by which headers;
+   * undefined where it cannot.
+   */
+  delayed(source: Source, delayMs: number, queueType: QueueType): Declaration | undefined;
+  /** Does a scheduler delay messages, which the broker may lack? Without it a message comes at once, and nobody is told. */
+  readonly delaysByScheduler: boolean;
 }
 
 /** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
@@ -132,6 +139,14 @@ const rabbitmq: Dialect = {
   },
   // The frames are carried out one by one at COMMIT, and its receipt comes before those of the messages.
   acksJoinTransactions: false,
+  // A queue whose messages die of age back into the source's. The delay is an argument of it, so that each has its own: a
+  // message with a limit of its own would wait behind others with a longer one. It is never removed: a SEND to a queue
+  // that was deleted after the connection's first SEND to it is confirmed and dropped.
+  delayed: ({ queue }, delayMs, queueType) => ({
+    destination: `/queue/${queue}.retry.${delayMs}`,
+    headers: { ...queueArguments(queue, queueType), 'x-message-ttl': String(delayMs) },
+  }),
+  delaysByScheduler: false,
 };
 
 const activemq: Dialect = {
@@ -165,6 +180,12 @@ const activemq: Dialect = {
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
   acksJoinTransactions: true,
+  // A subscription to a topic has no queue that one could send to.
+  delayed: ({ kind, queue }, delayMs) =>
+    kind === 'topic'
+      ? undefined
+      : { destination: `/queue/${queue}`, headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
+  delaysByScheduler: true,
 };
 
 /** Not exercised. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`, `multicastPrefix`). */
@@ -201,6 +222,8 @@ const artemis: Dialect = {
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
   acksJoinTransactions: false,
+  delayed: () => undefined,
+  delaysByScheduler: false,
 };
 
 const embedded: Dialect = { ...rabbitmq, name: 'embedded', declaresLater: false };

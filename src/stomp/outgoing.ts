@@ -24,7 +24,10 @@ export interface Outgoing {
   readonly body: string | Uint8Array;
 }
 
-/** django-stomp removes the first seven; `receipt` and `ack` would be taken as ours or confuse a consumer. */
+/**
+ * django-stomp removes the first seven; `receipt` and `ack` would be taken as ours or confuse a consumer; the attempts of
+ * a message at one queue are none at another.
+ */
 const reservedHeaders = new Set([
   ...[
     'message-id',
@@ -35,7 +38,7 @@ const reservedHeaders = new Set([
     'content-length',
     'content-type',
   ],
-  ...['receipt', 'ack'],
+  ...['receipt', 'ack', 'x-attempt', 'x-last-error'],
 ]);
 
 /**

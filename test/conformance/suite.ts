@@ -6,6 +6,7 @@ import { deadLetterBehaviours } from './dead-letters.js';
 import { forwardingBehaviours } from './forwarding.js';
 import { publishingBehaviours } from './publishing.js';
 import { queueTypeBehaviours } from './queue-types.js';
+import { retryBehaviours } from './retries.js';
 import { topicBehaviours } from './topics.js';
 import { wireBehaviours } from './wire.js';
 
@@ -20,6 +21,7 @@ export function conformance(name: BrokerName): void {
     describe('consuming', { concurrency: 4 }, () => consumingBehaviours(broker));
     describe('dead letters', { concurrency: 4 }, () => deadLetterBehaviours(broker));
     describe('forwarding', { concurrency: 4 }, () => forwardingBehaviours(broker));
+    describe('retries', { concurrency: 4 }, () => retryBehaviours(broker));
     describe('topics', { concurrency: 4 }, () => topicBehaviours(broker));
     describe('queue types', { concurrency: 4 }, () => queueTypeBehaviours(broker));
     describe('publishing', { concurrency: 4 }, () => publishingBehaviours(broker));

@@ -21,13 +21,13 @@ export function activemqMissing(): string | undefined {
 }
 
 /** Starts a broker with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
-export function startActivemq(): Promise<OwnBroker> {
+export function startActivemq({ hasScheduler = true } = {}): Promise<OwnBroker> {
   return startOwn(async () => {
     const program = java();
     if (program === undefined || activemqMissing() !== undefined) throw new Error(activemqMissing());
     const directory = privateDirectory('activemq');
     const [port] = (await freePorts(1)) as [number];
-    writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port));
+    writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port, hasScheduler));
     writeFileSync(join(directory, 'log4j.properties'), logging);
     mkdirSync(join(directory, 'tmp'));
     return {
@@ -64,13 +64,13 @@ export function startActivemq(): Promise<OwnBroker> {
 }
 
 /** Virtual topics (`VirtualTopic.>` to `Consumer.*.VirtualTopic.>`) need no line here: they are on by default. */
-const configuration = (directory: string, port: number) => `<?xml version="1.0" encoding="UTF-8"?>
+const configuration = (directory: string, port: number, hasScheduler: boolean) => `<?xml version="1.0" encoding="UTF-8"?>
 <beans xmlns="http://www.springframework.org/schema/beans"
        xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
        xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
          http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
   <broker xmlns="http://activemq.apache.org/schema/core" brokerName="localhost" useJmx="false"
-          schedulerSupport="true" dataDirectory="${join(directory, 'data')}">
+          schedulerSupport="${hasScheduler}" dataDirectory="${join(directory, 'data')}">
     <destinationPolicy>
       <policyMap>
         <policyEntries>

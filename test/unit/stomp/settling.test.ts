@@ -4,7 +4,8 @@ import { consume } from '../../../src/commands/consume.js';
 import { Delivery } from '../../../src/consumer/delivery.js';
 import type { Payload, Settlement } from '../../../src/consumer/payload.js';
 import type { ConsumeSummary } from '../../../src/consumer/consumer.js';
-import type { Settings } from '../../../src/settings.js';
+import { retriesOf } from '../../../src/consumer/retries.js';
+import { resolve, type Settings } from '../../../src/settings.js';
 import { parseSource } from '../../../src/stomp/destinations.js';
 import type { Frame } from '../../../src/stomp/frames.js';
 import { Outlet } from '../../../src/stomp/outlet.js';
@@ -25,7 +26,8 @@ async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false)
   const received = await until(() => frame, DEADLINE_MS, 'the message arrives');
   const source = parseSource('orders');
   const outlet = new Outlet(pair.session, log, new Set());
-  return new Delivery(received, outlet, { source, log, isConfirmed: () => isConfirmed });
+  const retries = retriesOf(source, resolve({}, {}));
+  return new Delivery(received, outlet, { source, retries, log, isConfirmed: () => isConfirmed });
 }
 
 describe('a delivery', () => {

@@ -1,0 +1,106 @@
+/**
+ * Trying a message again, later and by way of the broker: which attempt one is, how long the next waits, and what the
+ * copies look like that are sent in its place. What the message has been through is told by two headers of our own; no
+ * broker counts attempts so that a STOMP client sees it.
+ */
+import { PubsubError, reasonOf } from '../errors.js';
+import { parseDelays, type Settings } from '../settings.js';
+import { copyHeaders } from '../stomp/copies.js';
+import type { Source } from '../stomp/destinations.js';
+import { queueArguments, type Declaration, type Dialect, type QueueType } from '../stomp/dialects.js';
+import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import type { Outgoing } from '../stomp/outgoing.js';
+
+/** The number of the attempt that the message comes for; on a dead letter, of the last one. */
+const ATTEMPT = 'x-attempt';
+/** What the last attempt threw, on one line. */
+const LAST_ERROR = 'x-last-error';
+/** ActiveMQ 5.17 takes header lines of 10 KB. */
+const MAX_ERROR_LENGTH = 1000;
+/** What a delayed message has beside what its sender gave it; sent on, it would declare or delay things. */
+const ofDelay = ['x-message-ttl', 'scheduledJobId'];
+
+export interface Retries {
+  readonly source: Source;
+  /** Attempts in all, the first included. */
+  readonly attempts: number;
+  /** Before the second attempt, the third, and so on; the last repeats. */
+  readonly delaysMs: readonly number[];
+  readonly queueType: QueueType;
+}
+
+export function retriesOf(source: Source, { retries, retryDelay, queueType }: Settings): Retries {
+  return { source, attempts: retries + 1, delaysMs: parseDelays(retryDelay), queueType };
+}
+
+/** 1 for a message that has not been retried. */
+export function attemptOf(headers: Readonly<Headers>): number {
+  const text = headers[ATTEMPT];
+  return text !== undefined && /^[1-9]\d{0,8}$/.test(text) ? Number(text) : 1;
+}
+
+/** Headers as a callback sees them. */
+export function withoutDelay(headers: Readonly<Headers>): Readonly<Headers> {
+  if (headers[ATTEMPT] === undefined) return headers;
+  const own = Object.create(null) as Headers;
+  for (const [name, value] of Object.entries(headers)) if (!ofDelay.includes(name)) own[name] = value;
+  return own;
+}
+
+/** Queues to declare before the first retry. Throws `broker-refused` when the broker cannot delay a message of the source. */
+export function delayQueues(retries: Retries, dialect: Dialect): readonly Declaration[] {
+  if (retries.attempts === 1) return [];
+  const delays = [...new Set(retries.delaysMs)];
+  const targets = delays.map((delayMs) => targetOf(retries, dialect, delayMs));
+  return dialect.hasQueueArguments ? targets : [];
+}
+
+function targetOf({ source, queueType }: Retries, dialect: Dialect, delayMs: number): Declaration {
+  const target = dialect.delayed(source, delayMs, queueType);
+  if (target !== undefined) return target;
+  throw new PubsubError(
+    'broker-refused',
+    `messages of ${source.destination} cannot be retried on ${dialect.name}: ` +
+      'a copy cannot come back to this subscription alone; set STOMP_RETRIES=0',
+  );
+}
+
+/** The copy that comes for the next attempt, and after how long. */
+export function retryCopy(
+  retries: Retries,
+  dialect: Dialect,
+  frame: Frame,
+  err: unknown,
+): { readonly copy: Outgoing; readonly delayMs: number } {
+  const { delaysMs } = retries;
+  const attempt = attemptOf(frame.headers);
+  const delayMs = delaysMs[Math.min(attempt, delaysMs.length) - 1] ?? 0;
+  const { destination, headers } = targetOf(retries, dialect, delayMs);
+  return { copy: copyOf(frame, destination, { ...headers, ...history(attempt + 1, err) }), delayMs };
+}
+
+/** The copy for the dead-letter queue; after the last attempt it tells of that. */
+export function deadLetterCopy(
+  { source, queueType }: Retries,
+  frame: Frame,
+  last?: { readonly err: unknown },
+): Outgoing {
+  const { deadLetterQueue, destination } = source;
+  return copyOf(frame, `/queue/${deadLetterQueue}`, {
+    ...queueArguments(`DLQ.${deadLetterQueue}`, queueType),
+    'original-destination': frame.headers.destination ?? destination,
+    ...(last === undefined ? {} : history(attemptOf(frame.headers), last.err)),
+  });
+}
+
+function history(attempt: number, err: unknown): Headers {
+  const name = err instanceof Error ? `${err.name}: ` : '';
+  // eslint-disable-next-line no-control-regex -- a line break or a NUL byte cannot be in a header, or is escaped there
+  const text = `${name}${reasonOf(err)}`.replace(/[\x00-\x1f\x7f\s]+/g, ' ').slice(0, MAX_ERROR_LENGTH);
+  return { [ATTEMPT]: String(attempt), [LAST_ERROR]: text.trim() };
+}
+
+function copyOf(frame: Frame, destination: string, headers: Headers): Outgoing {
+  const lines = encodeLines('SEND', { ...copyHeaders(frame), destination, ...headers, persistent: 'true' });
+  return { lines, body: frame.body };
+}
