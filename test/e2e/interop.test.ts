@@ -173,6 +173,26 @@ for (const broker of realBrokers()) {
         );
       });
 
+      it(`${kind}: django-stomp gets messages that wait for our retry, and settles them as any other`, async () => {
+        const { source, target, queue } = make();
+        const flags = ['--retries', '3', '--retry-delay', '300ms'];
+        const ours = await startPubsub(broker, source, fixture('retry.mjs#secondTime'), { flags });
+        await djangoPublish(broker, target, '{"n":1}', '{"n":2}');
+        await ours.waitFor(/"msg":"message will be tried again"[^]*"msg":"message will be tried again"/);
+        await stopPubsub(ours);
+        const django = await djangoPubsub(broker, source);
+        const first = await djangoReceive(django);
+        first.ack();
+        const second = await djangoReceive(django);
+        second.nack();
+        assertUndisturbed(django);
+        await djangoDisconnect(django);
+        assert.deepEqual([first.body, second.body], ['{"n":1}', '{"n":2}']);
+        const [dead, ...more] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+        assert.deepEqual([dead!.body.toString(), more.length], ['{"n":2}', 0]);
+        assert.deepEqual(await drainQueue(broker, queue), []);
+      });
+
       it(`${kind}: both consume at the same time and share the messages of both publishers`, async () => {
         const { source, target } = make();
         const django = await djangoPubsub(broker, source);

@@ -5,50 +5,16 @@
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
-import type { Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { DEADLINE_MS, startConsuming, uniqueName, type Consuming } from '../support/consuming.js';
+import { handOverSteps, reaches } from '../support/hand-over.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import { packageRoot, run } from '../support/process.js';
-import { startProxy, type Direction, type Proxy } from '../support/proxy.js';
+import { startProxy, type Proxy } from '../support/proxy.js';
 import { until } from '../support/until.js';
 
 const withId = { 'correlation-id': 'c' };
-
-/** A moment of a hand-over: when a frame is on its way. */
-interface Step {
-  readonly name: string;
-  readonly direction: Direction;
-  readonly command: string;
-  /** The how-many-th of these frames it is. */
-  readonly nth?: number;
-  readonly isHeld: boolean;
-  /** How often the message is sent on again afterwards. */
-  readonly repeated: number;
-}
-
-const confirming: Step[] = [
-  { name: 'before the SEND', direction: 'toServer', command: 'SEND', isHeld: true, repeated: 0 },
-  { name: 'before its receipt', direction: 'toClient', command: 'RECEIPT', isHeld: true, repeated: 1 },
-  { name: 'before the ACK', direction: 'toServer', command: 'ACK', isHeld: true, repeated: 1 },
-  { name: 'after the ACK', direction: 'toServer', command: 'ACK', isHeld: false, repeated: 0 },
-];
-const transacting: Step[] = [
-  { name: 'before the SEND', direction: 'toServer', command: 'SEND', isHeld: true, repeated: 0 },
-  { name: 'before its receipt', direction: 'toClient', command: 'RECEIPT', isHeld: true, repeated: 0 },
-  { name: 'before the ACK and COMMIT', direction: 'toServer', command: 'COMMIT', isHeld: true, repeated: 0 },
-  {
-    ...{ name: 'before the receipt of COMMIT', direction: 'toClient', command: 'RECEIPT', nth: 2 },
-    ...{ isHeld: true, repeated: 0 },
-  },
-];
-
-function reaches(proxy: Proxy, { direction, command, nth = 1, isHeld }: Step): Promise<void> {
-  let seen = 0;
-  const isIt = (frame: Frame) => frame.command === command && ++seen === nth;
-  return proxy.frame(direction, isIt, { isHeld });
-}
 
 interface Scene {
   readonly from: string;
@@ -102,9 +68,8 @@ async function acked(consuming: Consuming, count: number): Promise<void> {
 }
 
 for (const broker of brokersUnderTest()) {
-  const steps = broker.name === 'activemq' ? transacting : confirming;
   describe(`forwarding faults: ${broker.name}`, { concurrency: 4 }, () => {
-    for (const step of steps) {
+    for (const step of handOverSteps(broker)) {
       for (const flags of [[], ['--inline']]) {
         const where = flags.length === 0 ? 'in a thread' : 'inline';
         test(`kill -9 ${step.name} of a forward, ${where}`, async (t) => {
@@ -120,8 +85,7 @@ for (const broker of brokersUnderTest()) {
           // The broker notices the end of its client, as it does without a proxy.
           proxy.cut();
           const consuming = await startConsuming(t, broker, `/queue/${from}`, forward);
-          const isDone = step.name.startsWith('after') || step.nth === 2;
-          await acked(consuming, isDone ? 2 : 3);
+          await acked(consuming, step.isLast ? 2 : 3);
           await consuming.stop();
           await count();
           ledger.report(t, broker);
