@@ -88,7 +88,7 @@ const mayImport = {
   'embedded/destinations': ['stomp/frames', 'embedded/message', 'embedded/refusal'],
   'embedded/queue': ['embedded/clock', 'embedded/message', 'embedded/arguments', 'embedded/ready'],
   'embedded/queues': [
-    'stomp/frames',
+    ...['errors', 'stomp/frames'],
     ...inEmbedded('clock limits topics refusal message arguments destinations queue'),
   ],
   'embedded/channel': ['stomp/frames', ...inEmbedded('refusal message queue queues')],

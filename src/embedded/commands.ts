@@ -3,7 +3,7 @@
  * defaults, ids, ack modes, where a RECEIPT goes and which errors end the connection. Behaviour and texts are those of
  * RabbitMQ 3.10.8 unless a comment says otherwise.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { encodeHead, type Frame, type Headers } from '../stomp/frames.js';
 import { declarationOf, flag, integer } from './arguments.js';
 import type { AckMode, Channel, Subscription } from './channel.js';
@@ -103,13 +103,15 @@ function send(client: Client, frame: Frame): void {
       `user_id property set to '${headers['user-id']}' but authenticated user was '${client.user}'`,
     );
   }
+  const delayMs = delayOf(headers);
   const message: Message = {
     sequence: 0,
     address: addressFor(client, destination, headers),
-    head: storedHead(withReplyQueue(client, headers)),
+    head: storedHead(scheduled(withReplyQueue(client, headers), delayMs)),
     body: storedBody(body),
     priority: Math.max(0, integer(headers, 'priority') ?? 0),
     ttlMs: expirationOf(headers),
+    delayMs,
     expiresAt: NEVER,
     redelivered: false,
     deaths: undefined,
@@ -143,6 +145,22 @@ function expirationOf(headers: Readonly<Headers>): number {
   if (!/^\d{1,15}$/.test(expiration))
     throw preconditionFailed(`invalid expiration '${expiration}': no_integer`);
   return Number(expiration);
+}
+
+/** RabbitMQ has no such thing. What was delayed already is not delayed again, like on ActiveMQ 5.17. */
+function delayOf(headers: Readonly<Headers>): number {
+  const delayMs = integer(headers, 'AMQ_SCHEDULED_DELAY') ?? 0;
+  return headers.scheduledJobId === undefined ? Math.max(0, delayMs) : 0;
+}
+
+/** ActiveMQ's headers of a message that has been delayed. */
+function scheduled(
+  headers: Readonly<Headers>,
+  delayMs: number,
+): Readonly<Record<string, string | undefined>> {
+  return delayMs === 0
+    ? headers
+    : { ...headers, AMQ_SCHEDULED_DELAY: undefined, scheduledJobId: randomUUID() };
 }
 
 /** `reply-to:/temp-queue/x` makes a queue of this connection, consumes from it and tells others where it is. */

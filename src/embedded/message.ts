@@ -23,6 +23,8 @@ export interface Message {
   readonly priority: number;
   /** The sender's `expiration` in milliseconds, or NEVER. */
   readonly ttlMs: number;
+  /** How long it is held back before it goes to any queue; 0 for not at all. */
+  readonly delayMs: number;
   /** On the queue's clock, or NEVER. */
   expiresAt: number;
   redelivered: boolean;
@@ -49,7 +51,7 @@ export function storedBody(body: Buffer): string | Buffer {
 }
 
 /** Header lines as they are echoed to a consumer. */
-export function storedHead(headers: Readonly<Headers>): string {
+export function storedHead(headers: Readonly<Record<string, string | undefined>>): string {
   const head = encodeHead('', { ...headers, destination: undefined, 'content-length': undefined });
   // By way of bytes: a string put together by + keeps all its parts alive.
   return Buffer.from(head).toString('latin1', 1, Buffer.byteLength(head) - 1);
@@ -74,6 +76,7 @@ export function afterDeath(message: Message, queue: string, reason: DeathReason,
     address,
     head: Buffer.from(head + first, 'latin1').toString('latin1'),
     ttlMs: NEVER,
+    delayMs: 0,
     redelivered: false,
     deaths: reason === 'rejected' ? undefined : [...(message.deaths ?? []), queue],
   };

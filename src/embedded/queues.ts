@@ -3,6 +3,7 @@
  * State only: no sockets, and time is handed in. Hides how a message finds its queues, that a chain of dead-letter
  * queues is worked off one by one and that a circle of them ends.
  */
+import { reasonOf } from '../errors.js';
 import { type Declaration, requireEquivalent } from './arguments.js';
 import type { Clock } from './clock.js';
 import { addressOf, TOPIC_EXCHANGE } from './destinations.js';
@@ -133,11 +134,32 @@ export class Queues {
   publish(messages: readonly Message[]): void {
     this.#requireSpace(messages);
     for (const message of messages) {
-      const queues = this.#route(message.address);
-      if (queues.length === 0) this.#dropped(message.address.key, 'no queue takes it');
       this.counters.published++;
-      this.#enqueue(message, queues);
+      if (message.delayMs > 0) this.#holdBack(message);
+      else this.#deliver(message);
     }
+  }
+
+  #deliver(message: Message): void {
+    const queues = this.#route(message.address);
+    if (queues.length === 0) this.#dropped(message.address.key, 'no queue takes it');
+    this.#enqueue(message, queues);
+  }
+
+  /** Meanwhile it takes memory and is in no queue. */
+  #holdBack(message: Message): void {
+    const bytes = sizeOf(message);
+    this.#bytes += bytes;
+    this.clock.after(message.delayMs, () => {
+      this.#bytes -= bytes;
+      try {
+        this.#requireSpace([message]);
+      } catch (error) {
+        this.#dropped(message.address.key, `delayed, and now there is no room: ${reasonOf(error)}`);
+        return;
+      }
+      this.#deliver(message);
+    });
   }
 
   /** Counts bytes that are kept elsewhere, such as in an open transaction; negative gives them back. */
@@ -151,6 +173,7 @@ export class Queues {
     let total = this.#bytes;
     for (const message of messages) {
       const size = sizeOf(message);
+      if (message.delayMs > 0) total += size;
       for (const queue of this.#route(message.address)) {
         total += size;
         const before = added.get(queue);

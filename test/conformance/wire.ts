@@ -322,6 +322,37 @@ export function wireBehaviours(broker: BrokerUnderTest): void {
     assert.equal((await client.next('MESSAGE')).body.toString(), '3');
   });
 
+  it(
+    'AMQ_SCHEDULED_DELAY holds a message back, in a transaction from its COMMIT on, and is gone on arrival',
+    { skip: skipUnless(capabilities.scheduledDelivery, 'scheduledDelivery') },
+    async (t) => {
+      const queue = `/queue/${uniqueName(t)}`;
+      const declaring = declaringHeaders(broker, queue);
+      const client = await connectRaw(broker);
+      t.after(() => client.destroy());
+      await client.subscribe(queue, declaring);
+      for (const transaction of ['aborted', 'committed']) {
+        client.send('BEGIN', { transaction });
+        const headers = { ...declaring, transaction, AMQ_SCHEDULED_DELAY: '200' };
+        client.send('SEND', { destination: queue, ...headers }, transaction);
+      }
+      await client.receipt('ABORT', { transaction: 'aborted' });
+      const sinceMs = performance.now();
+      await client.receipt('COMMIT', { transaction: 'committed' });
+      await client.put(queue, 'not delayed', declaring);
+      assert.equal((await client.next('MESSAGE')).body.toString(), 'not delayed');
+      const delayed = await client.next('MESSAGE');
+      assert.ok(performance.now() - sinceMs > 150);
+      assert.equal(delayed.body.toString(), 'committed');
+      assert.equal(delayed.headers.AMQ_SCHEDULED_DELAY, undefined);
+      assert.ok(delayed.headers.scheduledJobId);
+      // What has been delayed is not delayed again.
+      const again = { ...declaring, AMQ_SCHEDULED_DELAY: '3600000', scheduledJobId: 'x' };
+      await client.put(queue, 'again', again);
+      assert.equal((await client.next('MESSAGE')).body.toString(), 'again');
+    },
+  );
+
   it('competing consumers are served in turn', async (t) => {
     const queue = `/queue/${uniqueName(t)}`;
     const clients = await Promise.all([1, 2, 3].map(() => connectRaw(broker)));

@@ -83,7 +83,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     deadLettersNonPersistent: true,
     nackInTransaction: true,
     commitIsDurable: false,
-    scheduledDelivery: false,
+    scheduledDelivery: true,
     browsing: false,
     closesOnBadLogin: true,
   },

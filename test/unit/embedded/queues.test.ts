@@ -26,7 +26,8 @@ function start(limits = {}) {
 
 function message(queue: string, body: string, more: Partial<Message> = {}): Message {
   const address = addressOf('', queue);
-  const rest = { priority: 0, ttlMs: NEVER, expiresAt: NEVER, redelivered: false, deaths: undefined };
+  const times = { ttlMs: NEVER, delayMs: 0, expiresAt: NEVER };
+  const rest = { priority: 0, ...times, redelivered: false, deaths: undefined };
   return { sequence: 0, address, head: '', body, ...rest, ...more };
 }
 
@@ -194,6 +195,49 @@ describe('time', () => {
     queue.removeConsumer(taker);
     queue.requeue(taker.taken);
     assert.equal(queues.counters.expired, 1);
+  });
+
+  test('a delayed message takes memory at once and comes to its queue in time, behind what came before', () => {
+    const { clock, declare, publish, queues } = start();
+    const queue = declare('q');
+    publish('q', 'a', { delayMs: 500 });
+    publish('q', 'b', { delayMs: 100 });
+    publish('q', 'c');
+    assert.equal(waiting(queue), 'c');
+    assert.ok(queues.bytes > queue.bytes);
+    clock.advance(100);
+    assert.equal(waiting(queue), 'cb');
+    clock.advance(399);
+    assert.equal(waiting(queue), 'cb');
+    clock.advance(1);
+    assert.equal(waiting(queue), 'cba');
+    assert.equal(queues.bytes, queue.bytes);
+  });
+
+  test('a delayed message whose queue has gone or is full is dropped and reported', () => {
+    const { clock, declare, publish, events, queues } = start({ messagesPerQueue: 1 });
+    publish('gone', 'a', { delayMs: 100 });
+    const queue = declare('full');
+    publish('full', 'b', { delayMs: 100 });
+    publish('full', 'c');
+    clock.advance(100);
+    assert.equal(waiting(queue), 'c');
+    assert.deepEqual(
+      events.map((event) => [event.kind, event.queue]),
+      [
+        ['dropped', 'gone'],
+        ['dropped', 'full'],
+      ],
+    );
+    assert.equal(queues.bytes, queue.bytes);
+  });
+
+  test('delayed messages are bounded like others', () => {
+    const { publish, queues } = start({ totalBytes: 1000 });
+    assert.throws(() => {
+      for (let n = 0; n < 10; n++) publish('q', 'x'.repeat(100), { delayMs: 100 });
+    }, /no more than 1000 bytes/);
+    assert.ok(queues.bytes <= 1000);
   });
 
   test('a queue with x-expires goes when it has had no consumer and no declaration for so long', () => {
