@@ -64,7 +64,11 @@ export function startActivemq({ hasScheduler = true } = {}): Promise<OwnBroker> 
 }
 
 /** Virtual topics (`VirtualTopic.>` to `Consumer.*.VirtualTopic.>`) need no line here: they are on by default. */
-const configuration = (directory: string, port: number, hasScheduler: boolean) => `<?xml version="1.0" encoding="UTF-8"?>
+const configuration = (
+  directory: string,
+  port: number,
+  hasScheduler: boolean,
+) => `<?xml version="1.0" encoding="UTF-8"?>
 <beans xmlns="http://www.springframework.org/schema/beans"
        xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
        xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans.xsd
