@@ -38,7 +38,7 @@ const mayImport = {
   'consumer/slots': [],
   'consumer/runner': [
     ...leaves,
-    ...inStomp('dialects frames outgoing'),
+    ...inStomp('dialects frames outgoing session'),
     'consumer/payload',
     'consumer/slots',
   ],

@@ -242,6 +242,7 @@ export class Consumer {
       ack: (outgoing) => delivery.ack(outgoing),
       nack: () => delivery.deadLetter('nack'),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,
+      session,
     };
   }
 

@@ -6,6 +6,7 @@ import type { Logger } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
 import type { Headers } from '../stomp/frames.js';
 import type { Outgoing } from '../stomp/outgoing.js';
+import type { Session } from '../stomp/session.js';
 import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
 import { Slots, watchLimit, type Timed } from './slots.js';
 
@@ -19,6 +20,7 @@ export interface Job {
   readonly nack: () => Settlement;
   /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
   readonly isOpen: () => boolean;
+  readonly session: Pick<Session, 'isOpen' | 'closed'>;
 }
 
 export interface CallbackRunner {

@@ -28,7 +28,7 @@ import {
   type WireJob,
 } from './thread-protocol.js';
 
-const { callback: spec, logLevel, queueType, calling } = workerData as ThreadData;
+const { callback: spec, logLevel, queueType, calling, connection: open } = workerData as ThreadData;
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);
@@ -37,11 +37,15 @@ const exit = process.exit.bind(process);
 const running = new Slots<{ readonly runId: number; readonly invocation: Invocation }>();
 const settling = new Slots<(settlement: Settlement) => void>();
 let calls: WireCall[] = [];
+/** Of calls that need no answer: they resolve when they are on their way. */
+let sure: ((settlement: Settlement) => void)[] = [];
 let results: Extract<FromThread, { kind: 'done' }>['results'][number][] = [];
 
 function flushCalls(): void {
   if (calls.length > 0) post({ kind: 'settle', calls });
+  for (const resolve of sure) resolve('sent');
   calls = [];
+  sure = [];
 }
 
 /** A settlement goes before the end of its run. */
@@ -51,7 +55,10 @@ function flush(): void {
   results = [];
 }
 
-function start(callback: LoadedCallback, [runId, headerJson, body, correlationId]: WireJob): void {
+function start(
+  callback: LoadedCallback,
+  [runId, headerJson, body, correlationId, connection]: WireJob,
+): void {
   // Names are safe to look up, and __proto__ is one of them.
   const headers = Object.assign(Object.create(null) as object, JSON.parse(headerJson)) as Record<
     string,
@@ -59,10 +66,14 @@ function start(callback: LoadedCallback, [runId, headerJson, body, correlationId
   >;
   const message = { headers, raw: Buffer.from(body, 'latin1') };
   calling[0] = runId;
+  let isSettled = false;
   const settle: Settle = (verdict, outgoing) =>
     new Promise((resolve) => {
+      const isSure = !isSettled && outgoing === undefined && open[0] === connection;
+      isSettled = true;
       if (calls.length === 0) process.nextTick(flushCalls);
-      calls.push([runId, settling.add(resolve), verdict, outgoing]);
+      if (isSure) sure.push(resolve);
+      calls.push([runId, isSure ? 0 : settling.add(resolve), verdict, outgoing]);
     });
   const invocation = invoke(callback.call, message, { correlationId, runId }, queueType, settle);
   calling[0] = 0;

@@ -16,11 +16,20 @@ export interface ThreadData {
   readonly queueType: QueueType;
   /** One number: the run whose callback the thread is in the middle of calling, 0 for none. */
   readonly calling: Float64Array;
+  /** One number: the connection that is open, 0 for none. */
+  readonly connection: Float64Array;
 }
 
-export type WireJob = readonly [runId: number, headers: string, body: string, correlationId: string];
+/** `connection` numbers the connections that messages come by. */
+export type WireJob = readonly [
+  runId: number,
+  headers: string,
+  body: string,
+  correlationId: string,
+  connection: number,
+];
 
-/** A call of ack() or nack(); each has a number, by which it is answered. */
+/** A call of ack() or nack(), with a number by which it is answered; 0 when it need not be. */
 export type WireCall = readonly [
   runId: number,
   call: number,

@@ -49,6 +49,8 @@ export interface ThreadOptions {
   readonly logLevel: string;
   readonly queueType: QueueType;
   readonly timeoutMs: number;
+  /** Shared with the thread: the number of the connection that is open, 0 for none. */
+  readonly connection: Float64Array;
   /** Limit of the thread's heap, in MB; undefined for V8's own. */
   readonly heapMb: number | undefined;
 }
@@ -91,9 +93,9 @@ export class CallbackThread {
     );
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
     this.ended = new Promise((resolve) => (this.#onEnded = resolve));
-    const { callback, logLevel, queueType, heapMb } = options;
+    const { callback, logLevel, queueType, connection, heapMb } = options;
     this.#worker = new Worker(new URL('./thread-main.js', import.meta.url), {
-      workerData: { callback, logLevel, queueType, calling: this.#calling } satisfies ThreadData,
+      workerData: { callback, logLevel, queueType, connection, calling: this.#calling } satisfies ThreadData,
       resourceLimits: heapMb === undefined ? {} : { maxOldGenerationSizeMb: heapMb },
       name: 'callbacks',
     });
@@ -112,7 +114,8 @@ export class CallbackThread {
     return this.#hasSuspect;
   }
 
-  start(run: Run): void {
+  /** `connection` is the number of the one the message came by, in the memory given to the thread. */
+  start(run: Run, connection: number): void {
     const runId = this.#inFlight.add({
       run,
       hasSeenAbort: false,
@@ -122,7 +125,7 @@ export class CallbackThread {
     this.#hasSuspect = run.isSuspect;
     const { headers, raw, correlationId } = run.job;
     this.#flushSoon();
-    this.#jobs.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId]);
+    this.#jobs.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId, connection]);
   }
 
   /** Aborts the signal of everything in flight; resolves when the callbacks have been told, never when they block. */
@@ -204,6 +207,7 @@ export class CallbackThread {
   #settle([runId, call, verdict, outgoing]: WireCall): void {
     const job = this.#inFlight.get(runId)?.run.job;
     const answer = (settlement: Settlement) => {
+      if (call === 0) return;
       this.#flushSoon();
       this.#settlements.push([call, settlement]);
     };

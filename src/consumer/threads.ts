@@ -12,7 +12,7 @@ import type { RunResult } from './payload.js';
 import type { CallbackRunner, Job, RunnerOptions } from './runner.js';
 import { CallbackThread, type Loss, type Run, type ThreadOptions } from './thread.js';
 
-export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeoutMs'> {
+export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeoutMs' | 'connection'> {
   readonly threads: number;
 }
 
@@ -30,6 +30,9 @@ export class ThreadPool implements CallbackRunner {
   /** Threads lost in a row without a message having been run: the next starts ever later. */
   #failures = 0;
   #isClosed = false;
+  readonly #connection = new Float64Array(new SharedArrayBuffer(8));
+  #session: Job['session'] | undefined;
+  #connections = 0;
   /** Since the abort: the callbacks in flight have been told. */
   #told: Promise<unknown> = Promise.resolve();
 
@@ -77,7 +80,7 @@ export class ThreadPool implements CallbackRunner {
 
   async #spawn(): Promise<void> {
     const thread: CallbackThread = new CallbackThread(
-      this.#options,
+      { ...this.#options, connection: this.#connection },
       () => {
         this.#failures = 0;
         this.#assign();
@@ -102,8 +105,25 @@ export class ThreadPool implements CallbackRunner {
       }
       if (best === undefined) return;
       this.#waiting.shift();
-      best.start(run);
+      best.start(run, this.#connectionOf(run.job));
     }
+  }
+
+  /**
+   * The number of its connection. A thread looks the open one up in shared memory: an acknowledgement that has where to
+   * go is answered there and then, and spares both threads a way.
+   */
+  #connectionOf({ session }: Job): number {
+    if (!session.isOpen) return -1;
+    if (session !== this.#session) {
+      this.#session = session;
+      const number = ++this.#connections;
+      this.#connection[0] = number;
+      void session.closed.then(() => {
+        if (this.#connection[0] === number) this.#connection[0] = 0;
+      });
+    }
+    return this.#connections;
   }
 
   #lose(thread: CallbackThread, loss: Loss): void {
