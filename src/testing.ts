@@ -90,8 +90,18 @@ export interface OneMessage {
 export interface OneOutcome {
   readonly outcome: 'acked' | 'dead-lettered';
   readonly reason?: DeadLetterReason;
-  /** What the callback threw. */
+  /** What the callback threw, the last time. */
   readonly error?: unknown;
+  /** What payload.publish sent with the ack, in its order; absent when there is nothing. */
+  readonly published?: readonly PublishedMessage[];
+}
+
+export interface PublishedMessage {
+  readonly destination: string;
+  /** As whoever consumes it gets it. */
+  readonly body: unknown;
+  /** As given, not those that every message has. */
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 const QUEUE = 'consume-once';
@@ -106,6 +116,19 @@ export async function consumeOnce<Body = unknown>(
 ): Promise<OneOutcome> {
   const broker = await startBroker();
   const stop = new AbortController();
+  let published: PublishedMessage[] = [];
+  /** Sees what is published, and changes nothing about it. */
+  const watched = (payload: Payload<Body>): unknown => {
+    published = [];
+    const publish: Payload['publish'] = (destination, body, options) => {
+      payload.publish(destination, body, options);
+      const received: unknown = JSON.parse(JSON.stringify(body));
+      published.push({ destination, body: received, headers: options?.headers ?? {} });
+    };
+    return (callback as Callback<unknown>)(
+      Object.create(payload, { publish: { value: publish } }) as Payload,
+    );
+  };
   let deadLettered: { reason?: DeadLetterReason; err?: unknown } = {};
   const ignore = () => undefined;
   const log: Logger = {
@@ -130,13 +153,15 @@ export async function consumeOnce<Body = unknown>(
       host,
       port,
       destination: `/queue/${QUEUE}`,
-      callback: callback as (payload: Payload) => unknown,
+      callback: watched as (payload: Payload) => unknown,
       signal: stop.signal,
       log,
     });
     broker.publish(`/queue/${QUEUE}`, message.body, message.headers ?? { 'correlation-id': QUEUE });
     const summary = await consuming;
-    if (summary.deadLettered === 0) return { outcome: 'acked' };
+    if (summary.deadLettered === 0) {
+      return { outcome: 'acked', ...(published.length === 0 ? {} : { published }) };
+    }
     const { reason, err } = deadLettered;
     return {
       outcome: 'dead-lettered',

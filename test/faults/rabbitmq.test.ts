@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { brokerUnderTest } from '../support/brokers.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
-import { putAll, queueDepth } from '../support/messages.js';
+import { drainQueue, putAll, queueDepth } from '../support/messages.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
@@ -67,5 +67,45 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
         [],
       );
     ledgers[0].report(t, broker);
+  });
+
+  test('during a memory alarm what callbacks publish waits, and the acks of others do not', async (t) => {
+    await using broker = await startRabbitmq();
+    const queue = uniqueName(t);
+    const forwarded = new Ledger(5);
+    const acked = new Ledger(20);
+    await putAll(broker, `/queue/${queue}`, forwarded.bodies(), { 'correlation-id': 'c', forward: 'yes' });
+    await putAll(broker, `/queue/${queue}`, acked.bodies(), { 'correlation-id': 'c' });
+    let raised: () => void = () => undefined;
+    const alarm = new Promise<void>((resolve) => (raised = resolve));
+    const consuming = await startConsuming(
+      t,
+      broker,
+      `/queue/${queue}`,
+      async (payload) => {
+        await alarm;
+        const isForwarded = payload.headers.forward === 'yes';
+        // RabbitMQ takes one more before it reads no more.
+        const isFirst = (payload.body as { n: number }).n === 0;
+        if (isForwarded && !isFirst) await until(() => forwarded.processed > 0, COMPLETE_MS, 'the first');
+        if (isForwarded) payload.publish(`/queue/${queue}-to`, payload.body);
+        if ((await payload.ack()) === 'sent') (isForwarded ? forwarded : acked).record(payload);
+      },
+      { concurrency: 10 },
+    );
+    await consuming.received(10);
+    await broker.ctl!('set_vm_memory_high_watermark', 'absolute', '1');
+    const alarms = () => broker.ctl!('eval', 'rabbit_alarm:get_alarms().');
+    await until(async () => (await alarms()).includes('memory'), COMPLETE_MS, 'the memory alarm');
+    raised();
+    await acked.complete(COMPLETE_MS);
+    await until(async () => (await queueDepth(broker, queue)) <= 5, COMPLETE_MS, 'the acks');
+    assert.ok(forwarded.lost > 0);
+    await broker.ctl!('set_vm_memory_high_watermark', '0.4');
+    await forwarded.complete(COMPLETE_MS);
+    await consuming.stop();
+    const numbers = (await drainQueue(broker, `${queue}-to`)).map(({ body }) => body.toString());
+    assert.equal(new Set(numbers).size, 5);
+    forwarded.report(t, broker);
   });
 });

@@ -34,6 +34,48 @@ test('consumeOnce tells why a message was dead-lettered', async () => {
   assert.deepEqual(unnamed, { outcome: 'dead-lettered', reason: 'missing-correlation-id' });
 });
 
+test('consumeOnce tells what was published with the ack, to whatever destination', async () => {
+  const outcome = await consumeOnce(
+    async ({ publish, body, ack }) => {
+      publish('/queue/invoices', body);
+      publish('/topic/VirtualTopic.orders', { at: new Date(0) }, { headers: { tenant: '7' } });
+      await ack();
+    },
+    { body: { id: 1 } },
+  );
+  assert.deepEqual(outcome, {
+    outcome: 'acked',
+    published: [
+      { destination: '/queue/invoices', body: { id: 1 }, headers: {} },
+      {
+        destination: '/topic/VirtualTopic.orders',
+        body: { at: '1970-01-01T00:00:00.000Z' },
+        headers: { tenant: '7' },
+      },
+    ],
+  });
+  const refused = await consumeOnce(
+    (payload) => {
+      payload.publish('/queue/invoices', 1);
+      return payload.nack();
+    },
+    { body: 1 },
+  );
+  assert.deepEqual(refused, { outcome: 'dead-lettered', reason: 'nack' });
+});
+
+test('consumeOnce with retries goes through every attempt', async () => {
+  const settings = { retries: 2, retryDelay: '20ms' };
+  let calls = 0;
+  const callback = async (payload: Payload) => {
+    payload.publish('/queue/x', ++calls);
+    if (calls < 3) throw new Error('not yet');
+    await payload.ack();
+  };
+  const { outcome, published } = await consumeOnce(callback, { body: 1, settings });
+  assert.deepEqual([outcome, calls, published?.map(({ body }) => body)], ['acked', 3, [3]]);
+});
+
 test('consumeOnce takes settings', async () => {
   const outcome = await consumeOnce(() => undefined, { body: {}, settings: { autoAck: true } });
   assert.deepEqual(outcome, { outcome: 'acked' });
