@@ -21,8 +21,8 @@ const CONCURRENCY = 10;
 const BATCH = 50;
 const BATCH_MS = 100;
 const COMPLETE_MS = 60_000;
-/** What V8 keeps for young objects grows and shrinks by 30 MiB with the load, and would hide what stays. */
-const SMALL_YOUNG_SPACE = ['--max-semi-space-size=1'];
+/** A small heap is collected often: with V8's own limits garbage gathers for many minutes, and hides what stays. */
+const SMALL_HEAP = ['--max-semi-space-size=1', '--max-old-space-size=32'];
 const quiet = () => undefined;
 const noLog = { debug: quiet, info: quiet, warn: quiet, error: quiet, isLevelEnabled: () => false };
 /** Short, so that each fault is noticed before the next one. */
@@ -56,7 +56,7 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
   const startConsumer = async () => {
     const callback = join(packageRoot, 'test/fixtures/callbacks/ledger.mjs#record');
     const command = [join(packageRoot, 'bin/pubsub.js'), QUEUE, callback];
-    const args = [...SMALL_YOUNG_SPACE, ...command, '--concurrency', String(CONCURRENCY)];
+    const args = [...SMALL_HEAP, ...command, '--concurrency', String(CONCURRENCY)];
     const env = {
       ...broker.env,
       STOMP_SERVER_PORT: String(proxy.port),
