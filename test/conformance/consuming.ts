@@ -33,6 +33,7 @@ export function consumingBehaviours(broker: BrokerUnderTest): void {
       redelivered: 0,
       acked: 1,
       deadLettered: 0,
+      retried: 0,
       released: 0,
     });
     assert.equal((await drainQueue(broker, queue)).length, 0);
