@@ -131,6 +131,9 @@ function choice<const T extends string>(
   return setting([group, variable, flag, fallback], help, parse);
 }
 
+/** V8's longest string, in bytes: a body becomes one. */
+const LONGEST_TEXT = 536_870_888;
+
 // prettier-ignore
 export const settings = {
   host: text('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
@@ -159,7 +162,7 @@ export const settings = {
     'heart-beats sent at least this often, in ms; 0 for none'),
   incomingHeartbeatMs: integer('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats asked of the broker, in ms; 0 for none'),
-  maxMessageBytes: only(['pubsub', 'operator'], integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, 1_073_741_824],
+  maxMessageBytes: only(['pubsub', 'operator'], integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, LONGEST_TEXT],
     'a longer body is not read into memory: its message is dead-lettered, or left where it is')),
   useSsl: boolean('TLS', 'STOMP_USE_SSL', '--ssl', false,
     'connect with TLS, to the standby server too'),
@@ -199,6 +202,8 @@ export const settings = {
     'worker threads that callbacks run in'),
   workerHeapMb: optionalInteger('Consuming', 'STOMP_WORKER_HEAP_MB', '--worker-heap <MB>', [16, 1_048_576],
     'heap of each worker thread, in MB; default: what Node gives'),
+  setupTimeoutSeconds: seconds('Consuming', 'STOMP_SETUP_TIMEOUT', '--setup-timeout <seconds>', 60, [0.1, 86_400],
+    'limit for loading the callback and its setup() in a worker thread'),
   timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
     'time limit for each message, after which it is dead-lettered; 0 for none'),
   retries: integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],

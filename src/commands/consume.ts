@@ -81,6 +81,7 @@ async function startRunner(
     callback,
     threads: Math.min(processWorkers, concurrency),
     logLevel: log.level,
+    setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
   });
   await pool.start();

@@ -42,6 +42,8 @@ export interface RunnerOptions {
 
 /** How long a callback may run on after its signal was aborted. */
 export const GRACE_MS = 1000;
+/** How long teardown() may take when nothing else sets a deadline. */
+export const TEARDOWN_MS = 30_000;
 
 /** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
 export async function startInlineRunner(
@@ -79,9 +81,10 @@ export async function startInlineRunner(
       endLimit();
       if (abort.aborted) return;
       try {
+        const deadline = AbortSignal.any([abort, AbortSignal.timeout(TEARDOWN_MS)]);
         await Promise.race([
           teardown?.(),
-          new Promise((resolve) => abort.addEventListener('abort', resolve)),
+          new Promise((resolve) => deadline.addEventListener('abort', resolve)),
         ]);
       } catch (error) {
         log.error({ err: error }, 'teardown() failed');

@@ -49,6 +49,8 @@ export interface ThreadOptions {
   readonly logLevel: string;
   readonly queueType: QueueType;
   readonly timeoutMs: number;
+  /** Limit for loading the module and setup(), in ms. */
+  readonly setupTimeoutMs: number;
   /** Shared with the thread: the number of the connection that is open, 0 for none. */
   readonly connection: Float64Array;
   /** Limit of the thread's heap, in MB; undefined for V8's own. */
@@ -69,6 +71,7 @@ export class CallbackThread {
   /** Resolves when the thread is no more. */
   readonly ended: Promise<void>;
   readonly #options: ThreadOptions;
+  readonly #startTimer: NodeJS.Timeout;
   readonly #onLost: (loss: Loss) => void;
   readonly #onDone: () => void;
   readonly #worker: Worker;
@@ -99,6 +102,7 @@ export class CallbackThread {
       resourceLimits: heapMb === undefined ? {} : { maxOldGenerationSizeMb: heapMb },
       name: 'callbacks',
     });
+    this.#startTimer = setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs);
     this.#worker.on('message', (message: FromThread) => this.#receive(message));
     this.#worker.on('error', (error) => this.#fail(error));
     this.#worker.on('exit', (code) => this.#end(code));
@@ -187,6 +191,7 @@ export class CallbackThread {
         writeLine(message.line);
         return;
       case 'ready':
+        clearTimeout(this.#startTimer);
         this.#isReady = true;
         this.#settleReady?.resolve();
         return;
@@ -229,6 +234,12 @@ export class CallbackThread {
     entry.run.resolve(result);
   }
 
+  #giveUpStart(): void {
+    const detail = `loading and setup() took longer than ${this.#options.setupTimeoutMs / 1000} s (STOMP_SETUP_TIMEOUT)`;
+    this.#cause ??= { reason: 'timeout', detail, culprit: undefined };
+    void this.#worker.terminate();
+  }
+
   #warn(entry: InFlight, runId: number): void {
     this.#post({ kind: 'abort', runId, reason: 'timeout' });
     // A main thread that was busy itself runs its timers before it reads what the worker has answered.
@@ -258,6 +269,7 @@ export class CallbackThread {
 
   #end(code: number): void {
     this.#endLimit();
+    clearTimeout(this.#startTimer);
     const runs = this.#inFlight.entries().map(([, { run }]) => run);
     const cause = this.#cause ?? {
       reason: 'thread-lost',

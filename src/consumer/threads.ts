@@ -9,7 +9,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunResult } from './payload.js';
-import type { CallbackRunner, Job, RunnerOptions } from './runner.js';
+import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
 import { CallbackThread, type Loss, type Run, type ThreadOptions } from './thread.js';
 
 export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeoutMs' | 'connection'> {
@@ -74,7 +74,9 @@ export class ThreadPool implements CallbackRunner {
       for (const thread of this.#threads) thread.stop();
       abort.addEventListener('abort', terminate, { once: true });
     }
+    const timer = setTimeout(terminate, TEARDOWN_MS);
     await ends;
+    clearTimeout(timer);
     abort.removeEventListener('abort', terminate);
   }
 
@@ -97,7 +99,13 @@ export class ThreadPool implements CallbackRunner {
   /** Hands out what waits, to the thread with the fewest in flight. A suspect waits for an idle one and keeps it. */
   #assign(): void {
     for (let run = this.#waiting[0]; run !== undefined; run = this.#waiting[0]) {
-      const { isSuspect } = run;
+      const { job, isSuspect } = run;
+      if (!job.isOpen()) {
+        // While it waited for a thread its connection ended: it comes again by the next one.
+        this.#waiting.shift();
+        run.resolve({ kind: 'returned' });
+        continue;
+      }
       let best: CallbackThread | undefined;
       for (const thread of this.#ready) {
         if (thread.hasSuspect || (isSuspect && thread.load > 0)) continue;
@@ -105,7 +113,7 @@ export class ThreadPool implements CallbackRunner {
       }
       if (best === undefined) return;
       this.#waiting.shift();
-      best.start(run, this.#connectionOf(run.job));
+      best.start(run, this.#connectionOf(job));
     }
   }
 

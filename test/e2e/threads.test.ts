@@ -277,6 +277,18 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     });
   }
 
+  it('a setup that does not end within --setup-timeout is status 3', async () => {
+    const consumer = pubsub(broker, unique('lifecycle'), fixture('lifecycle.mjs#ack'), {
+      flags: ['--setup-timeout', '2'],
+      env: { SETUP_HANGS: '1' },
+    });
+    assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
+    assert.match(
+      consumer.stderr,
+      /^pubsub: \S+lifecycle\.mjs#ack does not load: .*setup\(\).*2 s \(STOMP_SETUP_TIMEOUT\)\n$/,
+    );
+  });
+
   it('a teardown that fails is logged, and the status is 0', async () => {
     const env = { TEARDOWN_FAILS: '1' };
     const consumer = await startPubsub(broker, unique('lifecycle'), fixture('lifecycle.mjs#ack'), { env });
