@@ -12,17 +12,15 @@ import { endError, openBeside, type Session } from './session.js';
 const DECLARE_TIMEOUT_MS = 5000;
 
 interface DeclareOptions {
-  /**
-   * No refusal may go unseen: a message to a queue that cannot exist, which RabbitMQ confirms and drops, is confirmed only
-   * when all before it is done. That takes the permission to publish.
-   */
+  /** Else a broker that does not answer in time, for a memory alarm, is taken at its silence. */
   readonly isCertain?: boolean;
 }
 
 /**
  * Declares over a short connection of its own to the same server: a memory alarm stops RabbitMQ from reading a
- * connection that has sent a SEND, and the consumer's ACKs must keep flowing then. Rejects with `broker-refused` (other
- * arguments, no permission), `broker-unreachable` or `connection-lost`.
+ * connection that has sent a SEND, and the consumer's ACKs must keep flowing then. Resolves when the queues are there: a
+ * dead letter that comes before its queue is lost. Rejects with `broker-refused` (other arguments, no permission),
+ * `broker-unreachable` or `connection-lost`.
  */
 export async function declareQueues(
   beside: Session,
@@ -40,13 +38,13 @@ export async function declareQueues(
       session.send('SEND', { destination, ...headers, transaction: transaction.id, 'content-length': '0' });
     }
     await session.abort(transaction);
-    if (isCertain && session.dialect.declaresLater) {
+    if (session.dialect.declaresLater) {
+      // RabbitMQ 3.10.8 confirms before it has declared. A message to a queue that cannot exist, which it drops, is
+      // confirmed only when all before it is done.
       const destination = existingQueue(`declared-${session.id}`);
       await session.request('SEND', { destination, 'content-length': '0' });
     }
     await session.close();
-    // RabbitMQ 3.10.8 does not wait for the queue: the refusal may come after the ABORT is confirmed. When it is even
-    // later it goes unseen, and the queue, which is there, gets the dead letters all the same.
     const end = await session.closed;
     if (end.kind === 'broker') throw endError(end, `cannot declare ${queues.join(', ')}`);
   } catch (error) {

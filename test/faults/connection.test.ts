@@ -154,7 +154,8 @@ for (const broker of brokersUnderTest()) {
       const { atMs } = await consuming.logged('consuming');
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
-      assert.equal((await consuming.stop()).redelivered, 0);
+      // The first ack may have come behind the UNSUBSCRIBE, which makes it void.
+      assert.equal((await consuming.stop()).redelivered, ledger.repeated);
     });
 
     test('a subscription whose message takes long is not idle, and keeps its connection', async (t) => {
@@ -241,7 +242,9 @@ for (const broker of brokersUnderTest()) {
       await first.accept();
       standby.cut();
       assert.equal(await nextServer(), `${first.host}:${first.port}`);
-      assert.equal((await consuming.stop()).acked, 2);
+      // An ack may have been on its way when its connection was cut.
+      assert.equal((await consuming.stop()).acked, 2 + ledger.repeated);
+      ledger.assertRepeatedAtMost(1);
       ledger.report(t, broker, slowestRecovery(consuming.log));
     });
 

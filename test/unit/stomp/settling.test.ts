@@ -252,7 +252,7 @@ describe('a consumer', () => {
     await within(consumer.done, DEADLINE_MS, 'the consumer stops');
     assert.deepEqual(peer.commands, ['CONNECT', 'SUBSCRIBE', 'NACK', 'DISCONNECT']);
     assert.deepEqual({ ...peer.frames[2]!.headers }, { id: 'm-1', requeue: 'false' });
-    assert.deepEqual(beside.commands, ['CONNECT', 'BEGIN', 'SEND', 'ABORT', 'DISCONNECT']);
+    assert.deepEqual(beside.commands, ['CONNECT', 'BEGIN', 'SEND', 'ABORT', 'SEND', 'DISCONNECT']);
     assert.equal(beside.frames[2]!.headers.destination, '/queue/DLQ.orders');
     assert.equal(beside.frames[2]!.headers.transaction, beside.frames[1]!.headers.transaction);
   });
