@@ -8,7 +8,8 @@ import { createSecureContext, type ConnectionOptions, type SecureContext } from 
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { describeEnd, openSession, type Session, type SessionOptions } from './session.js';
+import { openSession, type Session, type SessionOptions } from './session.js';
+import { describeEnd } from './session-end.js';
 
 const FIRST_DELAY_MS = 200;
 /** A session that lived this long was healthy: the next attempt waits no longer than the first one did. */

@@ -6,7 +6,8 @@
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { existingQueue, existsOtherwise, type Declaration } from './dialects.js';
-import { endError, openBeside, type Session } from './session.js';
+import { openBeside, type Session } from './session.js';
+import { endError } from './session-end.js';
 
 /** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
 const DECLARE_TIMEOUT_MS = 5000;

@@ -11,7 +11,8 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { backoffMs, connectOnce } from './connect.js';
-import { endError, type Session, type SessionEnd } from './session.js';
+import type { Session } from './session.js';
+import { endError, type SessionEnd } from './session-end.js';
 
 export interface OutboxOptions {
   readonly settings: Settings;

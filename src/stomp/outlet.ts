@@ -12,7 +12,8 @@ import type { Logger } from '../log.js';
 import { backoffMs } from './connect.js';
 import type { Headers } from './frames.js';
 import type { Outgoing } from './outgoing.js';
-import { describeEnd, endError, openBeside, type Session, type SessionEnd } from './session.js';
+import { openBeside, type Session } from './session.js';
+import { describeEnd, endError, type SessionEnd } from './session-end.js';
 
 const LONGEST_DELAY_SECONDS = 10;
 /** A message at which so many connections in a row ended without a word is taken as refused. */

@@ -6,7 +6,8 @@
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Headers } from './frames.js';
-import { endError, openBeside, type Session } from './session.js';
+import { openBeside, type Session } from './session.js';
+import { endError } from './session-end.js';
 
 const QUEUE = '/temp-queue/scheduler';
 /** A scheduler looks twice a second. */

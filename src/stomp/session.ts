@@ -16,23 +16,10 @@ import stompit from 'stompit';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { detectDialect, diagnose, type Dialect } from './dialects.js';
+import { detectDialect, type Dialect } from './dialects.js';
 import { encodeLines, FrameDecoder, FrameError, type Frame, type Headers } from './frames.js';
+import { brokerEnd, describeEnd, endError, transportEnd, type SessionEnd } from './session-end.js';
 import { FrameWriter } from './writer.js';
-
-/**
- * Why a session ended. `closed`: by close(). `local`: we broke it off. `broker`: an ERROR frame, with its text.
- * `unconfirmed`: no receipt in time.
- */
-export interface SessionEnd {
-  readonly kind: 'closed' | 'local' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
-  readonly message: string;
-  /** errno or TLS code of a transport error. */
-  readonly code?: string;
-  /** Nothing but a change of settings, or at the broker, cures it. */
-  readonly isConfiguration: boolean;
-  readonly advice?: string;
-}
 
 export interface SessionOptions {
   readonly host: string;
@@ -57,16 +44,12 @@ const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 const CLOSE_TIMEOUT_MS = 5000;
 /** Without any receipt for so long the broker is worth a word: a healthy one confirms within milliseconds. */
 const SILENCE_MS = 5000;
-/** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
-const MAX_REASON_LENGTH = 4096;
 
 /**
  * How long one address of a name may take before the next is tried. Node gives it 250 ms, and then takes a broker that
  * is far away for dead; a second is above every round trip on Earth.
  */
 const ADDRESS_TIMEOUT_MS = 1000;
-
-const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
 
 /** A transaction of one session. */
 export interface Transaction {
@@ -135,20 +118,6 @@ export function openBeside(
   receiptTimeoutMs = options.receiptTimeoutMs,
 ): Promise<Session> {
   return openSession({ ...options, clientId: undefined, receiptTimeoutMs }, log, signal);
-}
-
-/** A session's end as the error of what it interrupted. */
-export function endError(end: SessionEnd, what: string): PubsubError {
-  const code = end.isConfiguration
-    ? 'broker-refused'
-    : what.startsWith('cannot connect')
-      ? 'broker-unreachable'
-      : 'connection-lost';
-  return new PubsubError(code, `${what}: ${describeEnd(end)}`);
-}
-
-export function describeEnd({ message, advice }: SessionEnd): string {
-  return advice === undefined ? message : `${message} (${advice})`;
 }
 
 export class Session {
@@ -552,32 +521,4 @@ function asStompitFrame({ command, headers, body }: Frame) {
     on: (_event: 'end', listener: () => void) => listener(),
     readEmptyBody: (callback: (isEmpty: boolean) => void) => callback(body.length === 0),
   };
-}
-
-function transportEnd(error: Error & { code?: string; isProtocolError?: () => boolean }): SessionEnd {
-  if (error.isProtocolError?.() === true)
-    return { kind: 'protocol', message: error.message, isConfiguration: false };
-  const { code } = error;
-  // Of a name with several addresses, each has failed.
-  const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
-  if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
-  if (!certificateErrors.test(code))
-    return { kind: 'transport', message: message || code, code, isConfiguration: false };
-  const advice = 'check STOMP_USE_SSL, the port and the certificates';
-  return { kind: 'transport', message, code, isConfiguration: true, advice };
-}
-
-/** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */
-function brokerEnd(frame: Frame): SessionEnd {
-  const summary = frame.headers.message ?? 'ERROR';
-  const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
-  const isRepeated = body.includes(summary) || /^\s+at |^[\w.]+(?:Exception|Error)\b/m.test(body);
-  const text = body === '' || isRepeated ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
-  const { isConfiguration = false, advice } = diagnose(text) ?? {};
-  const end = {
-    kind: 'broker',
-    message: `the broker says ${JSON.stringify(text)}`,
-    isConfiguration,
-  } as const;
-  return advice === undefined ? end : { ...end, advice };
 }

@@ -10,7 +10,8 @@ import type { Settings } from '../settings.js';
 import { connectOnce, sessions } from './connect.js';
 import type { Dialect } from './dialects.js';
 import type { Frame } from './frames.js';
-import { endError, type Session } from './session.js';
+import type { Session } from './session.js';
+import { endError } from './session-end.js';
 
 export interface TakeOptions {
   /** Its name, without a prefix. */

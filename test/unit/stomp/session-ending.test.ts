@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, describe, it, mock } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
-import type { SessionEnd } from '../../../src/stomp/session.js';
+import type { SessionEnd } from '../../../src/stomp/session-end.js';
 import { type ScriptedConnection, startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
 import { DEADLINE_MS, open, openPair, type Pair, stateOf, subscribe, turn } from './session-under-test.js';
