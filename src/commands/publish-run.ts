@@ -96,7 +96,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     counts.upTo = last.line;
   };
   const connect = async () => {
-    // A RabbitMQ that carries out a long transaction reads no beats meanwhile and takes us for dead (3.10.8).
+    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without them not.
     const opened = await connectOnce({ ...settings, outgoingHeartbeatMs: 0 }, log, stop).catch(
       (error: unknown) => {
         throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;

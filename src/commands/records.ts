@@ -23,8 +23,12 @@ export function fromJson(line: string, what: string): Frame {
   const { headers, body, bodyBase64, oversized } = record;
   const content = body ?? bodyBase64;
   const isWhole = typeof content === 'string' && oversized === undefined;
-  const areHeaders = Object.values(Object(headers) as object).every((value) => typeof value === 'string');
-  if (!isWhole || headers === undefined || !areHeaders)
+  const areHeaders =
+    typeof headers === 'object' &&
+    headers !== null &&
+    !Array.isArray(headers) &&
+    Object.values(headers).every((value) => typeof value === 'string');
+  if (!isWhole || !areHeaders)
     throw new PubsubError(
       'invalid-json',
       `${what} is no message: headers and body, or bodyBase64, are expected`,

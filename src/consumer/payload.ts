@@ -10,7 +10,7 @@ import type { QueueType } from '../stomp/dialects.js';
 import { headEncoder, stringify, type Outgoing, type SendOptions } from '../stomp/outgoing.js';
 
 /**
- * What became of ack() or nack(): written to the connection, refused as a second call, or too late. `dead-lettered`: the
+ * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
  * broker takes something of what was published never, so that the message went to its dead-letter queue.
  */
 export type Settlement = 'sent' | 'already-settled' | 'connection-lost' | 'dead-lettered';
@@ -30,7 +30,7 @@ export interface Payload<Body = unknown> {
    */
   readonly signal: AbortSignal;
   /**
-   * Tells the broker that the message is done. Resolves once that is written to the connection, and never rejects:
+   * Tells the broker that the message is done. Resolves once that is on its way, and never rejects:
    * `connection-lost` means that the message will be delivered again.
    */
   readonly ack: () => Promise<Settlement>;

@@ -65,7 +65,12 @@ export async function startInlineRunner(
   return {
     run: (job) => {
       const { correlationId } = job;
-      const invocation = invoke(call, job, { correlationId }, queueType, (verdict, outgoing) =>
+      // Whatever the callback does to them, the message is still settled, and copied, as it came.
+      const message = {
+        headers: Object.assign(Object.create(null) as Record<string, string>, job.headers),
+        raw: Buffer.from(job.raw),
+      };
+      const invocation = invoke(call, message, { correlationId }, queueType, (verdict, outgoing) =>
         Promise.resolve(verdict === 'ack' ? job.ack(outgoing) : job.nack()),
       );
       return new Promise((resolve) => {

@@ -50,7 +50,7 @@ export class Slots<T> {
 }
 
 export interface Timed {
-  readonly startMs: number;
+  startMs: number;
   isOverdue: boolean;
 }
 

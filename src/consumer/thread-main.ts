@@ -36,6 +36,9 @@ const exit = process.exit.bind(process);
 
 const running = new Slots<{ readonly runId: number; readonly invocation: Invocation }>();
 const settling = new Slots<(settlement: Settlement) => void>();
+const SLICE_MS = 5;
+/** Received and not started. */
+const jobs: WireJob[] = [];
 let calls: WireCall[] = [];
 /** Of calls that need no answer: they resolve when they are on their way. */
 let sure: ((settlement: Settlement) => void)[] = [];
@@ -65,6 +68,8 @@ function start(
     string
   >;
   const message = { headers, raw: Buffer.from(body, 'latin1') };
+  calling[1] = Date.now();
+  calling[2] = runId;
   calling[0] = runId;
   let isSettled = false;
   const settle: Settle = (verdict, outgoing) =>
@@ -78,7 +83,10 @@ function start(
   const invocation = invoke(callback.call, message, { correlationId, runId }, queueType, settle);
   calling[0] = 0;
   const place = running.add({ runId, invocation });
-  void invocation.result.then((result) => finish(runId, place, result));
+  void invocation.result.then((result) => {
+    isSettled = true;
+    finish(runId, place, result);
+  });
 }
 
 function finish(runId: number, place: number, result: RunResult): void {
@@ -88,6 +96,18 @@ function finish(runId: number, place: number, result: RunResult): void {
     runId,
     result.kind === 'threw' ? { kind: 'threw', error: encodeError(result.error) } : result,
   ]);
+}
+
+/** Those that take their time are started with a turn of the event loop between them, so that others settle meanwhile. */
+function startJobs(callback: LoadedCallback): void {
+  const sinceMs = performance.now();
+  for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
+    start(callback, job);
+    if (jobs.length > 0 && performance.now() - sinceMs > SLICE_MS) {
+      setImmediate(() => startJobs(callback));
+      return;
+    }
+  }
 }
 
 async function stop({ teardown }: LoadedCallback): Promise<void> {
@@ -103,7 +123,8 @@ function listen(callback: LoadedCallback): void {
   port.on('message', (message: ToThread) => {
     switch (message.kind) {
       case 'run':
-        for (const job of message.jobs) start(callback, job);
+        jobs.push(...message.jobs);
+        if (jobs.length === message.jobs.length) startJobs(callback);
         return;
       case 'settled':
         for (const [call, settlement] of message.settlements) {

@@ -14,7 +14,7 @@ export interface ThreadData {
   readonly callback: string;
   readonly logLevel: string;
   readonly queueType: QueueType;
-  /** One number: the run whose callback the thread is in the middle of calling, 0 for none. */
+  /** The run whose callback the thread is in the middle of calling, or 0; since when (Date.now); the last one called. */
   readonly calling: Float64Array;
   /** One number: the connection that is open, 0 for none. */
   readonly connection: Float64Array;
@@ -78,25 +78,36 @@ export function encodeError(error: unknown): WireError {
   // What is not like an Error is given back as it is.
   const told = serializeError(error);
   const isError = told !== error;
-  try {
-    const json = JSON.stringify(told) as string | undefined;
-    if (json !== undefined) return { isError, json };
-  } catch {
-    // Not everything is JSON; its text is all that can be told of it.
-  }
-  return { isError, json: JSON.stringify(isError ? { message: reasonOf(error) } : reasonOf(error)) };
+  const json = stringify(told);
+  if (json !== undefined) return { isError, json };
+  // Not everything is JSON: of an error there is more to tell than its text.
+  const { type, stack } = (isError ? told : {}) as Record<string, unknown>;
+  return {
+    isError,
+    json: JSON.stringify(isError ? { type, message: reasonOf(error), stack } : reasonOf(error)),
+  };
 }
 
-/** What was thrown there, as it is logged; an Error of the same name, stack and properties. */
+function stringify(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What was thrown there, as it is logged; an Error of the same name, stack and properties. Never throws. */
 export function decodeError({ isError, json }: WireError): unknown {
   const value = JSON.parse(json) as unknown;
-  if (!isError) return value;
-  const { type = 'Error', message = '', stack, ...properties } = value as Record<string, string>;
-  const error = Object.assign(new Error(message), properties);
+  // What an error's own toJSON makes of it may be anything.
+  if (!isError || typeof value !== 'object' || value === null) return value;
+  const { type, message, stack, ...properties } = value as Record<string, unknown>;
+  const name = typeof type === 'string' ? type : 'Error';
+  const text = typeof message === 'string' ? message : json;
   const hidden = { configurable: true, enumerable: false, writable: true };
-  return Object.defineProperties(error, {
-    name: { ...hidden, value: type },
-    stack: { ...hidden, value: stack ?? `${type}: ${message}` },
+  return Object.defineProperties(Object.assign(new Error(text), properties), {
+    name: { ...hidden, value: name },
+    stack: { ...hidden, value: typeof stack === 'string' ? stack : `${name}: ${text}` },
     // The log takes the type from it, else from the name.
     constructor: { ...hidden, value: undefined },
   });

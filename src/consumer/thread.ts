@@ -3,9 +3,9 @@
  * thread (together, once a turn of the event loop), how a time limit is enforced on code that may block its thread, and
  * how it is found out whose doing the end of a thread is.
  *
- * A message that has outrun its limit has its signal aborted. A thread that answers to that turns its event loop: only
- * that message is to blame if it still runs after the grace. One that does not answer is blocked, by the callback it is
- * in the middle of calling or, when a callback went on after an await, by nobody knows which.
+ * A message that has outrun its limit has its signal aborted. A thread that answers to that turns its event loop: what
+ * still runs after the grace is to blame. One that is silent for as long is blocked: by the callback it is in the middle
+ * of calling, once that has had its own limit, or, when a callback went on after an await, by nobody knows which.
  */
 import { Worker } from 'node:worker_threads';
 import { PubsubError, reasonOf } from '../errors.js';
@@ -30,6 +30,8 @@ export interface Run {
   readonly resolve: (result: RunResult) => void;
   /** A thread ended under it and others and nobody knows whose doing that was: it runs alone now. */
   isSuspect: boolean;
+  /** How many threads have ended under it by the doing of code that belongs to no message. */
+  losses: number;
 }
 
 /** Why a thread ended. */
@@ -37,10 +39,14 @@ export interface Loss {
   readonly reason: Refusal;
   readonly detail: string;
   readonly error?: unknown;
-  /** The run whose doing it is; `nobody` when that is done and settled, undefined when it is not known. */
-  readonly culprit: Run | 'nobody' | undefined;
+  /** Whose doing it is; none when that is no message in flight, undefined when it is not known. */
+  readonly culprits: readonly Run[] | undefined;
+  /** The doing of code that belongs to no message, such as the module's own timers. */
+  readonly isAnonymous: boolean;
   /** What was in flight, the oldest first. */
   readonly runs: readonly Run[];
+  /** Those of them whose callback had been called. */
+  readonly started: readonly Run[];
 }
 
 export interface ThreadOptions {
@@ -59,11 +65,13 @@ export interface ThreadOptions {
 
 interface InFlight extends Timed {
   readonly run: Run;
+  /** When its signal was aborted, for the time limit. */
+  warnedMs?: number;
   hasSeenAbort: boolean;
   onTold?: () => void;
 }
 
-type Cause = Omit<Loss, 'runs'>;
+type Cause = Omit<Loss, 'runs' | 'started' | 'isAnonymous'> & { readonly isAnonymous?: boolean };
 
 export class CallbackThread {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
@@ -75,13 +83,15 @@ export class CallbackThread {
   readonly #onLost: (loss: Loss) => void;
   readonly #onDone: () => void;
   readonly #worker: Worker;
-  readonly #calling = new Float64Array(new SharedArrayBuffer(8));
+  readonly #calling = new Float64Array(new SharedArrayBuffer(24));
   readonly #inFlight = new Slots<InFlight>();
   readonly #endLimit: () => void;
   #jobs: WireJob[] = [];
   #settlements: WireSettlement[] = [];
   #hasSuspect = false;
   #cause: Cause | undefined;
+  /** When the thread last showed that its event loop turns. */
+  #heardMs = 0;
   #isReady = false;
   #isStopping = false;
   #settleReady: { resolve: () => void; reject: (reason: PubsubError) => void } | undefined;
@@ -111,6 +121,11 @@ export class CallbackThread {
   /** Runs in flight here. */
   get load(): number {
     return this.#inFlight.size;
+  }
+
+  /** It is ending, or about to be ended: nothing more may start here. */
+  get isDoomed(): boolean {
+    return this.#cause !== undefined;
   }
 
   /** Does a suspect run here? Then nothing else may. */
@@ -170,6 +185,8 @@ export class CallbackThread {
   }
 
   #receive(message: FromThread): void {
+    // A callback that never returns can still print.
+    if (message.kind !== 'log') this.#heardMs = performance.now();
     switch (message.kind) {
       case 'done':
         for (const [runId, result] of message.results) {
@@ -202,8 +219,14 @@ export class CallbackThread {
       }
       case 'dying': {
         const { runId, reason, detail, error } = message;
-        const culprit = runId === undefined ? undefined : (this.#inFlight.get(runId)?.run ?? 'nobody');
-        this.#cause ??= { reason, detail, error: error && decodeError(error), culprit };
+        const run = runId === undefined ? undefined : this.#inFlight.get(runId)?.run;
+        this.#cause ??= {
+          reason,
+          detail,
+          error: error && decodeError(error),
+          culprits: run === undefined ? [] : [run],
+          isAnonymous: runId === undefined,
+        };
         return;
       }
     }
@@ -236,23 +259,56 @@ export class CallbackThread {
 
   #giveUpStart(): void {
     const detail = `loading and setup() took longer than ${this.#options.setupTimeoutMs / 1000} s (STOMP_SETUP_TIMEOUT)`;
-    this.#cause ??= { reason: 'timeout', detail, culprit: undefined };
+    this.#cause ??= { reason: 'timeout', detail, culprits: undefined };
     void this.#worker.terminate();
   }
 
-  #warn(entry: InFlight, runId: number): void {
-    this.#post({ kind: 'abort', runId, reason: 'timeout' });
-    // A main thread that was busy itself runs its timers before it reads what the worker has answered.
-    setTimeout(() => setImmediate(() => this.#giveUp(entry, runId)), GRACE_MS).unref();
+  #hasStarted(runId: number): boolean {
+    return runId <= (this.#calling[2] ?? 0);
   }
 
-  #giveUp({ run, hasSeenAbort }: InFlight, runId: number): void {
+  #warn(entry: InFlight, runId: number): void {
+    if (!this.#hasStarted(runId)) {
+      // Its clock runs once its thread has come to it.
+      entry.startMs = performance.now();
+      entry.isOverdue = false;
+      return;
+    }
+    this.#post({ kind: 'abort', runId, reason: 'timeout' });
+    entry.warnedMs = performance.now();
+    this.#judgeLater(entry, runId);
+  }
+
+  /** A main thread that was busy itself runs its timers before it reads what the worker has answered. */
+  #judgeLater(entry: InFlight, runId: number): void {
+    setTimeout(() => setImmediate(() => this.#judge(entry, runId)), GRACE_MS).unref();
+  }
+
+  #judge(entry: InFlight, runId: number): void {
     if (this.#inFlight.get(runId) === undefined || this.#cause !== undefined) return;
-    const called = this.#inFlight.get(this.#calling[0] ?? 0)?.run;
-    const culprit = hasSeenAbort ? run : called;
     const problem = describeTimeout(this.#options.timeoutMs);
-    const detail = hasSeenAbort ? problem : `${problem} and blocked its thread`;
-    this.#cause = { reason: 'timeout', detail, culprit };
+    if (entry.hasSeenAbort) {
+      this.#kill(problem, this.#outlasted());
+      return;
+    }
+    const [callingId = 0, sinceMs = 0] = this.#calling;
+    const called = this.#inFlight.get(callingId)?.run;
+    const isWithinLimit = called !== undefined && Date.now() - sinceMs <= this.#options.timeoutMs + GRACE_MS;
+    if (isWithinLimit || performance.now() - this.#heardMs < GRACE_MS) this.#judgeLater(entry, runId);
+    else this.#kill(`${problem} and blocked its thread`, called && [called]);
+  }
+
+  /** What still runs although it has been told for as long as the grace. */
+  #outlasted(): Run[] {
+    const latestMs = performance.now() - GRACE_MS;
+    return this.#inFlight
+      .entries()
+      .filter(([, { hasSeenAbort, warnedMs = Infinity }]) => hasSeenAbort && warnedMs <= latestMs)
+      .map(([, { run }]) => run);
+  }
+
+  #kill(detail: string, culprits: readonly Run[] | undefined): void {
+    this.#cause = { reason: 'timeout', detail, culprits };
     void this.#worker.terminate();
   }
 
@@ -263,18 +319,20 @@ export class CallbackThread {
       reason: isMemory ? 'out-of-memory' : 'thread-lost',
       detail: isMemory ? 'the heap of the worker thread is exhausted' : reasonOf(error),
       error,
-      culprit: undefined,
+      culprits: undefined,
     };
   }
 
   #end(code: number): void {
     this.#endLimit();
     clearTimeout(this.#startTimer);
-    const runs = this.#inFlight.entries().map(([, { run }]) => run);
-    const cause = this.#cause ?? {
+    const entries = this.#inFlight.entries();
+    const runs = entries.map(([, { run }]) => run);
+    const started = entries.filter(([runId]) => this.#hasStarted(runId)).map(([, { run }]) => run);
+    const cause: Cause = this.#cause ?? {
       reason: 'thread-lost',
       detail: `the thread ended with ${code}`,
-      culprit: undefined,
+      culprits: undefined,
     };
     const { detail, error } = cause;
     this.#settleReady?.reject(
@@ -283,6 +341,6 @@ export class CallbackThread {
       }),
     );
     this.#onEnded();
-    if (this.#isReady && !this.#isStopping) this.#onLost({ ...cause, runs });
+    if (this.#isReady && !this.#isStopping) this.#onLost({ isAnonymous: false, ...cause, runs, started });
   }
 }

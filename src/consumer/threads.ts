@@ -17,6 +17,10 @@ export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeout
 }
 
 const LONGEST_DELAY_MS = 30_000;
+/** A thread that has lived this long was healthy. */
+const HEALTHY_MS = 1000;
+/** With the growing waits between them these take minutes: what a module needs may be back by then. */
+const MAX_LOSSES = 10;
 /** What callbacks have, once they are told that the graceful wait is over, before their threads are ended. */
 const LAST_MOMENT_MS = 250;
 
@@ -27,7 +31,7 @@ export class ThreadPool implements CallbackRunner {
   readonly #ready = new Set<CallbackThread>();
   /** No thread may take these yet; the next one first. */
   readonly #waiting: Run[] = [];
-  /** Threads lost in a row without a message having been run: the next starts ever later. */
+  /** Threads lost in a row by no message's doing: the next starts ever later. */
   #failures = 0;
   #isClosed = false;
   readonly #connection = new Float64Array(new SharedArrayBuffer(8));
@@ -56,7 +60,7 @@ export class ThreadPool implements CallbackRunner {
 
   run(job: Job): Promise<RunResult> {
     return new Promise((resolve) => {
-      this.#waiting.push({ job, resolve, isSuspect: false });
+      this.#waiting.push({ job, resolve, isSuspect: false, losses: 0 });
       this.#assign();
     });
   }
@@ -81,10 +85,11 @@ export class ThreadPool implements CallbackRunner {
   }
 
   async #spawn(): Promise<void> {
+    const sinceMs = performance.now();
     const thread: CallbackThread = new CallbackThread(
       { ...this.#options, connection: this.#connection },
       () => {
-        this.#failures = 0;
+        if (performance.now() - sinceMs > HEALTHY_MS) this.#failures = 0;
         this.#assign();
       },
       (loss) => this.#lose(thread, loss),
@@ -108,7 +113,7 @@ export class ThreadPool implements CallbackRunner {
       }
       let best: CallbackThread | undefined;
       for (const thread of this.#ready) {
-        if (thread.hasSuspect || (isSuspect && thread.load > 0)) continue;
+        if (thread.isDoomed || thread.hasSuspect || (isSuspect && thread.load > 0)) continue;
         if (best === undefined || thread.load < best.load) best = thread;
       }
       if (best === undefined) return;
@@ -134,26 +139,27 @@ export class ThreadPool implements CallbackRunner {
     return this.#connections;
   }
 
-  #lose(thread: CallbackThread, loss: Loss): void {
+  #lose(thread: CallbackThread, { reason, detail, error, isAnonymous, ...loss }: Loss): void {
     this.#ready.delete(thread);
-    const { reason, detail, error, runs } = loss;
-    const culprit = loss.culprit ?? (runs.length === 1 ? runs[0] : undefined);
-    const isKnown = culprit !== undefined;
-    const again = runs.filter((run) => run !== culprit && run.job.isOpen());
-    this.#options.log.warn(
-      { reason, detail, again: again.length, ...(culprit === 'nobody' ? { err: error } : {}) },
-      culprit === 'nobody'
-        ? 'a callback ended its thread after its message was done; another takes over'
-        : 'a callback ended its thread; another takes over',
-    );
-    for (const run of again) run.isSuspect ||= !isKnown;
+    const { runs, started } = loss;
+    // A message that such code ends the thread of again and again is given up in the end, whatever it has to do with it.
+    if (isAnonymous) for (const run of started) run.losses++;
+    const known = isAnonymous ? started.filter(({ losses }) => losses === MAX_LOSSES) : loss.culprits;
+    const culprits = known ?? (started.length === 1 ? started : []);
+    const again = runs.filter((run) => !culprits.includes(run) && run.job.isOpen());
+    // What dead-letters a message is logged with it.
+    const fields = { reason, detail, again: again.length, ...(culprits.length > 0 ? {} : { err: error }) };
+    this.#options.log.warn(fields, `${describe(culprits.length, isAnonymous, known)}; another takes over`);
+    if (known === undefined && culprits.length === 0) {
+      for (const run of again) run.isSuspect ||= started.includes(run);
+    }
     this.#waiting.unshift(...again);
     for (const run of runs) {
-      if (run === culprit) run.resolve({ kind: 'refused', reason, detail, error });
+      if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });
       // Settled already, or the message comes again anyway.
       else if (!again.includes(run)) run.resolve({ kind: 'returned' });
     }
-    if (!isKnown && runs.length === 0) this.#failures++;
+    if (culprits.length === 0 && (isAnonymous || runs.length === 0)) this.#failures++;
     void this.#replace();
   }
 
@@ -175,4 +181,12 @@ export class ThreadPool implements CallbackRunner {
       }
     }
   }
+}
+
+function describe(culprits: number, isAnonymous: boolean, known: readonly Run[] | undefined): string {
+  if (culprits > 0) return 'a callback ended its thread';
+  if (isAnonymous) return 'code that belongs to no message ended its thread';
+  return known === undefined
+    ? 'a thread ended and it is not known whose doing that was'
+    : 'a callback ended its thread after its message was done';
 }

@@ -23,7 +23,8 @@ const MAX_SUSPECTS = 10_000;
 
 interface Attempt {
   readonly left: readonly Outgoing[];
-  readonly kind?: SessionEnd['kind'];
+  /** How the connection ended, if it did. */
+  readonly end?: SessionEnd;
   readonly reason: string;
 }
 
@@ -56,7 +57,9 @@ export class Outlet {
     { ack, messageId, isConfirmed }: { ack: Headers; messageId: string; isConfirmed: () => boolean },
   ): Promise<void> {
     const { session } = this;
-    if (session.dialect.acksJoinTransactions && !this.#suspects.delete(messageId)) {
+    // ActiveMQ 5.17 schedules only after COMMIT: in a transaction a crash would leave the ACK without the message.
+    const isDelayed = messages.some(({ lines }) => lines.includes('\nAMQ_SCHEDULED_'));
+    if (session.dialect.acksJoinTransactions && !isDelayed && !this.#suspects.delete(messageId)) {
       await this.#transact(messages, ack, messageId);
       return;
     }
@@ -110,16 +113,16 @@ export class Outlet {
       const outcome = await this.#sendAlone(left);
       left = outcome.left;
       if (left.length === 0) return;
-      const { kind, reason } = outcome;
-      broken = kind === 'transport' && left.length === before ? broken + 1 : 0;
-      if (kind === 'broker' || broken === MAX_BROKEN)
+      const { end, reason } = outcome;
+      broken = end?.kind === 'transport' && left.length === before ? broken + 1 : 0;
+      if ((end !== undefined && isRefusal(end)) || broken === MAX_BROKEN)
         throw new PubsubError('broker-refused', `SEND refused: ${reason}`);
       await this.#backOff(attempt, reason, left.length);
     }
     throw await this.#lost();
   }
 
-  /** Tries once; resolves with what is not confirmed, and why: `kind` is of the connection's end, if there was one. */
+  /** Tries once; resolves with what is not confirmed, and why. */
   async #sendAlone(messages: readonly Outgoing[]): Promise<Attempt> {
     let left = messages;
     let lone: Session;
@@ -134,7 +137,7 @@ export class Outlet {
     void lone.close();
     if (left.length === 0) return { left, reason: '' };
     const end = await lone.closed;
-    return { left, kind: end.kind, reason: describeEnd(end) };
+    return { left, end, reason: describeEnd(end) };
   }
 
   async #backOff(attempt: number, reason: string, messages: number): Promise<void> {
@@ -173,6 +176,11 @@ export class Outlet {
     if (end.kind === 'closed') await own?.close();
     for (const session of [own, this.#lone]) session?.destroy(end);
   }
+}
+
+/** An ERROR that is known to pass, such as that of a node that is down, is none. */
+function isRefusal({ kind, isConfiguration, advice }: SessionEnd): boolean {
+  return kind === 'broker' && (isConfiguration || advice === undefined);
 }
 
 /** Sends all; resolves with those that were not confirmed when their session ended. */

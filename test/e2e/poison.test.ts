@@ -212,6 +212,8 @@ const misdeeds: Misdeed[] = [
   { name: 'throws an error that refers to itself', reason: 'callback-failed' },
   { name: 'throws an error whose getters throw', reason: 'callback-failed' },
   { name: 'throws a proxy that refuses everything', reason: 'callback-failed' },
+  { name: 'throws an error that is null as JSON', reason: 'callback-failed' },
+  { name: 'changes its message and throws', reason: 'callback-failed' },
   { name: 'rejects', reason: 'callback-failed' },
   { name: 'returns without settling', reason: 'unsettled' },
   { name: 'returns a thenable that throws', reason: 'callback-failed' },

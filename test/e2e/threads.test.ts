@@ -47,6 +47,12 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
       DEADLINE_MS,
       () => `"${line}" ${times} times in ${running.stderr.slice(-3000)}`,
     );
+  const untilAnotherTakesOver = (running: Running) =>
+    until(
+      () => running.logLines.some(({ msg }) => String(msg).endsWith('another takes over')),
+      DEADLINE_MS,
+      () => running.stderr.slice(-3000),
+    );
   const untilLogged = (running: Running, text: string, times = 1) =>
     until(
       () => lines(running, text).length >= times,
@@ -101,7 +107,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
       await send(1);
       if (deed !== 'never returns') await send(deed);
       await send(2);
-      await untilLogged(consumer, 'a callback ended its thread; another takes over');
+      await untilAnotherTakesOver(consumer);
       writeFileSync(gate, '');
       await untilLogged(consumer, 'message dead-lettered');
       await send(3);
@@ -187,6 +193,48 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.equal(line?.reason, 'callback-failed');
     assert.match((line.err as { message: string }).message, /the time limit of this message has passed/);
     assert.equal(lines(consumer, 'a callback ended its thread; another takes over').length, 0);
+  });
+
+  it('several that never return are dead-lettered together, each run once', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+      flags: ['--concurrency', '4', '--timeout', '1'],
+    });
+    for (let n = 0; n < 4; n++) await put(broker, queue, '"never returns"', id);
+    await untilLogged(consumer, 'message dead-lettered', 4);
+    const { deadLettered } = await stopPubsub(consumer);
+    assert.equal(deadLettered, 4);
+    assert.equal(count(consumer, 'started never returns'), 4);
+  });
+
+  it('many that share one processor for longer than the limit are all processed, none of them late by itself', async () => {
+    const queue = unique('threads');
+    for (let n = 0; n < 20; n++) await put(broker, queue, '0.2', id);
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+      flags: ['--concurrency', '20', '--timeout', '1'],
+    });
+    await untilPrinted(consumer, 'burnt sent', 20);
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [20, 0]);
+    assert.equal(count(consumer, 'burnt sent'), 20);
+  });
+
+  it('a crash of code that belongs to no message dead-letters nothing', async () => {
+    const queue = unique('threads');
+    const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];
+    const consumer = await startPubsub(broker, queue, fixture('crashing-module.mjs#ack'), {
+      env: { CRASH_ONCE: crash },
+    });
+    await put(broker, queue, '1', { ...id, gate });
+    await untilPrinted(consumer, 'started 1');
+    writeFileSync(crash, '');
+    await untilLogged(consumer, 'code that belongs to no message ended its thread; another takes over');
+    await untilPrinted(consumer, 'started 1', 2);
+    writeFileSync(gate, '');
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 0]);
+    const line = consumer.logLines.find(({ msg }) => String(msg).startsWith('code that belongs'));
+    assert.match(String((line?.err as { stack: string }).stack), /no database[^]*crashing-module/);
   });
 
   it('inline, one that never returns is dead-lettered at its limit and the next is processed', async () => {
