@@ -397,14 +397,15 @@ export class Session {
         this.#receiptTimer = undefined;
         if (this.#receipts.size === 0) return;
         const oldest = [...this.#receipts.values()].reduce((a, b) => (b.startMs < a.startMs ? b : a));
-        const waitedMs = Math.max(0, performance.now() - oldest.startMs);
+        // Whole ones: what rounding leaves of the time would be waited for, again and again.
+        const waitedMs = Math.max(0, Math.round(performance.now() - oldest.startMs));
         if (waitedMs >= timeoutMs) {
           const message = `no receipt for ${oldest.what} within ${timeoutMs / 1000} s`;
           this.destroy({ kind: 'unconfirmed', message, advice, isConfiguration: false });
           return;
         }
         if (waitedMs >= SILENCE_MS) {
-          const fields = { server: this.address, waitedMs: Math.round(waitedMs), timeoutMs };
+          const fields = { server: this.address, waitedMs, timeoutMs };
           this.#log.warn(fields, 'no receipt for some seconds: the broker is busy, or blocked by an alarm');
         }
         const nextMs = waitedMs >= SILENCE_MS ? timeoutMs : SILENCE_MS;
