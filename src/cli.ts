@@ -83,7 +83,7 @@ function addOperators(program: Command): void {
     .argument('<source>', 'the queue to take from')
     .argument('<target>', 'the destination to send to, on the broker of the settings')
     .argument('[source-host]', 'broker to take from, when it is another one')
-    .argument('[source-port]')
+    .argument('[source-port]', 'its STOMP port')
     .option('--count <number>', 'move so many at most')
     .option('--idle <seconds>', 'end when the source has been quiet for so long (default 2)')
     .option('--follow', 'do not end: move what comes, too')
@@ -191,7 +191,12 @@ function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
     .exitOverride()
     .enablePositionalOptions()
     .showHelpAfterError(`(${name} --help shows all arguments and flags)`)
-    .configureHelp({ showGlobalOptions: false, sortOptions: false });
+    .configureHelp({
+      showGlobalOptions: false,
+      sortOptions: false,
+      // With aliases and arguments the column would be wider than a terminal.
+      subcommandTerm: (command) => command.name(),
+    });
   const statuses = Object.entries(exitStatuses).map(([status, meaning]) => `  ${status}  ${meaning}`);
   return program
     .addHelpText('before', examples.trimStart())

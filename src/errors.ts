@@ -6,7 +6,7 @@
 export const exitStatuses = {
   0: 'done: everything was processed or published, or the consumer was asked to stop and drained',
   1: 'a bug: an error this program does not know; its stack is printed',
-  2: 'usage or settings: nothing was sent to the broker',
+  2: 'usage, settings or bad input: nothing was sent to the broker, or the error says how much before the bad line',
   3: 'the callback cannot be loaded: nothing was sent to the broker',
   4: 'the broker refuses, cannot be reached, or did not confirm everything; or a file cannot be written',
   5: 'stopped with work unfinished: callbacks, whose messages go back to the queue, or the rest of the input of publish',

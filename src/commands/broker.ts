@@ -52,6 +52,10 @@ export async function startBeside(settings: Settings): Promise<EmbeddedBroker | 
 }
 
 async function start(host: string, { port, user, password }: Settings): Promise<EmbeddedBroker> {
+  if ((user === undefined) !== (password === undefined)) {
+    const given = user === undefined ? 'a password and no user' : 'a user and no password';
+    throw new PubsubError('invalid-usage', `the embedded broker is given ${given}; give both or neither`);
+  }
   const credentials = user === undefined || password === undefined ? {} : { user, password };
   try {
     return await startEmbeddedBroker({ host, port, ...credentials, onEvent: logEvent });

@@ -4,7 +4,7 @@ import { configureLog, log, type Logger } from '../log.js';
 import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownVariables, type LibrarySettings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
-import { headEncoder } from '../stomp/outgoing.js';
+import { headEncoder, isReservedHeader } from '../stomp/outgoing.js';
 import { Publisher } from '../stomp/publisher.js';
 import { checkJson, Input, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
@@ -172,7 +172,9 @@ function parseHeaders(headers: readonly string[]): Record<string, string> {
           `--header ${JSON.stringify(header)} is not of the form <name>=<value>`,
         );
       }
-      return [header.slice(0, equals), header.slice(equals + 1)];
+      const name = header.slice(0, equals);
+      if (isReservedHeader(name)) log.warn({ header: name }, 'this header cannot be given; it is left out');
+      return [name, header.slice(equals + 1)];
     }),
   );
 }

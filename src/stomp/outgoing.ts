@@ -41,6 +41,11 @@ const reservedHeaders = new Set([
   ...['receipt', 'ack', 'x-attempt', 'x-last-error'],
 ]);
 
+/** Is a header of this name left out when a caller gives it? */
+export function isReservedHeader(name: string): boolean {
+  return reservedHeaders.has(name);
+}
+
 /**
  * Encodes the head of a SEND of this JSON, as Session.transmit takes it. The correlation id is that of the moment when
  * the encoder is made, or one of each message's own. Throws `invalid-destination` and `invalid-header`.
@@ -90,7 +95,7 @@ function withoutReserved(headers: Readonly<Record<string, string>>): Headers {
       );
     }
     if (name === '') throw new PubsubError('invalid-header', 'a header has no name');
-    if (!reservedHeaders.has(name)) own[name] = value;
+    if (!isReservedHeader(name)) own[name] = value;
   }
   return own;
 }

@@ -121,3 +121,10 @@ test('a .env in the working directory is where --embedded listens', async (t) =>
   consumer.signal('SIGTERM');
   assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
 });
+
+test('pubsub broker with a user and no password is refused, and does not let everybody in', async (t) => {
+  const { env } = await place(t);
+  const broker = run('pubsub', ['broker', '--user', 'app'], { env });
+  assert.equal((await broker.exit(SUMMARY_MS)).code, 2);
+  assert.match(broker.stderr, /^pubsub: [^\n]*a user and no password; give both or neither\n$/);
+});

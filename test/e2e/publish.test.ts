@@ -112,6 +112,17 @@ describe('publish refuses with 2 and one line, before it connects,', () => {
   }
 });
 
+describe('publish leaves out reserved headers', () => {
+  it('and says so', async () => {
+    await using server = await startScriptedServer();
+    const { code, stderr } = await publish(server, ['/queue/x', '1', '--header', 'destination=/queue/y']);
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /"header":"destination","msg":"this header cannot be given; it is left out"/);
+    const [frame] = await server.received('SEND');
+    assert.equal(frame?.headers.destination, '/queue/x');
+  });
+});
+
 describe('publish sends the headers', () => {
   it('of --header, --correlation-id and --no-persistent', async () => {
     await using server = await startScriptedServer();
