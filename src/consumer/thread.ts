@@ -65,9 +65,8 @@ export interface ThreadOptions {
 
 interface InFlight extends Timed {
   readonly run: Run;
-  /** When its signal was aborted, for the time limit. */
-  warnedMs?: number;
-  hasSeenAbort: boolean;
+  /** Since when its signal is aborted, as the thread has said. */
+  toldMs?: number;
   onTold?: () => void;
 }
 
@@ -137,7 +136,6 @@ export class CallbackThread {
   start(run: Run, connection: number): void {
     const runId = this.#inFlight.add({
       run,
-      hasSeenAbort: false,
       startMs: performance.now(),
       isOverdue: false,
     });
@@ -200,7 +198,7 @@ export class CallbackThread {
         return;
       case 'aborted': {
         const entry = this.#inFlight.get(message.runId);
-        if (entry !== undefined) entry.hasSeenAbort = true;
+        if (entry !== undefined) entry.toldMs = performance.now();
         entry?.onTold?.();
         return;
       }
@@ -275,20 +273,21 @@ export class CallbackThread {
       return;
     }
     this.#post({ kind: 'abort', runId, reason: 'timeout' });
-    entry.warnedMs = performance.now();
     this.#judgeLater(entry, runId);
   }
 
   /** A main thread that was busy itself runs its timers before it reads what the worker has answered. */
-  #judgeLater(entry: InFlight, runId: number): void {
-    setTimeout(() => setImmediate(() => this.#judge(entry, runId)), GRACE_MS).unref();
+  #judgeLater(entry: InFlight, runId: number, delayMs = GRACE_MS): void {
+    setTimeout(() => setImmediate(() => this.#judge(entry, runId)), delayMs).unref();
   }
 
   #judge(entry: InFlight, runId: number): void {
     if (this.#inFlight.get(runId) === undefined || this.#cause !== undefined) return;
     const problem = describeTimeout(this.#options.timeoutMs);
-    if (entry.hasSeenAbort) {
-      this.#kill(problem, this.#outlasted());
+    if (entry.toldMs !== undefined) {
+      const leftMs = entry.toldMs + GRACE_MS - performance.now();
+      if (leftMs >= 1) this.#judgeLater(entry, runId, leftMs);
+      else this.#kill(problem, this.#outlasted(entry.toldMs));
       return;
     }
     const [callingId = 0, sinceMs = 0] = this.#calling;
@@ -298,12 +297,12 @@ export class CallbackThread {
     else this.#kill(`${problem} and blocked its thread`, called && [called]);
   }
 
-  /** What still runs although it has been told for as long as the grace. */
-  #outlasted(): Run[] {
-    const latestMs = performance.now() - GRACE_MS;
+  /** What still runs although it was told when this one was, or before. */
+  #outlasted(toldMs: number): Run[] {
+    const latestMs = toldMs + GRACE_MS / 10;
     return this.#inFlight
       .entries()
-      .filter(([, { hasSeenAbort, warnedMs = Infinity }]) => hasSeenAbort && warnedMs <= latestMs)
+      .filter(([, entry]) => entry.toldMs !== undefined && entry.toldMs <= latestMs)
       .map(([, { run }]) => run);
   }
 
