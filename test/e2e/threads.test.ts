@@ -222,7 +222,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   it('a crash of code that belongs to no message dead-letters nothing', async () => {
     const queue = unique('threads');
     const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];
-    const consumer = await startPubsub(broker, queue, fixture('crashing-module.mjs#ack'), {
+    const consumer = await startPubsub(broker, queue, fixture('timer-crash.mjs#ack'), {
       env: { CRASH_ONCE: crash },
     });
     await put(broker, queue, '1', { ...id, gate });
@@ -234,7 +234,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     const { acked, deadLettered } = await stopPubsub(consumer);
     assert.deepEqual([acked, deadLettered], [1, 0]);
     const line = consumer.logLines.find(({ msg }) => String(msg).startsWith('code that belongs'));
-    assert.match((line?.err as { stack: string }).stack, /no database[^]*crashing-module/);
+    assert.match((line?.err as { stack: string }).stack, /no database[^]*timer-crash/);
   });
 
   it('inline, one that never returns is dead-lettered at its limit and the next is processed', async () => {
