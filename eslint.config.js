@@ -51,6 +51,7 @@ const mayImport = {
   'stomp/forwarder': [...leaves, ...inStomp('frames destinations dialects session connect declare copies')],
   'consumer/payload': ['errors', 'context', 'stomp/dialects', 'stomp/outgoing'],
   'consumer/slots': [],
+  'consumer/verdicts': ['consumer/payload'],
   'consumer/runner': [
     ...leaves,
     ...inStomp('dialects frames outgoing session'),
@@ -58,13 +59,20 @@ const mayImport = {
     'consumer/slots',
   ],
   'consumer/callback': [...leaves, 'consumer/payload', 'jiti'],
-  'consumer/thread-protocol': [...leaves, 'stomp/dialects', 'stomp/outgoing', 'consumer/payload'],
+  'consumer/thread-protocol': [
+    ...leaves,
+    'stomp/dialects',
+    'stomp/outgoing',
+    'consumer/payload',
+    'consumer/verdicts',
+  ],
   'consumer/thread-main': [
     ...leaves,
     'consumer/payload',
     'consumer/slots',
     'consumer/callback',
     'consumer/thread-protocol',
+    'consumer/verdicts',
   ],
   'consumer/thread': [
     ...leaves,
@@ -74,6 +82,7 @@ const mayImport = {
     'consumer/slots',
     'consumer/runner',
     'consumer/thread-protocol',
+    'consumer/verdicts',
   ],
   'consumer/threads': [...leaves, 'consumer/payload', 'consumer/runner', 'consumer/thread'],
   'consumer/retries': [...leaves, 'stomp'],

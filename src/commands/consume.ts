@@ -80,6 +80,7 @@ async function startRunner(
     ...options,
     callback,
     threads: Math.min(processWorkers, concurrency),
+    concurrency,
     logLevel: log.level,
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,

@@ -1,7 +1,7 @@
 /**
  * The entry file of a worker thread: loads the callback, calls it for each message and tells the main thread what came
- * of it. Settlements go out together at the end of a tick and results once the event loop has turned; a log line and last
- * words go at once, after all that came before them.
+ * of it, together once a turn of the event loop; a log line and last words go at once, and these after all that came
+ * before them.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { currentContext } from '../context.js';
@@ -27,8 +27,16 @@ import {
   type WireCall,
   type WireJob,
 } from './thread-protocol.js';
+import { VerdictWriter } from './verdicts.js';
 
-const { callback: spec, logLevel, queueType, calling, connection: open } = workerData as ThreadData;
+const {
+  callback: spec,
+  logLevel,
+  queueType,
+  calling,
+  connection: open,
+  verdicts: ring,
+} = workerData as ThreadData;
 if (parentPort === null) throw new Error('this file is the entry of a worker thread');
 const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);
@@ -36,25 +44,23 @@ const exit = process.exit.bind(process);
 
 const running = new Slots<{ readonly runId: number; readonly invocation: Invocation }>();
 const settling = new Slots<(settlement: Settlement) => void>();
+const verdicts = new VerdictWriter(ring);
 const SLICE_MS = 5;
 /** Received and not started. */
 const jobs: WireJob[] = [];
 let calls: WireCall[] = [];
-/** Of calls that need no answer: they resolve when they are on their way. */
-let sure: ((settlement: Settlement) => void)[] = [];
-let results: Extract<FromThread, { kind: 'done' }>['results'][number][] = [];
+let results: Extract<FromThread, { kind: 'progress' }>['results'][number][] = [];
+let isFlushing = false;
 
-function flushCalls(): void {
-  if (calls.length > 0) post({ kind: 'settle', calls });
-  for (const resolve of sure) resolve('sent');
-  calls = [];
-  sure = [];
+function flushSoon(): void {
+  if (!isFlushing) setImmediate(flush);
+  isFlushing = true;
 }
 
-/** A settlement goes before the end of its run. */
 function flush(): void {
-  flushCalls();
-  if (results.length > 0) post({ kind: 'done', results });
+  isFlushing = false;
+  post({ kind: 'progress', calls, results });
+  calls = [];
   results = [];
 }
 
@@ -72,14 +78,19 @@ function start(
   calling[2] = runId;
   calling[0] = runId;
   let isSettled = false;
-  const settle: Settle = (verdict, outgoing) =>
-    new Promise((resolve) => {
-      const isSure = !isSettled && outgoing === undefined && open[0] === connection;
-      isSettled = true;
-      if (calls.length === 0) process.nextTick(flushCalls);
-      if (isSure) sure.push(resolve);
-      calls.push([runId, isSure ? 0 : settling.add(resolve), verdict, outgoing]);
-    });
+  const settle: Settle = (verdict, outgoing) => {
+    flushSoon();
+    if (isSettled) {
+      calls.push([runId, 0, verdict, undefined]);
+      return Promise.resolve('already-settled');
+    }
+    isSettled = true;
+    if (outgoing === undefined && open[0] === connection) {
+      verdicts.write(runId, verdict);
+      return Promise.resolve('sent');
+    }
+    return new Promise((resolve) => calls.push([runId, settling.add(resolve), verdict, outgoing]));
+  };
   const invocation = invoke(callback.call, message, { correlationId, runId }, queueType, settle);
   calling[0] = 0;
   const place = running.add({ runId, invocation });
@@ -91,7 +102,7 @@ function start(
 
 function finish(runId: number, place: number, result: RunResult): void {
   running.remove(place);
-  if (results.length === 0) setImmediate(flush);
+  flushSoon();
   results.push([
     runId,
     result.kind === 'threw' ? { kind: 'threw', error: encodeError(result.error) } : result,

@@ -7,6 +7,7 @@ import { serializeError } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
 import type { Outgoing } from '../stomp/outgoing.js';
 import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
+import type { VerdictRing } from './verdicts.js';
 
 /** Given to a thread at its start. */
 export interface ThreadData {
@@ -18,6 +19,7 @@ export interface ThreadData {
   readonly calling: Float64Array;
   /** One number: the connection that is open, 0 for none. */
   readonly connection: Float64Array;
+  readonly verdicts: VerdictRing;
 }
 
 /** `connection` numbers the connections that messages come by. */
@@ -29,7 +31,7 @@ export type WireJob = readonly [
   connection: number,
 ];
 
-/** A call of ack() or nack(), with a number by which it is answered; 0 when it need not be. */
+/** A call of ack() or nack() that the thread cannot answer, with a number by which it is; 0 when it need not be. */
 export type WireCall = readonly [
   runId: number,
   call: number,
@@ -48,8 +50,12 @@ export type ToThread =
 export type FromThread =
   | { readonly kind: 'ready' }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string; readonly error: WireError }
-  | { readonly kind: 'settle'; readonly calls: readonly WireCall[] }
-  | { readonly kind: 'done'; readonly results: readonly (readonly [runId: number, result: WireResult])[] }
+  /** What happened in a turn of the event loop; before it, the verdicts in shared memory. */
+  | {
+      readonly kind: 'progress';
+      readonly calls: readonly WireCall[];
+      readonly results: readonly (readonly [runId: number, result: WireResult])[];
+    }
   /** The abort was seen: the thread's event loop turns. */
   | { readonly kind: 'aborted'; readonly runId: number }
   | { readonly kind: 'log'; readonly line: string }

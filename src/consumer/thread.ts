@@ -23,6 +23,7 @@ import {
   type WireSettlement,
 } from './thread-protocol.js';
 import { Slots, watchLimit, type Timed } from './slots.js';
+import { createVerdictRing, VerdictReader } from './verdicts.js';
 
 /** A message that is to be run, in this thread or the next. */
 export interface Run {
@@ -61,6 +62,8 @@ export interface ThreadOptions {
   readonly connection: Float64Array;
   /** Limit of the thread's heap, in MB; undefined for V8's own. */
   readonly heapMb: number | undefined;
+  /** How many runs are in flight here at most. */
+  readonly concurrency: number;
 }
 
 interface InFlight extends Timed {
@@ -71,6 +74,9 @@ interface InFlight extends Timed {
 }
 
 type Cause = Omit<Loss, 'runs' | 'started' | 'isAnonymous'> & { readonly isAnonymous?: boolean };
+
+/** How long a callback that blocks its thread can keep back what it and others have acked before. */
+const VERDICTS_MS = 20;
 
 export class CallbackThread {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
@@ -84,6 +90,8 @@ export class CallbackThread {
   readonly #worker: Worker;
   readonly #calling = new Float64Array(new SharedArrayBuffer(24));
   readonly #inFlight = new Slots<InFlight>();
+  readonly #verdicts: VerdictReader;
+  #verdictTimer: NodeJS.Timeout | undefined;
   readonly #endLimit: () => void;
   #jobs: WireJob[] = [];
   #settlements: WireSettlement[] = [];
@@ -105,9 +113,14 @@ export class CallbackThread {
     );
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
     this.ended = new Promise((resolve) => (this.#onEnded = resolve));
-    const { callback, logLevel, queueType, connection, heapMb } = options;
+    const { callback, logLevel, queueType, connection, heapMb, concurrency } = options;
+    const verdicts = createVerdictRing(concurrency);
+    this.#verdicts = new VerdictReader(verdicts);
     this.#worker = new Worker(new URL('./thread-main.js', import.meta.url), {
-      workerData: { callback, logLevel, queueType, connection, calling: this.#calling } satisfies ThreadData,
+      workerData: {
+        ...{ callback, logLevel, queueType, connection, verdicts },
+        calling: this.#calling,
+      } satisfies ThreadData,
       resourceLimits: heapMb === undefined ? {} : { maxOldGenerationSizeMb: heapMb },
       name: 'callbacks',
     });
@@ -140,6 +153,7 @@ export class CallbackThread {
       isOverdue: false,
     });
     this.#hasSuspect = run.isSuspect;
+    this.#awaitVerdicts();
     const { headers, raw, correlationId } = run.job;
     this.#flushSoon();
     this.#jobs.push([runId, JSON.stringify(headers), raw.toString('latin1'), correlationId, connection]);
@@ -185,16 +199,15 @@ export class CallbackThread {
   #receive(message: FromThread): void {
     // A callback that never returns can still print.
     if (message.kind !== 'log') this.#heardMs = performance.now();
+    this.#takeVerdicts();
     switch (message.kind) {
-      case 'done':
+      case 'progress':
+        for (const call of message.calls) this.#settle(call);
         for (const [runId, result] of message.results) {
           const { kind } = result;
           this.#finish(runId, kind === 'threw' ? { kind, error: decodeError(result.error) } : result);
         }
         this.#onDone();
-        return;
-      case 'settle':
-        for (const call of message.calls) this.#settle(call);
         return;
       case 'aborted': {
         const entry = this.#inFlight.get(message.runId);
@@ -228,6 +241,19 @@ export class CallbackThread {
         return;
       }
     }
+  }
+
+  #takeVerdicts(): void {
+    this.#verdicts.read((runId, verdict) => this.#settle([runId, 0, verdict, undefined]));
+  }
+
+  /** A thread that is blocked sends nothing. */
+  #awaitVerdicts(): void {
+    this.#verdictTimer ??= setTimeout(() => {
+      this.#verdictTimer = undefined;
+      this.#takeVerdicts();
+      if (this.#inFlight.size > 0) this.#awaitVerdicts();
+    }, VERDICTS_MS).unref();
   }
 
   #settle([runId, call, verdict, outgoing]: WireCall): void {
@@ -325,6 +351,8 @@ export class CallbackThread {
   #end(code: number): void {
     this.#endLimit();
     clearTimeout(this.#startTimer);
+    clearTimeout(this.#verdictTimer);
+    this.#takeVerdicts();
     const entries = this.#inFlight.entries();
     const runs = entries.map(([, { run }]) => run);
     const started = entries.filter(([runId]) => this.#hasStarted(runId)).map(([, { run }]) => run);

@@ -21,6 +21,7 @@ import {
   temporaryFolder,
   unique,
 } from './commands.js';
+import { startScriptedServer } from './scripted-server.js';
 
 const id = { 'correlation-id': 'c-1' };
 /** Short limits, so that what never ends is ended soon. */
@@ -156,6 +157,42 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     const { acked, deadLettered } = await stopPubsub(consumer);
     assert.deepEqual([acked, deadLettered], [1, 1]);
     assert.deepEqual(await dead(queue, 1), ['nack']);
+  });
+
+  it('one that acks and then blocks its thread: the broker has the ack meanwhile, and nothing is dead-lettered', async () => {
+    await using server = await startScriptedServer({ bodies: [1] });
+    const freed = join(temporaryFolder(), 'freed');
+    const consumer = await startPubsub(server, unique('threads'), fixture('threads.mjs#ackThenBlock'), {
+      env: { FREED: freed },
+    });
+    const [frame] = await server.received('ACK');
+    assert.equal(frame?.headers.id, 'm-0');
+    writeFileSync(freed, '');
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 0]);
+  });
+
+  it('one that acks and then blocks for ever: its thread is ended, and nothing is dead-lettered', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#ackThenBlock'), {
+      flags: limits,
+      env: { FREED: join(temporaryFolder(), 'never') },
+    });
+    await put(broker, queue, '1', id);
+    await untilLogged(consumer, 'the callback failed after its message was settled');
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 0]);
+  });
+
+  it('one that acks 70,000 times is answered each time', async () => {
+    const queue = unique('threads');
+    const consumer = pubsub(broker, queue, fixture('threads.mjs#ackOften'), {
+      flags: ['--log-level', 'error'],
+    });
+    await put(broker, queue, '1', id);
+    await untilPrinted(consumer, 'sent 1, refused 69999');
+    consumer.signal('SIGTERM');
+    assert.deepEqual(await consumer.exit(), { code: 0, signal: null });
   });
 
   it('one that burns the processor for longer than the broker waits for heart-beats keeps its connection', async () => {
