@@ -32,6 +32,8 @@ const mayImport = {
   'stomp/outlet': [
     ...leaves,
     'stomp/frames',
+    'stomp/dialects',
+    'stomp/declare',
     'stomp/outgoing',
     'stomp/session',
     'stomp/session-end',

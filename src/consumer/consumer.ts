@@ -116,15 +116,11 @@ export class Consumer {
       const delays = delayQueues(this.#retries, dialect);
       if (dialect.delaysByScheduler && this.#retries.attempts > 1)
         await requireScheduler(session, log, drain);
-      await declareQueues(
-        session,
-        [...dialect.declarations(source, settings.queueType), ...delays],
-        log,
-        drain,
-      );
+      const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
+      await declareQueues(session, declarations, log, drain);
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      const outlet = new Outlet(session, log, this.#suspects);
+      const outlet = new Outlet(session, { declarations, suspects: this.#suspects }, log);
       await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, outlet));
     } catch (error) {
       if (!(error instanceof PubsubError)) {

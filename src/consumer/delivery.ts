@@ -120,7 +120,11 @@ export class Delivery {
     const { dialect } = this.session;
     // What was too large to be read cannot be copied.
     if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
-      return this.#settle('nacked', () => this.#send('NACK', dialect.nackHeaders));
+      const nack = () => this.#send('NACK', dialect.nackHeaders);
+      return this.#settle('nacked', () => {
+        const ensured = this.#outlet.ensureQueues();
+        return ensured === undefined ? nack() : ensured.then(nack);
+      });
     }
     return this.#replace('nacked', [deadLetterCopy(this.#context.retries, this.frame)], (refusal) => {
       // It must come again: nothing of this session can settle it.
@@ -177,7 +181,7 @@ export class Delivery {
   /** Sends the frame that settles; the promise, while draining, is of its confirmation. */
   #send(command: 'ACK' | 'NACK', headers: Headers): Promise<void> | undefined {
     const frame = { ...this.#settlingHeaders(), ...headers };
-    if (this.#context.isConfirmed()) return this.session.request(command, frame);
+    if (this.#context.isConfirmed() || !this.session.isOpen) return this.session.request(command, frame);
     this.session.send(command, frame);
     return undefined;
   }

@@ -4,12 +4,16 @@
  * every SEND is confirmed first, over a connection of its own: a memory alarm stops RabbitMQ from reading a connection
  * that has sent a SEND, and the ACKs must keep flowing then.
  *
- * There is one for each session of a consumer, and it ends with it. Its own connection is made when first needed.
+ * There is one for each session of a consumer, and it ends with it. Its own connection is made when first needed, and
+ * anew after a while: RabbitMQ declares a queue for the first SEND of a connection alone, and confirms and drops what is
+ * sent to one that was deleted since (3.10.8).
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import { backoffMs } from './connect.js';
+import { declareQueues } from './declare.js';
+import { existsOtherwise, type Declaration } from './dialects.js';
 import type { Headers } from './frames.js';
 import type { Outgoing } from './outgoing.js';
 import { openBeside, type Session } from './session.js';
@@ -20,6 +24,16 @@ const LONGEST_DELAY_SECONDS = 10;
 const MAX_BROKEN = 5;
 /** Far more than can be in flight when a connection ends. */
 const MAX_SUSPECTS = 10_000;
+
+/** How long it is taken for granted that queues are still there. */
+export const FRESH_MS = 5000;
+
+/** A connection for many; the last of its users closes it when another has taken its place. */
+interface Shared {
+  readonly session: Promise<Session>;
+  readonly sinceMs: number;
+  users: number;
+}
 
 interface Attempt {
   readonly left: readonly Outgoing[];
@@ -34,16 +48,27 @@ export class Outlet {
   /** Ids of messages whose transaction the session did not survive, over all sessions of a consumer. */
   readonly #suspects: Set<string>;
   readonly #ended = new AbortController();
-  #own: Promise<Session> | undefined;
+  #own: Shared | undefined;
+  /** With those that others have taken the place of, and that are in use still. */
+  readonly #connections = new Set<Shared>();
+  readonly #declarations: readonly Declaration[];
+  #declaredMs = performance.now();
+  #declaring: Promise<void> | undefined;
   /** Over which one at a time sends again what was not confirmed over the shared one. */
   #lone: Session | undefined;
   /** Settles when those before have had their turn. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(session: Session, log: Logger, suspects: Set<string>) {
+  /** `declarations`: what was declared just now, and is to be there for what the broker itself moves. */
+  constructor(
+    session: Session,
+    { declarations, suspects }: { declarations: readonly Declaration[]; suspects: Set<string> },
+    log: Logger,
+  ) {
     this.session = session;
-    this.#log = log;
+    this.#declarations = declarations;
     this.#suspects = suspects;
+    this.#log = log;
     void session.closed.then((end) => this.#close(end));
   }
 
@@ -66,6 +91,29 @@ export class Outlet {
     await this.#confirm(messages);
     if (isConfirmed()) await session.request('ACK', ack);
     else if (!session.send('ACK', ack)) throw await this.#lost();
+  }
+
+  /**
+   * Before a NACK that moves the message to one of the declared queues: declares them again, unless that was done lately.
+   * Undefined when there is nothing to wait for; never rejects.
+   */
+  ensureQueues(): Promise<void> | undefined {
+    const isFresh = performance.now() - this.#declaredMs < FRESH_MS;
+    if (this.#declarations.length === 0 || isFresh) return undefined;
+    this.#declaring ??= this.#declare().finally(() => {
+      this.#declaredMs = performance.now();
+      this.#declaring = undefined;
+    });
+    return this.#declaring;
+  }
+
+  async #declare(): Promise<void> {
+    try {
+      await declareQueues(this.session, this.#declarations, this.#log, this.#ended.signal);
+    } catch (error) {
+      if (this.#ended.signal.aborted || existsOtherwise(reasonOf(error))) return;
+      this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
+    }
   }
 
   async #transact(messages: readonly Outgoing[], ack: Headers, messageId: string): Promise<void> {
@@ -93,11 +141,15 @@ export class Outlet {
   /** Resolves when the broker has confirmed all. */
   async #confirm(messages: readonly Outgoing[]): Promise<void> {
     let left = messages;
+    const own = this.#open();
+    own.users++;
     try {
-      left = await unconfirmed(await this.#open(), messages);
+      left = await unconfirmed(await own.session, messages);
     } catch (error) {
       this.#log.debug({ err: error }, 'no connection to publish over');
     }
+    own.users--;
+    this.#retire(own);
     if (left.length === 0) return;
     // An ERROR does not say which message it means: what failed beside others is sent again by itself.
     const turn = this.#turn.then(() => this.#insist(left));
@@ -148,21 +200,30 @@ export class Outlet {
     await delay(waitMs, undefined, { signal: this.#ended.signal }).catch(() => undefined);
   }
 
-  #open(): Promise<Session> {
-    this.#own ??= this.#connect();
-    return this.#own;
+  #open(): Shared {
+    const last = this.#own;
+    const { hasQueueArguments } = this.session.dialect;
+    if (last !== undefined && !(hasQueueArguments && performance.now() - last.sinceMs > FRESH_MS))
+      return last;
+    const session = openBeside(this.session, this.#log, this.#ended.signal);
+    const own: Shared = { session, sinceMs: performance.now(), users: 0 };
+    this.#own = own;
+    this.#connections.add(own);
+    const forget = () => {
+      this.#connections.delete(own);
+      if (this.#own === own) this.#own = undefined;
+    };
+    session.then(({ closed }) => closed.then(forget), forget);
+    if (last !== undefined) this.#retire(last);
+    return own;
   }
 
-  async #connect(): Promise<Session> {
-    const forget = () => (this.#own = undefined);
-    try {
-      const own = await openBeside(this.session, this.#log, this.#ended.signal);
-      void own.closed.then(forget);
-      return own;
-    } catch (error) {
-      forget();
-      throw error;
-    }
+  #retire(shared: Shared): void {
+    if (shared === this.#own || shared.users > 0) return;
+    void shared.session.then(
+      (session) => session.close(),
+      () => undefined,
+    );
   }
 
   async #lost(): Promise<PubsubError> {
@@ -172,9 +233,12 @@ export class Outlet {
   /** What is not confirmed now is sent again when its message comes again. */
   async #close(end: SessionEnd): Promise<void> {
     this.#ended.abort();
-    const own = await this.#own?.catch(() => undefined);
-    if (end.kind === 'closed') await own?.close();
-    for (const session of [own, this.#lone]) session?.destroy(end);
+    this.#lone?.destroy(end);
+    for (const { session } of this.#connections) {
+      const own = await session.catch(() => undefined);
+      if (end.kind === 'closed') await own?.close();
+      own?.destroy(end);
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { FRESH_MS } from '../../src/stomp/outlet.js';
 import { brokerUnderTest } from '../support/brokers.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
@@ -34,6 +35,33 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     const { acked, released, redelivered } = await consuming.stop();
     assert.deepEqual({ acked, released, redelivered }, { acked: 1, released: 1, redelivered: 1 });
     ledger.report(t, broker, back.atMs - lost.atMs);
+  });
+
+  test('a dead-letter queue and the target of a forward that are deleted under a consumer are there again when needed', async (t) => {
+    await using broker = await startRabbitmq();
+    const queue = uniqueName(t);
+    const others = [`DLQ.${queue}`, `${queue}-to`];
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, async (payload) => {
+      if (payload.body === 'nack') return payload.nack();
+      payload.publish(`/queue/${queue}-to`, payload.body);
+      return payload.ack();
+    });
+    const publisher = publisherTo(t, broker);
+    const sendBoth = async () => {
+      for (const body of ['nack', 'forward']) await publisher.send(`/queue/${queue}`, body);
+      for (const other of others)
+        await until(
+          async () => (await queueDepth(broker, other)) === 1,
+          COMPLETE_MS,
+          `a message in ${other}`,
+        );
+    };
+    await sendBoth();
+    const sinceMs = performance.now();
+    for (const other of others) await broker.ctl!('delete_queue', other);
+    await until(() => performance.now() - sinceMs > FRESH_MS, COMPLETE_MS, 'nothing is taken for granted');
+    await sendBoth();
+    await consuming.stop();
   });
 
   test('a memory alarm stops no consumer, not even one that starts during the alarm', async (t) => {

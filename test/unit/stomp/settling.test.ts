@@ -25,7 +25,7 @@ async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false)
   pair.peer.deliver(id, 'm-1');
   const received = await until(() => frame, DEADLINE_MS, 'the message arrives');
   const source = parseSource('orders');
-  const outlet = new Outlet(pair.session, log, new Set());
+  const outlet = new Outlet(pair.session, { declarations: [], suspects: new Set() }, log);
   const retries = retriesOf(source, resolve({}, {}));
   return new Delivery(received, outlet, { source, retries, log, isConfirmed: () => isConfirmed });
 }
