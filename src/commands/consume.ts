@@ -43,13 +43,9 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
   if (drain.aborted) startDeadline();
   else drain.addEventListener('abort', startDeadline, { once: true });
   const source = parseSource(destination, settings.queueName);
-  const runner = await startRunner(
-    callback as LoadedCallback['call'] | string,
-    settings,
-    logger,
-    abort.signal,
-  );
-  return run({ source, settings, runner, log: logger, drain, abort: abort.signal });
+  const stop = { drain, abort: abort.signal };
+  const runner = await startRunner(callback as LoadedCallback['call'] | string, settings, logger, stop);
+  return run({ source, settings, runner, log: logger, ...stop });
 }
 
 /** What the compiler refuses, from JavaScript. */
@@ -70,7 +66,7 @@ async function startRunner(
   callback: LoadedCallback['call'] | string,
   settings: Settings,
   logger: Logger,
-  abort: AbortSignal,
+  { drain, abort }: Pick<ConsumerOptions, 'drain' | 'abort'>,
 ): Promise<CallbackRunner> {
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
@@ -78,6 +74,7 @@ async function startRunner(
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
   const pool = new ThreadPool({
     ...options,
+    drain,
     callback,
     threads: Math.min(processWorkers, concurrency),
     concurrency,
@@ -99,8 +96,9 @@ export async function pubsub(
   const settings = resolve(flags);
   await configureLog(settings);
   const source = parseSource(destination, settings.queueName);
-  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const runner = await Promise.race([startRunner(callbackSpec, settings, log, abort), once(drain, 'abort')]);
+  const stop = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const starting = startRunner(callbackSpec, settings, log, stop);
+  const runner = await Promise.race([starting, once(stop.drain, 'abort')]);
   // Told to stop while the module was still loading: nothing has been sent.
   if (!('run' in runner)) return;
   surviveStrayErrors(log);
@@ -108,7 +106,7 @@ export async function pubsub(
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
-  const summary = await run({ source, settings, runner, log, drain, abort });
+  const summary = await run({ source, settings, runner, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

@@ -25,7 +25,7 @@ import { untilIdle } from './idleness.js';
 import type { RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
 import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
-import type { CallbackRunner, Job } from './runner.js';
+import type { CallbackRunner, Job, NotRun } from './runner.js';
 import { Slots } from './slots.js';
 
 export interface ConsumerOptions {
@@ -242,7 +242,11 @@ export class Consumer {
     };
   }
 
-  #conclude(delivery: Delivery, result: RunResult): void {
+  #conclude(delivery: Delivery, result: RunResult | NotRun): void {
+    if (result.kind === 'not-run') {
+      delivery.release();
+      return;
+    }
     if (result.kind === 'returned') {
       if (delivery.state === 'unsettled') this.#settleReturned(delivery, result.outgoing);
       return;

@@ -142,11 +142,11 @@ export class Delivery {
       return 'already-settled';
     }
     if (!this.session.isOpen) {
-      this.#release(undefined);
+      this.release();
       return 'connection-lost';
     }
     this.state = state;
-    this.settling = send()?.catch((error: unknown) => this.#release(error));
+    this.settling = send()?.catch((error: unknown) => this.#release({ reason: reasonOf(error) }));
     return 'sent';
   }
 
@@ -172,10 +172,15 @@ export class Delivery {
     });
   }
 
-  #release(error: unknown): void {
+  /** Leaves the message to come again; nothing when it is settled. */
+  release(): void {
+    if (this.state === 'unsettled') this.#release({});
+  }
+
+  #release(why: object): void {
     this.state = 'released';
-    const fields = error === undefined ? this.fields() : { ...this.fields(), reason: reasonOf(error) };
-    this.#context.log.warn(fields, 'the connection of this message is gone: it will be delivered again');
+    const cause = this.session.isOpen ? 'a message is given back' : 'the connection of this message is gone';
+    this.#context.log.warn({ ...why, ...this.fields() }, `${cause}: it will be delivered again`);
   }
 
   /** Sends the frame that settles; the promise, while draining, is of its confirmation. */

@@ -23,9 +23,14 @@ export interface Job {
   readonly session: Pick<Session, 'isOpen' | 'closed'>;
 }
 
+/** Nothing came of it, and nothing will: the message is to go back, if its connection has not ended anyway. */
+export interface NotRun {
+  readonly kind: 'not-run';
+}
+
 export interface CallbackRunner {
   /** Resolves when the callback has returned or is given up; never rejects. */
-  run(job: Job): Promise<RunResult>;
+  run(job: Job): Promise<RunResult | NotRun>;
   /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
   close(): Promise<void>;
 }

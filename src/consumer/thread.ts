@@ -12,7 +12,7 @@ import { PubsubError, reasonOf } from '../errors.js';
 import { writeLine } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
 import type { AbortReason, Refusal, RunResult, Settlement } from './payload.js';
-import { describeTimeout, GRACE_MS, type Job } from './runner.js';
+import { describeTimeout, GRACE_MS, type Job, type NotRun } from './runner.js';
 import {
   decodeError,
   type FromThread,
@@ -28,7 +28,7 @@ import { createVerdictRing, VerdictReader } from './verdicts.js';
 /** A message that is to be run, in this thread or the next. */
 export interface Run {
   readonly job: Job;
-  readonly resolve: (result: RunResult) => void;
+  readonly resolve: (result: RunResult | NotRun) => void;
   /** A thread ended under it and others and nobody knows whose doing that was: it runs alone now. */
   isSuspect: boolean;
   /** How many threads have ended under it by the doing of code that belongs to no message. */

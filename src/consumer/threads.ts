@@ -9,11 +9,13 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RunResult } from './payload.js';
-import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
+import { TEARDOWN_MS, type CallbackRunner, type Job, type NotRun, type RunnerOptions } from './runner.js';
 import { CallbackThread, type Loss, type Run, type ThreadOptions } from './thread.js';
 
 export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeoutMs' | 'connection'> {
   readonly threads: number;
+  /** Aborted: what no thread can run now is not waited for. */
+  readonly drain: AbortSignal;
 }
 
 const LONGEST_DELAY_MS = 30_000;
@@ -46,6 +48,7 @@ export class ThreadPool implements CallbackRunner {
       this.#told = Promise.all([...this.#threads].map((thread) => thread.abort('stop')));
     };
     options.abort.addEventListener('abort', tell, { once: true });
+    options.drain.addEventListener('abort', () => this.#releaseStranded(), { once: true });
   }
 
   /** Resolves when every thread has loaded the callback and set it up. Rejects with a PubsubError `callback-...`. */
@@ -58,7 +61,7 @@ export class ThreadPool implements CallbackRunner {
     }
   }
 
-  run(job: Job): Promise<RunResult> {
+  run(job: Job): Promise<RunResult | NotRun> {
     return new Promise((resolve) => {
       this.#waiting.push({ job, resolve, isSuspect: false, losses: 0 });
       this.#assign();
@@ -108,7 +111,7 @@ export class ThreadPool implements CallbackRunner {
       if (!job.isOpen()) {
         // While it waited for a thread its connection ended: it comes again by the next one.
         this.#waiting.shift();
-        run.resolve({ kind: 'returned' });
+        run.resolve({ kind: 'not-run' });
         continue;
       }
       let best: CallbackThread | undefined;
@@ -157,7 +160,7 @@ export class ThreadPool implements CallbackRunner {
     for (const run of runs) {
       if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });
       // Settled already, or the message comes again anyway.
-      else if (!again.includes(run)) run.resolve({ kind: 'returned' });
+      else if (!again.includes(run)) run.resolve({ kind: 'not-run' });
     }
     if (culprits.length === 0 && (isAnonymous || runs.length === 0)) this.#failures++;
     void this.#replace();
@@ -178,8 +181,15 @@ export class ThreadPool implements CallbackRunner {
       } catch (error) {
         this.#failures++;
         log.error({ err: error }, 'a worker thread cannot start; trying again');
+        this.#releaseStranded();
       }
     }
+  }
+
+  /** Those that only a thread could run that does not start: a stop does not wait for it. */
+  #releaseStranded(): void {
+    if (!this.#options.drain.aborted || this.#ready.size > 0 || this.#failures === 0) return;
+    for (const run of this.#waiting.splice(0)) run.resolve({ kind: 'not-run' });
   }
 }
 

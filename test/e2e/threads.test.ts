@@ -381,6 +381,25 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     assert.ok(consumer.logLines.some(({ msg }) => msg === 'teardown() failed'));
   });
 
+  it('a stop while no thread can be set up gives back what waits for one', async () => {
+    const queue = unique('lifecycle');
+    const file = join(temporaryFolder(), 'fails');
+    const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#exits'), {
+      env: { SETUP_FAILS: file },
+    });
+    writeFileSync(file, '');
+    await put(broker, queue, '1', id);
+    await put(broker, queue, '2', id);
+    await consumer.waitFor(/"msg":"a worker thread cannot start; trying again"/);
+    const { deadLettered, released } = await stopPubsub(consumer);
+    assert.deepEqual([deadLettered, released], [1, 1]);
+    const left = await drainQueue(broker, queue, { atLeast: 1 });
+    assert.deepEqual(
+      left.map(({ body }) => body.toString()),
+      ['2'],
+    );
+  });
+
   it('a setup that fails in a new thread is tried again until it succeeds, and messages wait', async () => {
     const queue = unique('lifecycle');
     const file = join(temporaryFolder(), 'fails');
