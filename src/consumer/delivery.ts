@@ -103,7 +103,7 @@ export class Delivery {
         log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
       return;
     }
-    const copy = deadLetterCopy(retries, frame, { err });
+    const copy = deadLetterCopy(retries, this.session.dialect, frame, { err });
     if (this.#replace('nacked', [copy], onRefused) === 'sent')
       this.#logDeadLetter('callback-failed', { err, ...where });
   }
@@ -126,11 +126,15 @@ export class Delivery {
         return ensured === undefined ? nack() : ensured.then(nack);
       });
     }
-    return this.#replace('nacked', [deadLetterCopy(this.#context.retries, this.frame)], (refusal) => {
-      // It must come again: nothing of this session can settle it.
-      this.session.destroy({ kind: 'broker', message: refusal.message, isConfiguration: true });
-      throw refusal;
-    });
+    return this.#replace(
+      'nacked',
+      [deadLetterCopy(this.#context.retries, dialect, this.frame)],
+      (refusal) => {
+        // It must come again: nothing of this session can settle it.
+        this.session.destroy({ kind: 'broker', message: refusal.message, isConfiguration: true });
+        throw refusal;
+      },
+    );
   }
 
   #settle(state: Settled, send: () => Promise<void> | undefined): Settlement {

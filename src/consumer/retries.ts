@@ -76,17 +76,19 @@ export function retryCopy(
   const attempt = attemptOf(frame.headers);
   const delayMs = delaysMs[Math.min(attempt, delaysMs.length) - 1] ?? 0;
   const { destination, headers } = targetOf(retries, dialect, delayMs);
-  return { copy: copyOf(frame, destination, { ...headers, ...history(attempt + 1, err) }), delayMs };
+  const copy = copyOf(frame, dialect, destination, { ...headers, ...history(attempt + 1, err) });
+  return { copy, delayMs };
 }
 
 /** The copy for the dead-letter queue; after the last attempt it tells of that. */
 export function deadLetterCopy(
   { source, queueType }: Retries,
+  dialect: Dialect,
   frame: Frame,
   last?: { readonly err: unknown },
 ): Outgoing {
   const { deadLetterQueue, destination } = source;
-  return copyOf(frame, `/queue/${deadLetterQueue}`, {
+  return copyOf(frame, dialect, `/queue/${deadLetterQueue}`, {
     ...queueArguments(`DLQ.${deadLetterQueue}`, queueType),
     'original-destination': frame.headers.destination ?? destination,
     ...(last === undefined ? {} : history(attemptOf(frame.headers), last.err)),
@@ -100,7 +102,14 @@ function history(attempt: number, err: unknown): Headers {
   return { [ATTEMPT]: String(attempt), [LAST_ERROR]: text.trim() };
 }
 
-function copyOf(frame: Frame, destination: string, headers: Headers): Outgoing {
-  const lines = encodeLines('SEND', { ...copyHeaders(frame), destination, ...headers, persistent: 'true' });
+/** The message is worth more than its last headers, where the broker takes fewer than it delivers. */
+function copyOf(frame: Frame, { mostHeaders }: Dialect, destination: string, own: Headers): Outgoing {
+  const room = mostHeaders - Object.keys(own).length;
+  const lines = encodeLines('SEND', {
+    ...copyHeaders(frame, { most: room }),
+    destination,
+    ...own,
+    persistent: 'true',
+  });
   return { lines, body: frame.body };
 }

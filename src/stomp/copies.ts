@@ -23,23 +23,32 @@ const notCopied = new Set([
   ...['x-max-length', 'x-max-length-bytes', 'x-max-priority', 'x-overflow', 'x-delivery-limit'],
 ]);
 
+const essential = ['correlation-id', 'content-type'];
+
 const ofDeath = /^(?:x-(?:first|last)-death-.*|original-destination|dlqDeliveryFailureCause)$/;
 
 export interface CopyOptions {
   /** The copy goes to a dead-letter queue and says where the message came from. */
   readonly keepsDeath?: boolean;
+  /** How many headers it may have; `correlation-id` and `content-type` are the last that are left out. */
+  readonly most?: number;
 }
 
 /**
  * The headers of a copy but for its destination. A `content-length` is among them only if the message had one or its body
  * needs it: on ActiveMQ it makes the difference between a message of text and one of bytes.
  */
-export function copyHeaders({ headers, body }: Frame, { keepsDeath = false }: CopyOptions = {}): Headers {
+export function copyHeaders(
+  { headers, body }: Frame,
+  { keepsDeath = false, most = Infinity }: CopyOptions = {},
+): Headers {
   const kept = Object.create(null) as Headers;
+  let room = most - essential.length;
   for (const [name, value] of Object.entries(headers)) {
     if (notCopied.has(name) || (!keepsDeath && ofDeath.test(name))) continue;
     // A NUL byte, which other protocols allow in a header, cannot be sent; the message is worth more than that header.
-    if (!name.includes('\0') && !value.includes('\0')) kept[name] = value;
+    if (name.includes('\0') || value.includes('\0')) continue;
+    if (essential.includes(name) || room-- > 0) kept[name] = value;
   }
   if (headers['content-length'] !== undefined || body.includes(0))
     kept['content-length'] = String(body.length);

@@ -53,6 +53,8 @@ export interface Dialect {
    * subscription must be ended before that, in the order in which they got the messages.
    */
   readonly returnsInOrder: boolean;
+  /** So many headers can a SEND have, with some room for what the broker adds when it delivers the message. */
+  readonly mostHeaders: number;
   /** Headers by which the broker tells where a dead letter died, the surest first. */
   readonly deathHeaders: readonly string[];
   /** What whoever starts a consumer of this source should know, or undefined. */
@@ -130,6 +132,7 @@ const rabbitmq: Dialect = {
   // The prefetch has 16 bits.
   mostHeld: 65_535,
   returnsInOrder: true,
+  mostHeaders: Infinity,
   deathHeaders: ['x-first-death-queue', 'original-destination'],
   warning: ({ kind, queue, topic }) => {
     if (kind !== 'topic' || queue !== topic) return undefined;
@@ -177,6 +180,8 @@ const activemq: Dialect = {
   // 200 to 400 of 4,000 with a prefetch of 800 to 5,000. Any number of small subscriptions get them all, in order.
   mostHeld: 200,
   returnsInOrder: false,
+  // It refuses more than 1000, and ends the connection.
+  mostHeaders: 980,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
   acksJoinTransactions: true,
@@ -219,6 +224,7 @@ const artemis: Dialect = {
   }),
   mostHeld: 1,
   returnsInOrder: false,
+  mostHeaders: Infinity,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
   warning: () => undefined,
   acksJoinTransactions: false,

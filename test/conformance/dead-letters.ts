@@ -113,6 +113,19 @@ export function deadLetterBehaviours(broker: BrokerUnderTest): void {
     assert.deepEqual([dead!.body.toString(), dead!.headers.tenant], ['{"n":1}', '7']);
   });
 
+  it('a message with as many headers as the broker takes is dead-lettered though a copy has more', async (t) => {
+    const queue = uniqueName(t);
+    const many = Object.fromEntries(Array.from({ length: 994 }, (_, n) => [`h-${n}`, String(n)]));
+    await put(broker, `/queue/${queue}`, { n: 1 }, { ...withId, ...many, persistent: undefined });
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, refuse);
+    await consuming.received(1);
+    const { deadLettered, released } = await consuming.stop();
+    assert.deepEqual([deadLettered, released], [1, 0]);
+    const [dead, ...more] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+    assert.equal(more.length, 0);
+    assert.deepEqual([dead!.body.toString(), dead!.headers['correlation-id']], ['{"n":1}', 'c-1']);
+  });
+
   it('a message refused by the consumer of a dead-letter queue goes to the next one', async (t) => {
     const queue = uniqueName(t);
     const first = await startConsuming(t, broker, `/queue/${queue}`, refuse);

@@ -79,7 +79,8 @@ describe('retries', () => {
   });
 
   it('the last error is one line of bounded length, whatever was thrown', () => {
-    const errorOf = (err: unknown) => headersOf(deadLetterCopy(retries, message(), { err }))['x-last-error'];
+    const errorOf = (err: unknown) =>
+      headersOf(deadLetterCopy(retries, rabbitmq, message(), { err }))['x-last-error'];
     assert.equal(errorOf(new Error('a\0b\r\n  c\t\u0007d')), 'Error: a b c d');
     assert.equal(errorOf(new Error('x'.repeat(100_000)))?.length, 1000);
     assert.equal(errorOf(undefined), 'undefined');
