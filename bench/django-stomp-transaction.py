@@ -1,6 +1,6 @@
 """
 One transaction as django-stomp sends it, by the library it is built on: stomp.py, no receipt on anything. Prints JSON:
-seconds until commit() has returned, and until the broker has confirmed the DISCONNECT after it.
+the seconds until the broker has confirmed the DISCONNECT after it, having read all before.
 """
 import json
 import sys
@@ -53,8 +53,7 @@ for index in range(messages):
         transaction=transaction,
     )
 connection.commit(transaction)
-committed = time.perf_counter() - start
 connection.disconnect("bye")
 if not listener.disconnected.wait(300):
     sys.exit("no receipt for DISCONNECT")
-print(json.dumps({"committedSeconds": committed, "processedSeconds": time.perf_counter() - start}))
+print(json.dumps({"processedSeconds": time.perf_counter() - start}))

@@ -56,23 +56,20 @@ export class RawClient {
     this.flush();
   }
 
-  /** Puts a persistent message into the output; `onConfirmed` is called at its receipt. */
-  send(queue: string, body: unknown, onConfirmed: () => void, transaction?: string): void {
+  /** Puts a persistent message into the output; `onConfirmed`, if any, is called at its receipt. */
+  send(queue: string, body: unknown, onConfirmed: (() => void) | undefined, transaction?: string): void {
     const json = JSON.stringify(body);
-    const receipt = String(++this.#lastReceipt);
-    this.#receipts.set(receipt, onConfirmed);
+    const receipt = onConfirmed === undefined ? '' : `receipt:${this.#expect(onConfirmed)}\n`;
     this.#output +=
       `SEND\ndestination:/queue/${queue}\ncontent-type:application/json;charset=utf-8\n` +
       `content-length:${Buffer.byteLength(json)}\ncorrelation-id:${randomUUID()}\n` +
       `tshoot-destination:/queue/${queue}\nx-dead-letter-exchange:\nx-dead-letter-routing-key:DLQ.${queue}\n` +
-      `persistent:true\nreceipt:${receipt}\n${transaction === undefined ? '' : `transaction:${transaction}\n`}\n${json}\0`;
+      `persistent:true\n${receipt}${transaction === undefined ? '' : `transaction:${transaction}\n`}\n${json}\0`;
   }
 
   /** Puts BEGIN or COMMIT into the output; `onConfirmed` is called at its receipt. */
   transaction(command: 'BEGIN' | 'COMMIT', id: string, onConfirmed: () => void): void {
-    const receipt = String(++this.#lastReceipt);
-    this.#receipts.set(receipt, onConfirmed);
-    this.#output += `${command}\ntransaction:${id}\nreceipt:${receipt}\n\n\0`;
+    this.#output += `${command}\ntransaction:${id}\nreceipt:${this.#expect(onConfirmed)}\n\n\0`;
   }
 
   /** Writes the output. What is put there while input is handled needs no call. */
@@ -92,6 +89,13 @@ export class RawClient {
       this.#output += 'DISCONNECT\nreceipt:bye\n\n\0';
       this.flush();
     });
+  }
+
+  /** The id of a receipt to ask for. */
+  #expect(onReceipt: () => void): string {
+    const receipt = String(++this.#lastReceipt);
+    this.#receipts.set(receipt, onReceipt);
+    return receipt;
   }
 
   #read(chunk: Buffer): void {
@@ -158,21 +162,21 @@ export function publishAll(
   });
 }
 
-/** Publishes `count` messages in one transaction; resolves when all of them are confirmed, and COMMIT. */
+/** Publishes `count` messages in one transaction; resolves when COMMIT is confirmed and all of them that are to be. */
 export function publishInTransaction(
   client: RawClient,
   queue: string,
-  count: number,
+  { count, isConfirmed }: { readonly count: number; readonly isConfirmed: boolean },
   makeBody: (index: number) => unknown,
 ): Promise<void> {
   return new Promise((resolve) => {
-    let left = count + 2;
+    let left = isConfirmed ? count + 2 : 2;
     const onReceipt = () => {
       if (--left === 0) resolve();
     };
     client.transaction('BEGIN', 'raw', onReceipt);
     for (let sent = 0; sent < count; sent++) {
-      client.send(queue, makeBody(sent), onReceipt, 'raw');
+      client.send(queue, makeBody(sent), isConfirmed ? onReceipt : undefined, 'raw');
       if (sent % 100 === 0) client.flush();
     }
     client.transaction('COMMIT', 'raw', onReceipt);
