@@ -41,7 +41,9 @@ export async function runPubsub(): Promise<void> {
     .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
     .action(async (destination: string, callback: string, flags: Record<string, unknown>) => {
       const { pubsub } = await import('./commands/consume.js');
-      await pubsub(destination, callback, flags);
+      await pubsub(destination, callback, flags).catch((error: unknown) => {
+        throw withCommandMeant(error, destination, program);
+      });
     });
   const brokerCommand = program
     .command('broker')
@@ -61,6 +63,16 @@ export async function runPubsub(): Promise<void> {
     });
   addOperators(program);
   await run(program);
+}
+
+/** A subcommand that is misspelt is taken for a destination, and its destination for a module that there is not. */
+function withCommandMeant(error: unknown, destination: string, { commands }: Command): unknown {
+  if (!(error instanceof PubsubError && error.code === 'callback-not-found')) return error;
+  const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
+  const meant = names.find((name) => name.startsWith(destination.slice(0, 3)));
+  if (meant === undefined) return error;
+  const message = `${error.message}; or, if ${destination} is no queue, did you mean pubsub ${meant}?`;
+  return new PubsubError(error.code, message, { cause: error });
 }
 
 type Flags = Record<string, unknown>;

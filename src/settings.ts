@@ -292,6 +292,24 @@ export function resolve(
   return resolved as unknown as Settings;
 }
 
+/** Settings that were changed and change nothing, and why. */
+export function ineffective({
+  processOnBackground,
+  processWorkers,
+  retries,
+  retryDelay,
+}: Settings): string[] {
+  const { processWorkers: workers, retryDelay: delay } = settings;
+  return [
+    ...(!processOnBackground && processWorkers !== workers.default
+      ? [`${workers.variable} without worker threads (${settings.processOnBackground.variable}=false)`]
+      : []),
+    ...(retries === 0 && retryDelay !== delay.default
+      ? [`${delay.variable} without ${settings.retries.variable}`]
+      : []),
+  ];
+}
+
 function contradictions(resolved: Settings): string[] {
   const pairs: [boolean, string][] = [
     [
@@ -326,6 +344,11 @@ function contradictions(resolved: Settings): string[] {
 export function unknownVariables(env: Environment = process.env): string[] {
   const known = new Set(settingNames.map((name) => settings[name].variable));
   return Object.keys(env).filter((variable) => variable.startsWith('STOMP_') && !known.has(variable));
+}
+
+/** Options of the library that are given and not in the table: probably misspelt, and the compiler was not asked. */
+export function unknownOptions(given: object): string[] {
+  return Object.keys(given).filter((option) => !(option in settings));
 }
 
 /** Did npx, npm exec or an npm script start this process? */

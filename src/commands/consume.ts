@@ -7,7 +7,15 @@ import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
-import { loadDotenv, resolve, unknownVariables, type LibrarySettings, type Settings } from '../settings.js';
+import {
+  ineffective,
+  loadDotenv,
+  resolve,
+  unknownOptions,
+  unknownVariables,
+  type LibrarySettings,
+  type Settings,
+} from '../settings.js';
 import { listenForStop, surviveStrayErrors } from '../shutdown.js';
 import { parseSource } from '../stomp/destinations.js';
 import { startBeside } from './broker.js';
@@ -35,6 +43,7 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
   const settings = resolve(given);
+  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   const drain = signal ?? new AbortController().signal;
   const abort = new AbortController();
   const startDeadline = () => {
@@ -104,6 +113,7 @@ export async function pubsub(
   surviveStrayErrors(log);
   bridgeConsole();
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
   const summary = await run({ source, settings, runner, log, ...stop });

@@ -119,7 +119,7 @@ class LineSplitter {
     const document = this.#pieceBytes > 0 ? this.#take(Buffer.alloc(0)) : undefined;
     if (document !== undefined) yield document;
     if (this.#line < this.#skip) {
-      const message = `--resume-from ${this.#skip}: the input has ${this.#line} lines`;
+      const message = `--resume-from ${this.#skip}: the input has only ${this.#line} lines`;
       throw new PubsubError('invalid-usage', message);
     }
   }

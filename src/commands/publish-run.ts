@@ -57,9 +57,10 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
     } catch (error) {
       await outbox.settled();
       const { confirmed, unknown, confirmedUpTo } = outbox;
+      const isBehindEnd = error instanceof PubsubError && error.code === 'invalid-usage';
       throw withOutcome(error, unknown > 0, [
         `${confirmed} confirmed, ${unknown} unknown`,
-        ...(options.resumeFrom === undefined ? [] : [`go on with --resume-from ${confirmedUpTo}`]),
+        ...(options.resumeFrom === undefined || isBehindEnd ? [] : [resumeAdvice(error, confirmedUpTo)]),
       ]);
     } finally {
       await outbox.close();
@@ -136,12 +137,18 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
     ...(isChunked
       ? [
           `${transactions} transactions with ${confirmed} messages were carried out before it`,
-          `go on with --resume-from ${upTo}${isUnknown ? ', which repeats the last one if it was carried out' : ''}`,
+          resumeAdvice(error, upTo) + (isUnknown ? ', which repeats the last one if it was carried out' : ''),
         ]
       : isUnknown
         ? []
         : ['nothing was published']),
   ];
+}
+
+function resumeAdvice(error: unknown, line: number): string {
+  const goOn = `go on with --resume-from ${line}`;
+  const isLine = error instanceof PubsubError && error.code === 'invalid-json';
+  return isLine ? `correct it, or leave it out with --skip-invalid, and ${goOn}` : goOn;
 }
 
 /** The error with what it means for the messages. */

@@ -2,7 +2,7 @@
 import { PubsubError } from '../errors.js';
 import { configureLog, log, type Logger } from '../log.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownVariables, type LibrarySettings } from '../settings.js';
+import { loadDotenv, resolve, unknownOptions, unknownVariables, type LibrarySettings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
 import { headEncoder, isReservedHeader } from '../stomp/outgoing.js';
 import { Publisher } from '../stomp/publisher.js';
@@ -16,6 +16,7 @@ export interface PublisherOptions extends LibrarySettings {
 
 /** A publisher; it connects when first used. Settings not given come from the environment. Throws `invalid-setting`. */
 export function openPublisher({ log: logger = log, ...given }: PublisherOptions = {}): Publisher {
+  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   return new Publisher(resolve(given), logger);
 }
 
@@ -47,6 +48,10 @@ export async function publish(
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
   });
   const { resumeFrom, transactionSize } = checkFlags(flags);
+  if (json === undefined && /^\s*[[{"]/.test(destination)) {
+    const message = `${destination} looks like the body: write publish <destination> ${shellQuoted(destination)}`;
+    throw new PubsubError('invalid-usage', message);
+  }
   const shutdown = listenForStop(settings.gracefulWaitSeconds * 1000, log);
   const source = await openSource(json, flags, resumeFrom, shutdown.drain);
 
@@ -152,6 +157,8 @@ function checkFlags(flags: PublishFlags): { resumeFrom: number; transactionSize:
       transactionSize === undefined ? whole : parseCount('--transaction-size', transactionSize, 1),
   };
 }
+
+const shellQuoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 function parseCount(flag: string, text: string, least: number): number {
   const count = Number(text);

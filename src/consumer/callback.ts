@@ -111,11 +111,20 @@ function suggestFile(module: string, absolute: string): string {
   const isFolder = existsSync(absolute);
   if (isFolder) return `the folder has no index (${extensions.join(', ')}); name a file in it`;
   if (!existsSync(folder)) return `there is no folder ${folder}`;
+  const wanted = path.basename(absolute);
   const near = readdirSync(folder)
     .filter((file) => extensions.includes(path.extname(file)) || isDirectory(path.join(folder, file)))
     .filter((file) => !file.startsWith('.') && file !== 'node_modules')
+    // The likeliest first: sorting keeps the order of the others.
+    .sort((one, other) => sharedStart(other, wanted) - sharedStart(one, wanted))
     .slice(0, 10);
   return near.length === 0 ? `${folder} has no modules` : `${path.dirname(module)}/ has ${near.join(', ')}`;
+}
+
+function sharedStart(one: string, other: string): number {
+  let length = 0;
+  while (length < one.length && one[length] === other[length]) length++;
+  return length;
 }
 
 function isDirectory(file: string): boolean {

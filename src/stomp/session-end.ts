@@ -20,6 +20,12 @@ export interface SessionEnd {
 /** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
 const MAX_REASON_LENGTH = 4096;
 
+/** What to look at when nothing answers as a STOMP server does. */
+const transportAdvice: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there: is the broker up, with STOMP on this port?',
+  ENOTFOUND: 'is the name of the host right?',
+};
+
 const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
 
 /** A session's end as the error of what it interrupted. */
@@ -45,10 +51,13 @@ export function transportEnd(error: Error & { code?: string; isProtocolError?: (
   // Of a name with several addresses, each has failed.
   const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
   if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
-  if (!certificateErrors.test(code))
-    return { kind: 'transport', message: message || code, code, isConfiguration: false };
+  const end = { kind: 'transport', message: message || code, code } as const;
+  if (!certificateErrors.test(code)) {
+    const known = transportAdvice[code];
+    return { ...end, isConfiguration: false, ...(known === undefined ? {} : { advice: known }) };
+  }
   const advice = 'check STOMP_USE_SSL, the port and the certificates';
-  return { kind: 'transport', message, code, isConfiguration: true, advice };
+  return { ...end, isConfiguration: true, advice };
 }
 
 /** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */

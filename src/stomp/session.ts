@@ -86,6 +86,8 @@ export async function openSession(
     autoSelectFamilyAttemptTimeout: Math.ceil(Math.min(ADDRESS_TIMEOUT_MS, options.connectTimeoutMs / 2)),
   };
   const socket = tls === undefined ? connectTcp(tcp) : connectTls({ ...tcp, ...tls }).setNoDelay(true);
+  const reached = { tcp: false, tls: false };
+  socket.once('connect', () => (reached.tcp = true)).once('secureConnect', () => (reached.tls = true));
   const session = new Session(socket, options, log);
   const abort = () =>
     session.destroy({ kind: 'local', message: 'stopped while connecting', isConfiguration: false });
@@ -104,7 +106,10 @@ export async function openSession(
   signal?.removeEventListener('abort', abort);
   if (outcome === 'opened') return session;
   signal?.throwIfAborted();
-  throw endError(outcome, `cannot connect to ${host}:${port}`);
+  // A server without TLS on this port does not say so: it hangs up, or waits.
+  const advice = 'no TLS handshake: check STOMP_USE_SSL and the port';
+  const end = tls !== undefined && reached.tcp && !reached.tls ? { advice, ...outcome } : outcome;
+  throw endError(end, `cannot connect to ${host}:${port}`);
 }
 
 /**

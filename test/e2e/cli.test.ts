@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { flagName, settingNames, settings, type Setting } from '../../src/settings.js';
 import { drainQueue, put } from '../support/messages.js';
-import { packageRoot, run } from '../support/process.js';
+import { packageRoot, run, type Running } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
 import { findProgram, freePorts } from '../support/server-process.js';
 import { until, within } from '../support/until.js';
@@ -282,6 +282,22 @@ describe('a broker that cannot be reached', () => {
     assert.equal(acked, 1);
   });
 
+  for (const broker of realBrokers()) {
+    it(`because its port speaks no TLS: ${broker.name}, and the error says what to look at`, async () => {
+      const env = { STOMP_USE_SSL: 'true', STOMP_CONNECT_TIMEOUT: '2' };
+      const { code, stderr } = await publish(broker, ['/queue/x', '1'], { env });
+      assert.equal(code, 4, stderr);
+      assert.match(stderr, /^publish: cannot connect to .*check STOMP_USE_SSL(?: and|,) the port/m);
+    });
+  }
+
+  it('because nothing listens there ends publish, and the error says what to look at', async () => {
+    const [port] = await freePorts(1);
+    const { code, stderr } = await publish({ env: at(port!) }, ['/queue/x', '1']);
+    assert.equal(code, 4, stderr);
+    assert.match(stderr, /ECONNREFUSED 127\.0\.0\.1:\d+ \(nothing listens there: is the broker up/);
+  });
+
   it('is left for the standby server', async () => {
     await using server = await startScriptedServer();
     const [port] = await freePorts(1);
@@ -293,6 +309,41 @@ describe('a broker that cannot be reached', () => {
     const { code, stderr } = await publish({ env }, ['/queue/x', '1']);
     assert.equal(code, 0, stderr);
     assert.equal(server.connections, 1);
+  });
+});
+
+describe('what changes nothing', () => {
+  for (const [flags, setting] of [
+    [['--inline', '--workers', '4'], 'STOMP_PROCESS_MSG_WORKERS without worker threads'],
+    [['--retry-delay', '1s'], 'STOMP_RETRY_DELAY without STOMP_RETRIES'],
+  ] as const) {
+    it(`is told: ${flags.join(' ')}`, async () => {
+      await using server = await startScriptedServer();
+      const consumer = await startPubsub(server, 'x', ack, { flags });
+      await stopPubsub(consumer);
+      const told = consumer.logLines.find(({ msg }) => msg === 'this setting changes nothing');
+      assert.ok(String(told?.setting).startsWith(setting), consumer.stderr);
+    });
+  }
+});
+
+describe('a command that was meant otherwise', () => {
+  const refused = async (running: Running, status: number) => {
+    assert.deepEqual(await running.exit(), { code: status, signal: null });
+    return running.stderr;
+  };
+
+  it('a misspelt subcommand is named', async () => {
+    const stderr = await refused(pubsub({ env: at(1) }, 'peekk', 'orders'), 3);
+    assert.match(stderr, /if peekk is no queue, did you mean pubsub peek\?\n$/);
+  });
+
+  it('a body without a destination is told what is missing', async () => {
+    const stderr = await refused(await publish({ env: at(1) }, [`{"it's":1}`]), 2);
+    assert.equal(
+      stderr,
+      `publish: {"it's":1} looks like the body: write publish <destination> '{"it'\\''s":1}'\n`,
+    );
   });
 });
 

@@ -1,7 +1,7 @@
 /** How the library answers to what the compiler would refuse. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { consume, PubsubError, type ConsumeOptions } from '../../src/index.js';
+import { consume, openPublisher, PubsubError, type ConsumeOptions } from '../../src/index.js';
 import { startScriptedServer } from './scripted-server.js';
 
 describe('consume refuses, before it connects,', () => {
@@ -33,4 +33,26 @@ describe('consume refuses, before it connects,', () => {
       assert.equal(server.connections, 0);
     });
   }
+});
+
+describe('an option that there is not', () => {
+  const warnings: object[] = [];
+  const quiet = () => undefined;
+  const warn = (fields: object, message: string) => warnings.push({ ...fields, message });
+  const log = { debug: quiet, info: quiet, warn, error: quiet, isLevelEnabled: () => false };
+  const expected = [{ option: 'concurency', message: 'unknown option; is it misspelt?' }];
+  const misspelt = { log, concurency: 5 };
+
+  it('is told by consume', async () => {
+    const drained = AbortSignal.abort();
+    warnings.length = 0;
+    await consume({ ...misspelt, destination: 'x', callback: () => undefined, signal: drained });
+    assert.deepEqual(warnings, expected);
+  });
+
+  it('is told by openPublisher', async () => {
+    warnings.length = 0;
+    await openPublisher(misspelt).close();
+    assert.deepEqual(warnings, expected);
+  });
 });

@@ -152,7 +152,7 @@ describe('publish --lines --resume-from', () => {
     assert.deepEqual(bodies(sends(server)), ['2', '3']);
     assert.match(
       complaint(stderr),
-      /^line 6 is not JSON.*; 2 confirmed, 0 unknown; go on with --resume-from 5$/,
+      /^line 6 is not JSON.*; 2 confirmed, 0 unknown; correct it, or leave it out with --skip-invalid, and go on with --resume-from 5$/,
     );
   });
 
@@ -338,7 +338,7 @@ describe('publish in transactions', () => {
       assert.equal(code, 2, stderr);
       assert.match(
         complaint(stderr),
-        /^line 6 is not JSON.*; 2 transactions with 4 messages were carried out before it; go on with --resume-from 4$/,
+        /^line 6 is not JSON.*; 2 transactions with 4 messages were carried out before it; correct it, or leave it out with --skip-invalid, and go on with --resume-from 4$/,
       );
       await published(broker, [...args, '--resume-from', '4'], { input: '1\n2\n3\n4\n5\n6\n7\n' });
       assert.deepEqual(bodies(await drainQueue(broker, queue, { atLeast: 7 })), numbers(7));
@@ -363,7 +363,11 @@ describe('publish refuses, before it connects,', () => {
       /^--transaction-size: .* from 1 .* not "0"/,
     ],
     ['to resume from what is no number', [...lines, '--resume-from', 'x'], /^--resume-from: .* not "x"/],
-    ['to resume behind the end', [...lines, '--resume-from', '9'], /^--resume-from 9: the input has 2 lines/],
+    [
+      'to resume behind the end',
+      [...lines, '--resume-from', '9'],
+      /^--resume-from 9: the input has only 2 lines; 0 confirmed, 0 unknown$/,
+    ],
   ];
   for (const [what, args, expected] of refusals) {
     it(what, async () => {

@@ -189,7 +189,7 @@ for (const broker of realBrokers()) {
       assert.equal(code, 2, stderr);
       assert.match(
         complaint(stderr),
-        /^line 4 is not JSON.*; 2 confirmed, 0 unknown; go on with --resume-from 3$/,
+        /^line 4 is not JSON.*; 2 confirmed, 0 unknown; correct it, or leave it out with --skip-invalid, and go on with --resume-from 3$/,
       );
       assert.deepEqual(await bodiesIn(broker, queue, 2), ['1', '2']);
     });
