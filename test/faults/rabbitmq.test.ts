@@ -64,6 +64,28 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     await consuming.stop();
   });
 
+  test('what a callback publishes without permission dead-letters its message alone', async (t) => {
+    await using broker = await startRabbitmq();
+    const limited = { ...broker, user: 'limited', password: 'limited' };
+    await broker.ctl!('add_user', limited.user, limited.password);
+    await broker.ctl!('set_permissions', limited.user, '^(?!forbidden).*', '.*', '.*');
+    const queue = uniqueName(t);
+    const consuming = await startConsuming(t, limited, `/queue/${queue}`, async (payload) => {
+      payload.publish(payload.body === 1 ? '/queue/forbidden' : `/queue/${queue}-to`, payload.body);
+      await payload.ack();
+    });
+    const publisher = publisherTo(t, broker);
+    for (const body of [1, 2]) await publisher.send(`/queue/${queue}`, body);
+    await consuming.received(2);
+    const { fields } = await consuming.logged('message dead-lettered');
+    assert.equal(fields.reason, 'forward-refused');
+    assert.match(String(fields.detail), /forbidden.*refused for user 'limited'/);
+    const { acked, deadLettered, released } = await consuming.stop();
+    assert.deepEqual([acked, deadLettered, released], [1, 1, 0]);
+    const bodies = async (name: string) => (await drainQueue(broker, name)).map(({ body }) => String(body));
+    assert.deepEqual([await bodies(`${queue}-to`), await bodies(`DLQ.${queue}`)], [['2'], ['1']]);
+  });
+
   test('a memory alarm stops no consumer, not even one that starts during the alarm', async (t) => {
     await using broker = await startRabbitmq();
     const queues = [uniqueName(t), uniqueName(t)] as const;
