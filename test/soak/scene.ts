@@ -5,6 +5,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { setTimeout as delay } from 'node:timers/promises';
 import { openPublisher, PubsubError } from '../../src/index.js';
 import { settingsOf } from '../support/consuming.js';
@@ -21,8 +22,11 @@ const CONCURRENCY = 10;
 const BATCH = 50;
 const BATCH_MS = 100;
 const COMPLETE_MS = 60_000;
-/** A small heap is collected often: with V8's own limits garbage gathers for many minutes, and hides what stays. */
-const SMALL_HEAP = ['--max-semi-space-size=1', '--max-old-space-size=32'];
+/** Left to itself V8 lets some MB of garbage gather for minutes, in each thread: it would hide what stays. */
+const collecting = [
+  ...['--max-semi-space-size=1', '--expose-gc'],
+  ...['--import', pathToFileURL(join(packageRoot, 'test/fixtures/collect.mjs')).href],
+];
 const quiet = () => undefined;
 const noLog = { debug: quiet, info: quiet, warn: quiet, error: quiet, isLevelEnabled: () => false };
 /** Short, so that each fault is noticed before the next one. */
@@ -56,7 +60,7 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
   const startConsumer = async () => {
     const callback = join(packageRoot, 'test/fixtures/callbacks/ledger.mjs#record');
     const command = [join(packageRoot, 'bin/pubsub.js'), QUEUE, callback];
-    const args = [...SMALL_HEAP, ...command, '--concurrency', String(CONCURRENCY)];
+    const args = [...collecting, ...command, '--concurrency', String(CONCURRENCY)];
     const env = {
       ...broker.env,
       STOMP_SERVER_PORT: String(proxy.port),
