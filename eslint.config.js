@@ -16,7 +16,8 @@ const mayImport = {
   settings: ['errors', 'dotenv'],
   log: ['errors', 'context', 'settings', 'pino', 'pino-pretty'],
   progress: ['log', 'cli-progress'],
-  shutdown: ['errors', 'settings', 'log'],
+  leave: [],
+  shutdown: ['settings', 'log', 'leave'],
   'stomp/frames': ['errors'],
   'stomp/destinations': ['errors', 'stomp/frames'],
   'stomp/dialects': ['errors', 'stomp/frames', 'stomp/destinations'],
@@ -78,6 +79,7 @@ const mayImport = {
   ],
   'consumer/thread': [
     ...leaves,
+    'leave',
     'stomp/dialects',
     'stomp/outgoing',
     'consumer/payload',
@@ -160,7 +162,7 @@ const mayImport = {
     'commands/consume',
     'commands/publish',
   ],
-  cli: [...leaves, 'commands', 'commander'],
+  cli: [...leaves, 'leave', 'commands', 'commander'],
   index: [...leaves, 'stomp', 'consumer', 'commands'],
   testing: [...leaves, 'stomp', 'consumer', 'embedded', 'commands'],
 };
@@ -174,7 +176,7 @@ for (const [name, allowed] of Object.entries(mayImport)) {
 const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
-  'process.exit': ['cli', 'shutdown', 'consumer/thread-main'],
+  'process.exit': ['leave', 'consumer/thread-main'],
   'process.env': ['settings'],
   'process.on': ['shutdown', 'consumer/thread-main'],
   'process.once': ['shutdown'],

@@ -4,6 +4,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
+import { leave } from './leave.js';
 import { flagName, settingNames, settings, type Setting } from './settings.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -258,9 +259,9 @@ async function run(program: Command): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
     await program.parseAsync(process.argv);
-    process.exit(0);
+    leave(0);
   } catch (error) {
-    process.exit(report(error, program.name()));
+    leave(report(error, program.name()));
   }
 }
 

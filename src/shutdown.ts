@@ -3,6 +3,7 @@
  * graceful wait is over: `abort`). A second signal ends the process at once with 128 + its number.
  */
 import { constants } from 'node:os';
+import { leave } from './leave.js';
 import type { Logger } from './log.js';
 import { isBehindNpm } from './settings.js';
 
@@ -30,7 +31,7 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
       setTimeout(() => abort.abort(), gracefulWaitMs).unref();
     } else if (performance.now() - sinceMs > ECHO_MS) {
       log.warn({ signal }, 'second signal: leaving at once, with work unfinished');
-      process.exit(128 + constants.signals[signal]);
+      leave(128 + constants.signals[signal]);
     }
   };
   for (const signal of stopSignals) process.on(signal, stop);

@@ -9,6 +9,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { PubsubError, reasonOf } from '../errors.js';
+import { reportStuckThread } from '../leave.js';
 import { writeLine } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
 import type { AbortReason, Refusal, RunResult, Settlement } from './payload.js';
@@ -77,6 +78,8 @@ type Cause = Omit<Loss, 'runs' | 'started' | 'isAnonymous'> & { readonly isAnony
 
 /** How long a callback that blocks its thread can keep back what it and others have acked before. */
 const VERDICTS_MS = 20;
+/** How long a thread that is ended may take for it. What is blocked in native code, such as execSync, takes for ever. */
+const STUCK_MS = 5000;
 
 export class CallbackThread {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
@@ -101,6 +104,8 @@ export class CallbackThread {
   #heardMs = 0;
   #isReady = false;
   #isStopping = false;
+  #hasEnded = false;
+  #stuckTimer: NodeJS.Timeout | undefined;
   #settleReady: { resolve: () => void; reject: (reason: PubsubError) => void } | undefined;
   #onEnded: () => void = () => undefined;
 
@@ -177,7 +182,17 @@ export class CallbackThread {
   /** Ends it where it stands. */
   terminate(): void {
     this.#isStopping = true;
+    this.#terminate();
+  }
+
+  /** A thread that is stuck is left behind: whatever waits for its end goes on without it. */
+  #terminate(): void {
     void this.#worker.terminate();
+    this.#stuckTimer ??= setTimeout(() => {
+      const takeBack = reportStuckThread();
+      this.#worker.once('exit', takeBack).unref();
+      this.#end(1);
+    }, STUCK_MS);
   }
 
   #post(message: ToThread): void {
@@ -284,7 +299,7 @@ export class CallbackThread {
   #giveUpStart(): void {
     const detail = `loading and setup() took longer than ${this.#options.setupTimeoutMs / 1000} s (STOMP_SETUP_TIMEOUT)`;
     this.#cause ??= { reason: 'timeout', detail, culprits: undefined };
-    void this.#worker.terminate();
+    this.#terminate();
   }
 
   #hasStarted(runId: number): boolean {
@@ -334,7 +349,7 @@ export class CallbackThread {
 
   #kill(detail: string, culprits: readonly Run[] | undefined): void {
     this.#cause = { reason: 'timeout', detail, culprits };
-    void this.#worker.terminate();
+    this.#terminate();
   }
 
   /** An error that the thread itself could not tell of: its heap is exhausted, or it could not start. */
@@ -349,6 +364,9 @@ export class CallbackThread {
   }
 
   #end(code: number): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    clearTimeout(this.#stuckTimer);
     this.#endLimit();
     clearTimeout(this.#startTimer);
     clearTimeout(this.#verdictTimer);

@@ -207,6 +207,23 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.equal(lines(consumer, 'consuming').length, 1);
   });
 
+  it('one that blocks its thread in native code: its thread is left behind, and the next message is processed', async () => {
+    const queue = unique('threads');
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#blockNatively'), {
+      flags: limits,
+    });
+    await put(broker, queue, '"blocks"', id);
+    await put(broker, queue, '"ack"', id);
+    await untilPrinted(consumer, 'started ack');
+    const line = lines(consumer, 'message dead-lettered')[0];
+    assert.equal(line?.reason, 'timeout');
+    consumer.signal('SIGTERM');
+    // Node does not end while a thread of it is blocked.
+    assert.deepEqual(await consumer.exit(), { code: null, signal: 'SIGKILL' }, consumer.stderr);
+    assert.equal(lines(consumer, 'stopped')[0]?.acked, 1);
+    assert.deepEqual(await dead(queue, 1), ['blocks']);
+  });
+
   it('one that blocks its thread at a stop: the status is 5, and its message goes back', async () => {
     const queue = unique('threads');
     const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
