@@ -60,9 +60,13 @@ describe('a RabbitMQ cluster of three nodes', { skip }, () => {
     await ledger.complete(COMPLETE_MS);
     await consuming.stop();
     assert.notEqual(await cluster.leaderOf(queue, third), leader);
+    // A leader that is killed may take some acks with it, which no client is told of: their messages come again.
+    for (const { body } of await drainQueue(third, queue)) {
+      ledger.count((JSON.parse(body.toString()) as { n: number }).n);
+    }
     ledger.report(t, { name: 'rabbitmq' }, slowestRecovery(consuming.log));
     ledger.assertRepeatedAtMost(CONCURRENCY * 4);
-    for (const rest of [queue, `DLQ.${queue}`]) assert.equal((await drainQueue(third, rest)).length, 0);
+    assert.equal((await drainQueue(third, `DLQ.${queue}`)).length, 0);
     await leader.up();
   });
 
