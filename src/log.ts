@@ -1,7 +1,7 @@
 /**
  * The one pino instance. It writes to stderr at once (a log line survives the death of the process), as JSON lines or
  * as readable text, with secrets redacted and, inside a callback, with the correlation id of its message. A reader
- * that closes stderr does not take the process down.
+ * that closes stderr, or a disk that is full, does not take the process down.
  */
 import { format, inspect } from 'node:util';
 import { pino } from 'pino';
@@ -18,7 +18,11 @@ export interface Logger {
   isLevelEnabled(level: string): boolean;
 }
 
-const stderr = pino.destination({ fd: 2, sync: true });
+/** Characters that are kept while stderr takes none. */
+const MAX_UNWRITTEN = 1_000_000;
+
+const stderr = pino.destination({ fd: 2, sync: true, maxLength: MAX_UNWRITTEN });
+stderr.on('error', () => undefined);
 let render = (line: string): string => line;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';

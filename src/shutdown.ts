@@ -28,7 +28,8 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
       sinceMs = performance.now();
       log.info({ signal, gracefulWaitMs }, 'stopping; a second signal ends at once');
       drain.abort();
-      setTimeout(() => abort.abort(), gracefulWaitMs).unref();
+      // It holds the process: what is waited for may not.
+      setTimeout(() => abort.abort(), gracefulWaitMs);
     } else if (performance.now() - sinceMs > ECHO_MS) {
       log.warn({ signal }, 'second signal: leaving at once, with work unfinished');
       leave(128 + constants.signals[signal]);

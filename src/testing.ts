@@ -126,7 +126,10 @@ export async function consumeOnce<Body = unknown>(
       published.push({ destination, body: received, headers: options?.headers ?? {} });
     };
     return (callback as Callback<unknown>)(
-      Object.create(payload, { publish: { value: publish } }) as Payload,
+      Object.create(payload, {
+        publish: { value: publish },
+        signal: { get: () => payload.signal },
+      }) as Payload,
     );
   };
   let deadLettered: { reason?: DeadLetterReason; err?: unknown } = {};
@@ -139,8 +142,9 @@ export async function consumeOnce<Body = unknown>(
     },
     // The last word on a message, whatever became of it.
     debug: (fields, text) => {
-      const isOver = (fields as { outcome?: unknown }).outcome !== 'retried';
-      if (text === 'message processed' && isOver) stop.abort();
+      const { outcome } = fields as { outcome?: unknown };
+      const comesAgain = outcome === 'retried' || outcome === 'released';
+      if (text === 'message processed' && !comesAgain) stop.abort();
     },
     isLevelEnabled: () => true,
   };

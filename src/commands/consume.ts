@@ -1,7 +1,6 @@
 /** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
-import { once } from 'node:events';
 import { loadCallback } from '../consumer/callback.js';
-import { Consumer, type ConsumerOptions, type ConsumeSummary } from '../consumer/consumer.js';
+import { Consumer, nothingYet, type ConsumerOptions, type ConsumeSummary } from '../consumer/consumer.js';
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
@@ -27,7 +26,7 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
   readonly callback: Callback<Body> | string;
   /** Aborted: drain, then resolve. */
   readonly signal?: AbortSignal;
-  /** Default: the exported `log`. */
+  /** Default: the exported `log`. What a callback prints in a worker thread goes to that one always. */
   readonly log?: Logger;
 }
 
@@ -44,17 +43,35 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
     throw misused('callback', 'a function or "module#export"', callback);
   const settings = resolve(given);
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
-  const drain = signal ?? new AbortController().signal;
-  const abort = new AbortController();
-  const startDeadline = () => {
-    setTimeout(() => abort.abort(), settings.gracefulWaitSeconds * 1000).unref();
-  };
-  if (drain.aborted) startDeadline();
-  else drain.addEventListener('abort', startDeadline, { once: true });
   const source = parseSource(destination, settings.queueName);
-  const stop = { drain, abort: abort.signal };
-  const runner = await startRunner(callback as LoadedCallback['call'] | string, settings, logger, stop);
-  return run({ source, settings, runner, log: logger, ...stop });
+  const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
+  try {
+    const call = callback as LoadedCallback['call'] | string;
+    const runner = await startUnlessStopped(call, settings, logger, stop);
+    if (runner === undefined) return nothingYet();
+    return await run({ source, settings, runner, log: logger, ...stop });
+  } finally {
+    stop.forget();
+  }
+}
+
+type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
+
+/** Drains when the signal is aborted, gives up some time later; `forget` leaves nothing behind on the signal. */
+function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop & { forget: () => void } {
+  const [drain, abort] = [new AbortController(), new AbortController()];
+  let timer: NodeJS.Timeout | undefined;
+  const stop = () => {
+    timer = setTimeout(() => abort.abort(), gracefulWaitMs);
+    drain.abort();
+  };
+  if (signal?.aborted === true) stop();
+  else signal?.addEventListener('abort', stop, { once: true });
+  const forget = () => {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
+  };
+  return { drain: drain.signal, abort: abort.signal, forget };
 }
 
 /** What the compiler refuses, from JavaScript. */
@@ -70,12 +87,33 @@ async function run(options: ConsumerOptions): Promise<ConsumeSummary> {
   }
 }
 
+/** Undefined when told to stop while the module was still loading, or set up: nothing has been sent then. */
+async function startUnlessStopped(
+  callback: LoadedCallback['call'] | string,
+  settings: Settings,
+  logger: Logger,
+  stop: Stop,
+): Promise<CallbackRunner | undefined> {
+  const starting = startRunner(callback, settings, logger, stop);
+  let giveUp: () => void = () => undefined;
+  const stopped = new Promise<undefined>((resolve) => (giveUp = () => resolve(undefined)));
+  if (stop.drain.aborted) giveUp();
+  else stop.drain.addEventListener('abort', giveUp, { once: true });
+  const runner = await Promise.race([starting, stopped]);
+  if (runner === undefined)
+    starting.then(
+      (late) => late.close(),
+      () => undefined,
+    );
+  return runner;
+}
+
 /** Resolves when the callback is loaded and set up, in each thread that there is. */
 async function startRunner(
   callback: LoadedCallback['call'] | string,
   settings: Settings,
   logger: Logger,
-  { drain, abort }: Pick<ConsumerOptions, 'drain' | 'abort'>,
+  { drain, abort }: Stop,
 ): Promise<CallbackRunner> {
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
@@ -106,10 +144,8 @@ export async function pubsub(
   await configureLog(settings);
   const source = parseSource(destination, settings.queueName);
   const stop = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const starting = startRunner(callbackSpec, settings, log, stop);
-  const runner = await Promise.race([starting, once(stop.drain, 'abort')]);
-  // Told to stop while the module was still loading: nothing has been sent.
-  if (!('run' in runner)) return;
+  const runner = await startUnlessStopped(callbackSpec, settings, log, stop);
+  if (runner === undefined) return;
   surviveStrayErrors(log);
   bridgeConsole();
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');

@@ -22,10 +22,10 @@ import { requireScheduler } from '../stomp/scheduler.js';
 import type { Session } from '../stomp/session.js';
 import { Delivery, type DeliveryContext } from './delivery.js';
 import { untilIdle } from './idleness.js';
-import type { RunResult } from './payload.js';
+import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
 import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
-import type { CallbackRunner, Job, NotRun } from './runner.js';
+import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from './slots.js';
 
 export interface ConsumerOptions {
@@ -53,6 +53,15 @@ export interface ConsumeSummary {
   released: number;
 }
 
+export const nothingYet = (): ConsumeSummary => ({
+  received: 0,
+  redelivered: 0,
+  acked: 0,
+  deadLettered: 0,
+  retried: 0,
+  released: 0,
+});
+
 export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
@@ -60,14 +69,7 @@ export class Consumer {
   /** Of the current session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
   readonly #retries: Retries;
-  readonly #summary: ConsumeSummary = {
-    received: 0,
-    redelivered: 0,
-    acked: 0,
-    deadLettered: 0,
-    retried: 0,
-    released: 0,
-  };
+  readonly #summary = nothingYet();
   readonly #recentIds = new RecentIds();
   readonly #suspects = new Set<string>();
   #hasSubscribed = false;
@@ -242,8 +244,8 @@ export class Consumer {
     };
   }
 
-  #conclude(delivery: Delivery, result: RunResult | NotRun): void {
-    if (result.kind === 'not-run') {
+  #conclude(delivery: Delivery, result: RunResult | Gone): void {
+    if (result.kind === 'gone') {
       delivery.release();
       return;
     }

@@ -1,6 +1,7 @@
 /**
- * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | retried (a copy
- * comes later) | released (its session ended first: the broker delivers the message again). It knows which frames settle it on which broker.
+ * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | retried (a copy comes
+ * later) | released (its session ended first, or a stop came before it could be run: the broker delivers it again). It
+ * knows which frames settle it on which broker.
  */
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';

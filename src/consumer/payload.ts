@@ -69,6 +69,11 @@ export type RunResult =
   | { readonly kind: 'threw'; readonly error: unknown }
   | { readonly kind: 'refused'; readonly reason: Refusal; readonly detail: string; readonly error?: unknown };
 
+/** No more comes of it: a message that is not settled goes back, if its connection has not ended anyway. */
+export interface Gone {
+  readonly kind: 'gone';
+}
+
 export interface Invocation {
   /** Resolves when the callback has returned, or has not been called; never rejects. */
   readonly result: Promise<RunResult>;

@@ -7,8 +7,15 @@ import type { QueueType } from '../stomp/dialects.js';
 import type { Headers } from '../stomp/frames.js';
 import type { Outgoing } from '../stomp/outgoing.js';
 import type { Session } from '../stomp/session.js';
-import { invoke, type Invocation, type LoadedCallback, type RunResult, type Settlement } from './payload.js';
-import { Slots, watchLimit, type Timed } from './slots.js';
+import {
+  invoke,
+  type Gone,
+  type Invocation,
+  type LoadedCallback,
+  type RunResult,
+  type Settlement,
+} from './payload.js';
+import { Slots, untimed, watchLimit, type Timed } from './slots.js';
 
 /** A message to be run, and how to settle it. */
 export interface Job {
@@ -20,17 +27,12 @@ export interface Job {
   readonly nack: () => Settlement;
   /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
   readonly isOpen: () => boolean;
-  readonly session: Pick<Session, 'isOpen' | 'closed'>;
-}
-
-/** Nothing came of it, and nothing will: the message is to go back, if its connection has not ended anyway. */
-export interface NotRun {
-  readonly kind: 'not-run';
+  readonly session: Pick<Session, 'closed'>;
 }
 
 export interface CallbackRunner {
   /** Resolves when the callback has returned or is given up; never rejects. */
-  run(job: Job): Promise<RunResult | NotRun>;
+  run(job: Job): Promise<RunResult | Gone>;
   /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
   close(): Promise<void>;
 }
@@ -59,13 +61,17 @@ export async function startInlineRunner(
   const running = new Slots<Running>();
   const tellStop = () => running.entries().forEach(([, { invocation }]) => invocation.abort('stop'));
   abort.addEventListener('abort', tellStop, { once: true });
-  const endLimit = watchLimit(running, timeoutMs, ({ invocation, finish }) => {
-    invocation.abort('timeout');
+  // Nothing can end it here, so it is no longer waited for.
+  const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
+  const giveUpLater = (entry: Running) => {
     setTimeout(() => {
-      // Nothing can end it here, so it is no longer waited for.
-      const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
-      finish({ kind: 'refused', reason: 'timeout', detail });
+      if (entry.isUntimed === true) giveUpLater(entry);
+      else entry.finish({ kind: 'refused', reason: 'timeout', detail });
     }, GRACE_MS).unref();
+  };
+  const endLimit = watchLimit(running, timeoutMs, (entry) => {
+    entry.invocation.abort('timeout');
+    giveUpLater(entry);
   });
   return {
     run: (job) => {
@@ -75,29 +81,34 @@ export async function startInlineRunner(
         headers: Object.assign(Object.create(null) as Record<string, string>, job.headers),
         raw: Buffer.from(job.raw),
       };
-      const invocation = invoke(call, message, { correlationId }, queueType, (verdict, outgoing) =>
-        Promise.resolve(verdict === 'ack' ? job.ack(outgoing) : job.nack()),
-      );
+      const timed: Timed = { startMs: performance.now(), isOverdue: false };
+      const invocation = invoke(call, message, { correlationId }, queueType, (verdict, outgoing) => {
+        const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();
+        return typeof settlement === 'string' ? Promise.resolve(settlement) : untimed(timed, settlement);
+      });
       return new Promise((resolve) => {
         const finish = (result: RunResult) => {
           running.remove(id);
           resolve(result);
         };
-        const id = running.add({ invocation, finish, startMs: performance.now(), isOverdue: false });
+        const id = running.add(Object.assign(timed, { invocation, finish }));
         void invocation.result.then(finish);
       });
     },
     close: async () => {
       endLimit();
       if (abort.aborted) return;
+      let giveUp: () => void = () => undefined;
+      const deadline = new Promise<void>((resolve) => (giveUp = resolve));
+      abort.addEventListener('abort', giveUp, { once: true });
+      // It holds the process: teardown may wait for something that does not.
+      const timer = setTimeout(giveUp, TEARDOWN_MS);
       try {
-        const deadline = AbortSignal.any([abort, AbortSignal.timeout(TEARDOWN_MS)]);
-        await Promise.race([
-          teardown?.(),
-          new Promise((resolve) => deadline.addEventListener('abort', resolve)),
-        ]);
+        await Promise.race([teardown?.(), deadline]);
       } catch (error) {
         log.error({ err: error }, 'teardown() failed');
+      } finally {
+        clearTimeout(timer);
       }
     },
   };

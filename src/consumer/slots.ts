@@ -52,6 +52,17 @@ export class Slots<T> {
 export interface Timed {
   startMs: number;
   isOverdue: boolean;
+  /** The time that passes is not its own, for now. */
+  isUntimed?: boolean;
+}
+
+/** Takes the time until `work` has resolved out of what counts: the broker's, say, until it has confirmed something. */
+export async function untimed<T>(entry: Timed, work: Promise<T>): Promise<T> {
+  entry.isUntimed = true;
+  const result = await work;
+  entry.isUntimed = false;
+  entry.startMs = performance.now();
+  return result;
 }
 
 /**
@@ -67,7 +78,7 @@ export function watchLimit<T extends Timed>(
   const sweep = () => {
     const oldestMs = performance.now() - limitMs;
     for (const [id, item] of slots.entries()) {
-      if (item.isOverdue || item.startMs > oldestMs) continue;
+      if (item.isOverdue || item.isUntimed === true || item.startMs > oldestMs) continue;
       item.isOverdue = true;
       onOverdue(item, id);
     }

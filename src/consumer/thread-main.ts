@@ -149,6 +149,10 @@ function listen(callback: LoadedCallback): void {
         }
         post({ kind: 'aborted', runId: message.runId });
         return;
+      case 'drain':
+        for (const [runId] of jobs.splice(0)) results.push([runId, { kind: 'gone' }]);
+        flushSoon();
+        return;
       case 'stop':
         void stop(callback);
         return;

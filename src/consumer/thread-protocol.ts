@@ -6,7 +6,7 @@ import { reasonOf, type ErrorCode } from '../errors.js';
 import { serializeError } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
 import type { Outgoing } from '../stomp/outgoing.js';
-import type { AbortReason, Refusal, RunResult, Settlement, Verdict } from './payload.js';
+import type { AbortReason, Gone, Refusal, RunResult, Settlement, Verdict } from './payload.js';
 import type { VerdictRing } from './verdicts.js';
 
 /** Given to a thread at its start. */
@@ -45,6 +45,8 @@ export type ToThread =
   | { readonly kind: 'run'; readonly jobs: readonly WireJob[] }
   | { readonly kind: 'abort'; readonly runId: number; readonly reason: AbortReason }
   | { readonly kind: 'settled'; readonly settlements: readonly WireSettlement[] }
+  /** What has not been started is not to be: it comes back as gone. */
+  | { readonly kind: 'drain' }
   | { readonly kind: 'stop' };
 
 export type FromThread =
@@ -71,7 +73,7 @@ export interface LastWords {
 }
 
 export type WireResult =
-  Exclude<RunResult, { kind: 'threw' }> | { readonly kind: 'threw'; readonly error: WireError };
+  Exclude<RunResult, { kind: 'threw' }> | Gone | { readonly kind: 'threw'; readonly error: WireError };
 
 /** An error as its log entry shows it, or anything else that was thrown, as JSON. */
 export interface WireError {

@@ -12,8 +12,8 @@ import { PubsubError, reasonOf } from '../errors.js';
 import { reportStuckThread } from '../leave.js';
 import { writeLine } from '../log.js';
 import type { QueueType } from '../stomp/dialects.js';
-import type { AbortReason, Refusal, RunResult, Settlement } from './payload.js';
-import { describeTimeout, GRACE_MS, type Job, type NotRun } from './runner.js';
+import type { AbortReason, Gone, Refusal, RunResult, Settlement } from './payload.js';
+import { describeTimeout, GRACE_MS, type Job } from './runner.js';
 import {
   decodeError,
   type FromThread,
@@ -23,13 +23,13 @@ import {
   type WireJob,
   type WireSettlement,
 } from './thread-protocol.js';
-import { Slots, watchLimit, type Timed } from './slots.js';
+import { Slots, untimed, watchLimit, type Timed } from './slots.js';
 import { createVerdictRing, VerdictReader } from './verdicts.js';
 
 /** A message that is to be run, in this thread or the next. */
 export interface Run {
   readonly job: Job;
-  readonly resolve: (result: RunResult | NotRun) => void;
+  readonly resolve: (result: RunResult | Gone) => void;
   /** A thread ended under it and others and nobody knows whose doing that was: it runs alone now. */
   isSuspect: boolean;
   /** How many threads have ended under it by the doing of code that belongs to no message. */
@@ -173,6 +173,12 @@ export class CallbackThread {
     await Promise.all(told);
   }
 
+  /** Gives back what it has not started; what comes after this is run. */
+  drain(): void {
+    this.#flush();
+    this.#post({ kind: 'drain' });
+  }
+
   /** Lets it tear down and end. */
   stop(): void {
     this.#isStopping = true;
@@ -272,23 +278,23 @@ export class CallbackThread {
   }
 
   #settle([runId, call, verdict, outgoing]: WireCall): void {
-    const job = this.#inFlight.get(runId)?.run.job;
+    const entry = this.#inFlight.get(runId);
     const answer = (settlement: Settlement) => {
       if (call === 0) return;
       this.#flushSoon();
       this.#settlements.push([call, settlement]);
     };
     // A run that is over was settled, by its callback or by what came of it.
-    if (job === undefined) answer('already-settled');
-    else if (verdict === 'nack') answer(job.nack());
+    if (entry === undefined) answer('already-settled');
+    else if (verdict === 'nack') answer(entry.run.job.nack());
     else {
-      const settlement = job.ack(outgoing);
+      const settlement = entry.run.job.ack(outgoing);
       if (typeof settlement === 'string') answer(settlement);
-      else void settlement.then(answer);
+      else void untimed(entry, settlement).then(answer);
     }
   }
 
-  #finish(runId: number, result: RunResult): void {
+  #finish(runId: number, result: RunResult | Gone): void {
     const entry = this.#inFlight.get(runId);
     if (entry === undefined) return;
     this.#inFlight.remove(runId);
@@ -324,6 +330,11 @@ export class CallbackThread {
 
   #judge(entry: InFlight, runId: number): void {
     if (this.#inFlight.get(runId) === undefined || this.#cause !== undefined) return;
+    if (entry.isUntimed === true) {
+      if (entry.toldMs !== undefined) entry.toldMs = performance.now();
+      this.#judgeLater(entry, runId);
+      return;
+    }
     const problem = describeTimeout(this.#options.timeoutMs);
     if (entry.toldMs !== undefined) {
       const leftMs = entry.toldMs + GRACE_MS - performance.now();
@@ -343,7 +354,7 @@ export class CallbackThread {
     const latestMs = toldMs + GRACE_MS / 10;
     return this.#inFlight
       .entries()
-      .filter(([, entry]) => entry.toldMs !== undefined && entry.toldMs <= latestMs)
+      .filter(([, { toldMs, isUntimed }]) => toldMs !== undefined && toldMs <= latestMs && isUntimed !== true)
       .map(([, { run }]) => run);
   }
 

@@ -8,8 +8,8 @@
  * flight in a thread apart, take settlements before a run ends, and run the innocent again.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { RunResult } from './payload.js';
-import { TEARDOWN_MS, type CallbackRunner, type Job, type NotRun, type RunnerOptions } from './runner.js';
+import type { Gone, RunResult } from './payload.js';
+import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
 import { CallbackThread, type Loss, type Run, type ThreadOptions } from './thread.js';
 
 export interface PoolOptions extends RunnerOptions, Omit<ThreadOptions, 'timeoutMs' | 'connection'> {
@@ -48,7 +48,11 @@ export class ThreadPool implements CallbackRunner {
       this.#told = Promise.all([...this.#threads].map((thread) => thread.abort('stop')));
     };
     options.abort.addEventListener('abort', tell, { once: true });
-    options.drain.addEventListener('abort', () => this.#releaseStranded(), { once: true });
+    const drain = () => {
+      for (const thread of this.#threads) thread.drain();
+      this.#releaseStranded();
+    };
+    options.drain.addEventListener('abort', drain, { once: true });
   }
 
   /** Resolves when every thread has loaded the callback and set it up. Rejects with a PubsubError `callback-...`. */
@@ -61,7 +65,7 @@ export class ThreadPool implements CallbackRunner {
     }
   }
 
-  run(job: Job): Promise<RunResult | NotRun> {
+  run(job: Job): Promise<RunResult | Gone> {
     return new Promise((resolve) => {
       this.#waiting.push({ job, resolve, isSuspect: false, losses: 0 });
       this.#assign();
@@ -111,7 +115,7 @@ export class ThreadPool implements CallbackRunner {
       if (!job.isOpen()) {
         // While it waited for a thread its connection ended: it comes again by the next one.
         this.#waiting.shift();
-        run.resolve({ kind: 'not-run' });
+        run.resolve({ kind: 'gone' });
         continue;
       }
       let best: CallbackThread | undefined;
@@ -130,7 +134,6 @@ export class ThreadPool implements CallbackRunner {
    * go is answered there and then, and spares both threads a way.
    */
   #connectionOf({ session }: Job): number {
-    if (!session.isOpen) return -1;
     if (session !== this.#session) {
       this.#session = session;
       const number = ++this.#connections;
@@ -160,9 +163,10 @@ export class ThreadPool implements CallbackRunner {
     for (const run of runs) {
       if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });
       // Settled already, or the message comes again anyway.
-      else if (!again.includes(run)) run.resolve({ kind: 'not-run' });
+      else if (!again.includes(run)) run.resolve({ kind: 'gone' });
     }
     if (culprits.length === 0 && (isAnonymous || runs.length === 0)) this.#failures++;
+    this.#releaseStranded();
     void this.#replace();
   }
 
@@ -189,7 +193,7 @@ export class ThreadPool implements CallbackRunner {
   /** Those that only a thread could run that does not start: a stop does not wait for it. */
   #releaseStranded(): void {
     if (!this.#options.drain.aborted || this.#ready.size > 0 || this.#failures === 0) return;
-    for (const run of this.#waiting.splice(0)) run.resolve({ kind: 'not-run' });
+    for (const run of this.#waiting.splice(0)) run.resolve({ kind: 'gone' });
   }
 }
 

@@ -52,7 +52,7 @@ export async function declareQueues(
     if (isCertain || session.isOpen || (await session.closed).kind !== 'unconfirmed') throw error;
     log.warn(
       { err: error, queues },
-      'the broker did not confirm that the queues exist; consuming all the same',
+      'the broker did not confirm that the queues exist; going on all the same',
     );
   }
 }

@@ -100,10 +100,7 @@ export class Outlet {
   ensureQueues(): Promise<void> | undefined {
     const isFresh = performance.now() - this.#declaredMs < FRESH_MS;
     if (this.#declarations.length === 0 || isFresh) return undefined;
-    this.#declaring ??= this.#declare().finally(() => {
-      this.#declaredMs = performance.now();
-      this.#declaring = undefined;
-    });
+    this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined));
     return this.#declaring;
   }
 
@@ -111,9 +108,13 @@ export class Outlet {
     try {
       await declareQueues(this.session, this.#declarations, this.#log, this.#ended.signal);
     } catch (error) {
-      if (this.#ended.signal.aborted || existsOtherwise(reasonOf(error))) return;
-      this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
+      if (this.#ended.signal.aborted) return;
+      if (!existsOtherwise(reasonOf(error))) {
+        this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
+        return;
+      }
     }
+    this.#declaredMs = performance.now();
   }
 
   async #transact(messages: readonly Outgoing[], ack: Headers, messageId: string): Promise<void> {

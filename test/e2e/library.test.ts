@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { consume, openPublisher, PubsubError, type ConsumeOptions } from '../../src/index.js';
+import { within } from '../support/until.js';
+import { fixture } from './commands.js';
 import { startScriptedServer } from './scripted-server.js';
 
 describe('consume refuses, before it connects,', () => {
@@ -33,6 +35,20 @@ describe('consume refuses, before it connects,', () => {
       assert.equal(server.connections, 0);
     });
   }
+});
+
+it('consume resolves at once when it is stopped while a callback is being set up', async (t) => {
+  process.env.SETUP_HANGS = '1';
+  t.after(() => Reflect.deleteProperty(process.env, 'SETUP_HANGS'));
+  await using server = await startScriptedServer();
+  const stop = new AbortController();
+  const consuming = consume({
+    ...{ host: '127.0.0.1', port: server.port, destination: 'x', signal: stop.signal },
+    ...{ callback: fixture('lifecycle.mjs#ack'), setupTimeoutSeconds: 1 },
+  });
+  stop.abort();
+  const { received } = await within(consuming, 500, 'nothing is waited for');
+  assert.deepEqual([received, server.connections], [0, 0]);
 });
 
 describe('an option that there is not', () => {

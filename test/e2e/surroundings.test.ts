@@ -70,6 +70,7 @@ describe('surroundings', skipWithout(anyBroker()), () => {
     ['<&-', 'stdin'],
     ['>&-', 'stdout'],
     ['<&- >&- 2>&-', 'stdin, stdout and stderr'],
+    ['>/dev/full 2>/dev/full', 'stdout and stderr on a full disk instead of'],
   ] as const) {
     it(`started with ${what} closed it consumes, and ends with 0`, async () => {
       const queue = `/queue/${unique('surroundings')}`;

@@ -4,8 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { drainQueue, put } from '../support/messages.js';
 import type { Running } from '../support/process.js';
 import { until } from '../support/until.js';
@@ -224,6 +226,55 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.deepEqual(await dead(queue, 1), ['blocks']);
   });
 
+  it('a stop starts none of those that wait in a thread: they go back', async () => {
+    const queue = unique('threads');
+    const bodies = Array.from({ length: 8 }, () => '0.5');
+    for (const body of bodies) await put(broker, queue, body, id);
+    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+      flags: ['--concurrency', '8'],
+    });
+    await untilPrinted(consumer, 'burnt sent');
+    const { acked, released } = await stopPubsub(consumer);
+    assert.ok(acked < 8 && acked + released === 8, `${acked} acked, ${released} released`);
+    assert.equal((await drainQueue(broker, queue, { atLeast: released })).length, released);
+  });
+
+  it('a stop does not wait for another thread when the last one is lost meanwhile', async () => {
+    const queue = unique('threads');
+    const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];
+    const consumer = await startPubsub(broker, queue, fixture('timer-crash.mjs#ack'), {
+      env: { CRASH_ONCE: crash },
+    });
+    await put(broker, queue, '1', { ...id, gate });
+    for (const times of [1, 2, 3]) {
+      await untilPrinted(consumer, 'started 1', times);
+      if (times === 3) consumer.signal('SIGTERM');
+      if (times === 3) await untilLogged(consumer, 'waiting for callbacks in flight');
+      writeFileSync(crash, '');
+    }
+    const { released } = await stopPubsub(consumer);
+    assert.equal(released, 1);
+    assert.equal((await drainQueue(broker, queue, { atLeast: 1 })).length, 1);
+  });
+
+  for (const flags of [[], ['--inline']]) {
+    it(`the time that a broker takes to confirm what one publishes is not its own ${flags.join('')}`, async () => {
+      const { answer, release } = holdSends();
+      await using server = await startScriptedServer({ bodies: [1], answer });
+      const consumer = await startPubsub(server, unique('threads'), fixture('threads.mjs#forward'), {
+        flags: ['--timeout', '0.5', ...flags],
+      });
+      await server.received('SEND', 3);
+      const sinceMs = performance.now();
+      await until(() => performance.now() - sinceMs > 2500, DEADLINE_MS, 'far more than its limit');
+      release();
+      await untilPrinted(consumer, 'forwarded sent');
+      const { acked, deadLettered } = await stopPubsub(consumer);
+      assert.deepEqual([acked, deadLettered], [1, 0], consumer.stderr);
+      assert.equal(count(consumer, 'started'), 1);
+    });
+  }
+
   it('one that blocks its thread at a stop: the status is 5, and its message goes back', async () => {
     const queue = unique('threads');
     const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
@@ -348,6 +399,19 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     }
   });
 });
+
+/** Holds the confirmation of what is sent to /queue/out. */
+function holdSends() {
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const answer = ({ command, headers }: Frame, socket: Socket): boolean => {
+    if (command !== 'SEND' || headers.destination !== '/queue/out') return false;
+    const receipt = encodeFrame('RECEIPT', { 'receipt-id': headers.receipt ?? '' });
+    void released.then(() => socket.write(receipt));
+    return true;
+  };
+  return { answer, release: () => release() };
+}
 
 describe('setup and teardown beside a callback', skipWithout(anyBroker()), () => {
   const broker = anyBroker()!;

@@ -76,6 +76,16 @@ test('consumeOnce with retries goes through every attempt', async () => {
   assert.deepEqual([outcome, calls, published?.map(({ body }) => body)], ['acked', 3, [3]]);
 });
 
+test('consumeOnce gives a callback its signal', async () => {
+  let isAborted: boolean | undefined;
+  const callback = (payload: Payload) => {
+    isAborted = payload.signal.aborted;
+    return payload.ack();
+  };
+  assert.deepEqual(await consumeOnce(callback, { body: 1 }), { outcome: 'acked' });
+  assert.equal(isAborted, false);
+});
+
 test('consumeOnce takes settings', async () => {
   const outcome = await consumeOnce(() => undefined, { body: {}, settings: { autoAck: true } });
   assert.deepEqual(outcome, { outcome: 'acked' });
