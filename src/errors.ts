@@ -82,7 +82,7 @@ export const errorCodes = {
   },
   'deadline-passed': {
     exit: 5,
-    meaning: 'callbacks were still running at the end of the graceful wait',
+    meaning: 'callbacks, or confirmations, were still awaited at the end of the graceful wait',
     remedy: 'raise STOMP_GRACEFUL_WAIT_SECONDS or make the callback heed payload.signal',
   },
 } as const satisfies Record<string, { exit: ExitStatus; meaning: string; remedy: string }>;

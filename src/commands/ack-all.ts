@@ -43,7 +43,7 @@ export async function ackAllMessages(destination: string, flags: AckAllFlags): P
     );
     const saved = flags.save === undefined ? {} : { file: flags.save };
     const result = { command: 'ack-all-messages', destination, acked: counts.taken, left: counts.left };
-    report(
+    await report(
       { ...result, ...saved, ...ending },
       `${messages(counts.taken)} removed from ${queue}${flags.save === undefined ? '' : `, saved in ${flags.save}`}`,
     );

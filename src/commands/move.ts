@@ -55,7 +55,7 @@ export async function moveMessages(
     );
     const result = { command: 'move-messages', source, target, moved: counts.taken, left: counts.left };
     const left = counts.left === 0 ? '' : `; ${messages(counts.left)} left`;
-    report(
+    await report(
       { ...result, ...ending },
       `${messages(counts.taken)} moved from ${queue} to ${target}${left} (${ending.seconds} s)`,
     );

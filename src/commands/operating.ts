@@ -2,7 +2,8 @@
  * What the operator's commands have in common: flags, settings, signals, the end of a run and how it is told, on a
  * terminal as a sentence and elsewhere as one JSON line.
  */
-import { PubsubError } from '../errors.js';
+import { once } from 'node:events';
+import { PubsubError, reasonOf } from '../errors.js';
 import { configureLog, log } from '../log.js';
 import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
@@ -66,13 +67,13 @@ export async function runTake(
   work: Work,
 ): Promise<Ending> {
   const { settings } = operation;
-  const { drain } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
   const startMs = performance.now();
   const options = { window: settings.publishWindow, ...operation, ...run, log, signal: drain };
   const total = run.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
   const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
   try {
-    const stopped = await take(options, counts, work);
+    const stopped = await Promise.race([take(options, counts, work), deadline(settings, abort)]);
     return { stopped, seconds: Math.round(performance.now() - startMs) / 1000 };
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;
@@ -80,6 +81,13 @@ export async function runTake(
   } finally {
     hide();
   }
+}
+
+/** Rejects with `deadline-passed` when a stop has waited its graceful time. */
+export async function deadline({ gracefulWaitSeconds }: Settings, abort: AbortSignal): Promise<never> {
+  if (!abort.aborted) await once(abort, 'abort');
+  const limit = `${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS)`;
+  throw new PubsubError('deadline-passed', `what is under way was not confirmed within ${limit}`);
 }
 
 /** `leave`, with a log line, for a message that is not known whole; undefined for all others. */
@@ -90,9 +98,20 @@ export function leaveOversized({ headers, oversized }: Frame): 'leave' | undefin
   return 'leave';
 }
 
-/** The result of a command, on stdout. */
-export function report(result: object, sentence: string): void {
-  process.stdout.write(process.stdout.isTTY ? `${sentence}\n` : `${JSON.stringify(result)}\n`);
+/** The result of a command, on stdout. Rejects as print does. */
+export function report(result: object, sentence: string): Promise<void> {
+  return print(process.stdout.isTTY ? `${sentence}\n` : `${JSON.stringify(result)}\n`);
+}
+
+/** Writes to stdout; resolves when it is written, or nobody reads it any more. Rejects with `not-saved`. */
+export function print(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => {
+      if (error instanceof Error && (error as NodeJS.ErrnoException).code !== 'EPIPE')
+        reject(new PubsubError('not-saved', `stdout cannot be written: ${reasonOf(error)}`));
+      else resolve();
+    });
+  });
 }
 
 /** `1 message`, `2 messages`. */

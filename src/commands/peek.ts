@@ -2,7 +2,7 @@
 import { log } from '../log.js';
 import { parseQueue } from '../stomp/destinations.js';
 import type { Frame } from '../stomp/frames.js';
-import { messages, runTake, startOperation, wholeNumber, type OperatorFlags } from './operating.js';
+import { messages, print, runTake, startOperation, wholeNumber, type OperatorFlags } from './operating.js';
 import { toJson, toText } from './records.js';
 
 const COUNT = 10;
@@ -21,9 +21,9 @@ export async function peek(destination: string, flags: OperatorFlags): Promise<v
   );
   // Only now: a reader that takes its time keeps no consumer waiting.
   if (!process.stdout.isTTY) {
-    for (const message of found) process.stdout.write(`${toJson(message)}\n`);
+    for (const message of found) await print(`${toJson(message)}\n`);
     return;
   }
-  process.stdout.write(found.map(toText).join(`${'-'.repeat(40)}\n`));
+  await print(found.map(toText).join(`${'-'.repeat(40)}\n`));
   log.info({ queue }, `${messages(found.length)} shown`);
 }

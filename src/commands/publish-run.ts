@@ -57,10 +57,9 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
     } catch (error) {
       await outbox.settled();
       const { confirmed, unknown, confirmedUpTo } = outbox;
-      const isBehindEnd = error instanceof PubsubError && error.code === 'invalid-usage';
       throw withOutcome(error, unknown > 0, [
         `${confirmed} confirmed, ${unknown} unknown`,
-        ...(options.resumeFrom === undefined || isBehindEnd ? [] : [resumeAdvice(error, confirmedUpTo)]),
+        ...(options.resumeFrom === undefined ? [] : resumeAdvice(error, confirmedUpTo, outbox)),
       ]);
     } finally {
       await outbox.close();
@@ -80,6 +79,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
   };
   let session: Session | undefined;
   const sendOne = async (first: Document) => {
+    if (session?.isStale === true) await session.close();
     if (session?.isOpen !== true) session = await connect();
     let last = first;
     let count = 0;
@@ -137,7 +137,7 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
     ...(isChunked
       ? [
           `${transactions} transactions with ${confirmed} messages were carried out before it`,
-          resumeAdvice(error, upTo) + (isUnknown ? ', which repeats the last one if it was carried out' : ''),
+          ...resumeAdvice(error, upTo, counts, isUnknown),
         ]
       : isUnknown
         ? []
@@ -145,10 +145,13 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
   ];
 }
 
-function resumeAdvice(error: unknown, line: number): string {
-  const goOn = `go on with --resume-from ${line}`;
-  const isLine = error instanceof PubsubError && error.code === 'invalid-json';
-  return isLine ? `correct it, or leave it out with --skip-invalid, and ${goOn}` : goOn;
+/** None when the input could not even be begun. */
+function resumeAdvice(error: unknown, line: number, { sent }: Counts, isRepeating = false): string[] {
+  const code = error instanceof PubsubError ? error.code : undefined;
+  if (code === 'invalid-usage' && sent === 0) return [];
+  const correct = code === 'invalid-json' ? 'correct it, or leave it out with --skip-invalid, and ' : '';
+  const repeating = isRepeating ? ', which repeats the last one if it was carried out' : '';
+  return [`${correct}go on with --resume-from ${line}${repeating}`];
 }
 
 /** The error with what it means for the messages. */

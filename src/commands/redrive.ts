@@ -76,7 +76,7 @@ export async function redrive(destination: string, flags: RedriveFlags): Promise
     const would = isDryRun ? ' would be' : '';
     const where = Object.entries(to).map(([name, count]) => `${count} to ${name}`);
     const rest = `${found.unmatched} unmatched, ${found.unknown} of unknown origin, ${found.returned} came back`;
-    report(
+    await report(
       { ...result, stopped: why, seconds },
       `${messages(redriven)}${would} sent back (${where.join(', ') || 'none'}); ${rest}`,
     );

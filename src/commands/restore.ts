@@ -6,7 +6,8 @@ import { showProgress } from '../progress.js';
 import { listenForStop } from '../shutdown.js';
 import { checkTarget, isDeadLetterQueue } from '../stomp/destinations.js';
 import { openForwarder } from '../stomp/forwarder.js';
-import { messages, report, startOperation, type OperatorFlags } from './operating.js';
+import type { Frame } from '../stomp/frames.js';
+import { deadline, messages, report, startOperation, type OperatorFlags } from './operating.js';
 import { fromJson } from './records.js';
 
 const LF = 10;
@@ -19,35 +20,37 @@ export async function restore(path: string, destination: string, flags: Operator
   const { settings } = await startOperation(flags);
   checkTarget(destination);
   const keepsDeath = isDeadLetterQueue(destination);
-  const { drain } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
   const forwarder = openForwarder(settings, log);
   const startMs = performance.now();
   /** By the number of its line, so that the first is the oldest. */
   const underWay = new Map<number, Promise<void>>();
-  let [line, restored] = [0, 0];
-  const send = async (content: string, number: number) => {
-    await forwarder.send(destination, fromJson(content, `line ${number}`), { keepsDeath });
+  let line = 0;
+  const done = { restored: 0, hasFailed: false };
+  const send = async (message: Frame, number: number) => {
+    await forwarder.send(destination, message, { keepsDeath });
     underWay.delete(number);
-    restored++;
+    done.restored++;
   };
-  const text = () => `${messages(restored)} restored`;
-  const hide = await showProgress(() => ({ done: restored, total: undefined, text: text() }));
+  const text = () => `${messages(done.restored)} restored`;
+  const overdue = deadline(settings, abort);
+  const hide = await showProgress(() => ({ done: done.restored, total: undefined, text: text() }));
   try {
     for await (const content of linesOf(path)) {
-      if (drain.aborted) break;
+      if (drain.aborted || done.hasFailed) break;
       line++;
       if (content.trim() === '') continue;
-      const sent = send(content, line);
+      const sent = send(fromJson(content, `line ${line}`), line);
       underWay.set(line, sent);
-      // A failure is met when it is awaited.
-      sent.catch(() => undefined);
-      if (underWay.size >= settings.publishWindow) await underWay.values().next().value;
+      sent.catch(() => (done.hasFailed = true));
+      if (underWay.size >= settings.publishWindow)
+        await Promise.race([underWay.values().next().value, overdue]);
     }
-    await Promise.all(underWay.values());
+    await Promise.race([Promise.all(underWay.values()), overdue]);
   } catch (error) {
-    await Promise.allSettled(underWay.values());
+    if (!abort.aborted) await Promise.allSettled(underWay.values());
     if (!(error instanceof PubsubError)) throw error;
-    const [first = line + 1] = underWay.keys();
+    const [first = line] = underWay.keys();
     const how = `${text()}; line ${first} is the first that is not`;
     throw new PubsubError(error.code, `${error.message}; ${how}`, { cause: error });
   } finally {
@@ -56,8 +59,8 @@ export async function restore(path: string, destination: string, flags: Operator
   }
   const stopped = drain.aborted ? 'signal' : 'end';
   const seconds = Math.round(performance.now() - startMs) / 1000;
-  const result = { command: 'restore', file: path, destination, restored, stopped, seconds };
-  report(result, `${messages(restored)} of ${path} sent to ${destination}`);
+  const result = { command: 'restore', file: path, destination, restored: done.restored, stopped, seconds };
+  await report(result, `${messages(done.restored)} of ${path} sent to ${destination}`);
 }
 
 /** By line feeds alone: JSON may hold the other line ends that readline knows. */

@@ -104,10 +104,6 @@ export class Channel {
     this.#output = output;
   }
 
-  get subscriptions(): number {
-    return this.#subscriptions.size;
-  }
-
   subscription(tag: string): Subscription | undefined {
     return this.#subscriptions.get(tag);
   }

@@ -40,9 +40,8 @@ export async function connectOnce(settings: Settings, log: Logger, signal?: Abor
 /**
  * Sessions, one after the other, for as long as the signal allows: when one has ended the next is opened, after a wait
  * that grows with jitter up to `waitToConnectSeconds` and starts anew after a healthy session; at once after one that
- * its user closed. Before the first session
- * what only a change of settings cures is thrown (`broker-refused`, `invalid-setting`); later it is logged and tried
- * again slowly.
+ * its user closed. Before the first session what only a change of settings cures is thrown (`broker-refused`,
+ * `invalid-setting`); later it is logged and tried again slowly.
  */
 export async function* sessions(
   settings: Settings,

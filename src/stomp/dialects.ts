@@ -36,6 +36,8 @@ export interface Dialect {
   canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
   /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
   outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
+  /** Is a transaction carried out frame by frame at COMMIT, up to the first that fails? */
+  readonly commitsOneByOne: boolean;
   /** Does a message come with the same message-id on every connection? */
   readonly keepsMessageIds: boolean;
   /** Are queues declared with arguments, which a SEND or SUBSCRIBE must repeat? */
@@ -119,6 +121,7 @@ const rabbitmq: Dialect = {
   nackHeaders: { requeue: 'false' },
   canDeadLetterByNack: () => true,
   outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
+  commitsOneByOne: true,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,
   hasQueueArguments: true,
@@ -168,6 +171,7 @@ const activemq: Dialect = {
   canDeadLetterByNack: (source, headers) =>
     source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  commitsOneByOne: false,
   keepsMessageIds: true,
   hasQueueArguments: false,
   declaresLater: false,
@@ -213,6 +217,7 @@ const artemis: Dialect = {
   // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
   canDeadLetterByNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  commitsOneByOne: false,
   keepsMessageIds: true,
   hasQueueArguments: false,
   declaresLater: false,

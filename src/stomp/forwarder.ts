@@ -2,7 +2,7 @@
  * Sends copies of messages as they are, byte for byte, each confirmed, over a connection of its own: on RabbitMQ a
  * memory alarm stops the ACKs of a connection that has published. Hides the names of queues: on RabbitMQ one is declared
  * as consumers and publishers do; where it exists with other arguments it is addressed as it is; and it is never a queue
- * that is not there, whose messages would be confirmed and lost.
+ * that is not there, whose messages would be confirmed and lost, unless it was deleted in the last seconds.
  */
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
@@ -12,7 +12,7 @@ import { ensureQueue } from './declare.js';
 import { deadLetterQueueOf, queueNameOf } from './destinations.js';
 import { deadLetterArguments, existingQueue, queueArguments } from './dialects.js';
 import type { Frame, Headers } from './frames.js';
-import type { Session } from './session.js';
+import { FRESH_MS, type Session } from './session.js';
 
 export interface Forwarder {
   /**
@@ -28,7 +28,7 @@ export interface Forwarder {
 export function openForwarder(settings: Settings, log: Logger): Forwarder {
   let opened: Promise<Session> | undefined;
   /** What a destination is on the current connection: headers for each SEND to it. */
-  const targets = new Map<string, Promise<Headers>>();
+  const targets = new Map<string, { readonly headers: Promise<Headers>; readonly sinceMs: number }>();
   const forget = () => {
     opened = undefined;
     targets.clear();
@@ -41,9 +41,13 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
     return opened;
   };
   const targetOf = (session: Session, destination: string): Promise<Headers> => {
-    const target = targets.get(destination) ?? findTarget(session, destination, settings, log);
-    targets.set(destination, target);
-    return target;
+    const known = targets.get(destination);
+    if (known !== undefined && performance.now() - known.sinceMs < FRESH_MS) return known.headers;
+    const headers = findTarget(session, destination, settings, log);
+    targets.set(destination, { headers, sinceMs: performance.now() });
+    // The next message asks again.
+    headers.catch(() => targets.delete(destination));
+    return headers;
   };
   return {
     send: async (destination, message, { headers, ...options } = {}) => {

@@ -64,18 +64,19 @@ export class Outbox {
     if (this.#hasFailed) return;
     this.#unconfirmed.set(number, json);
     this.#last = number;
+    if (this.#session?.isStale === true && this.#unconfirmed.size === 1) void this.close();
     if (this.#session !== undefined) this.#transmit(this.#session, number, json);
     else if (!this.#isConnecting) void this.#connect();
   }
 
   get isFull(): boolean {
-    return this.#isWindowFull || this.#session?.isFull === true;
+    return this.#isWindowFull || this.#isRenewing || this.#session?.isFull === true;
   }
 
   /** Resolves when it is not full; rejects when it has failed. */
   async room(): Promise<void> {
     while (this.isFull && !this.#hasFailed) {
-      if (this.#isWindowFull) await this.#change();
+      if (this.#isWindowFull || this.#isRenewing) await this.#change();
       else await this.#session?.drained();
     }
     if (this.#hasFailed) await this.failed;
@@ -102,6 +103,11 @@ export class Outbox {
     const session = this.#session;
     this.#session = undefined;
     await session?.close();
+  }
+
+  /** What is under way is waited for, so that the next message opens another connection. */
+  get #isRenewing(): boolean {
+    return this.#session?.isStale === true && this.#unconfirmed.size > 0;
   }
 
   get #isWindowFull(): boolean {

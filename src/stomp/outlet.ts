@@ -16,7 +16,7 @@ import { declareQueues } from './declare.js';
 import { existsOtherwise, type Declaration } from './dialects.js';
 import type { Headers } from './frames.js';
 import type { Outgoing } from './outgoing.js';
-import { openBeside, type Session } from './session.js';
+import { FRESH_MS, openBeside, type Session } from './session.js';
 import { describeEnd, endError, type SessionEnd } from './session-end.js';
 
 const LONGEST_DELAY_SECONDS = 10;
@@ -24,9 +24,6 @@ const LONGEST_DELAY_SECONDS = 10;
 const MAX_BROKEN = 5;
 /** Far more than can be in flight when a connection ends. */
 const MAX_SUSPECTS = 10_000;
-
-/** How long it is taken for granted that queues are still there. */
-export const FRESH_MS = 5000;
 
 /** A connection for many; the last of its users closes it when another has taken its place. */
 interface Shared {

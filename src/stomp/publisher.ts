@@ -30,7 +30,7 @@ export class Publisher implements TransactionSender {
   /** Messages in the window. */
   #unconfirmed = 0;
   readonly #waiting: (() => void)[] = [];
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
 
   constructor(settings: Settings, log: Logger) {
@@ -63,7 +63,7 @@ export class Publisher implements TransactionSender {
       await new Promise<void>((resolve, reject) => {
         session.transmit(lines, json, (error) => {
           if (error === undefined) resolve();
-          else reject(error);
+          else reject(this.#doubted(error));
         });
       });
     } catch (error) {
@@ -99,15 +99,19 @@ export class Publisher implements TransactionSender {
   }
 
   /** Waits for what is unconfirmed, disconnects. Never rejects; sending afterwards does. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     if (this.#pending > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
     const session = await this.#session?.catch(() => undefined);
     await session?.close();
   }
 
   #begin(): void {
-    if (this.#isClosed) throw new PubsubError('invalid-usage', 'the publisher is closed');
+    if (this.#closing !== undefined) throw new PubsubError('invalid-usage', 'the publisher is closed');
     this.#pending++;
   }
 
@@ -115,20 +119,28 @@ export class Publisher implements TransactionSender {
     if (--this.#pending === 0) this.#onIdle?.();
   }
 
-  #open(): Promise<Session> {
-    this.#session ??= this.#connect();
+  async #open(): Promise<Session> {
+    const session = await (this.#session ??= this.#connect());
+    // Nothing but this call uses it.
+    if (!session.isStale || this.#pending > 1) return session;
+    this.#session = this.#connect();
+    void session.close();
     return this.#session;
   }
 
-  async #connect(): Promise<Session> {
-    const forget = () => (this.#session = undefined);
-    try {
-      const session = await connectOnce(this.#settings, this.#log);
-      void session.closed.then(forget);
-      return session;
-    } catch (error) {
-      forget();
-      throw error;
-    }
+  /** An ERROR does not say which message it means, and ends the connection for all. */
+  #doubted(error: PubsubError): PubsubError {
+    if (error.code !== 'broker-refused' || this.#unconfirmed === 1) return error;
+    const doubt = `it may mean another of the ${this.#unconfirmed} messages under way: this one may or may not have arrived`;
+    return new PubsubError('not-confirmed', `${error.message}; ${doubt}`, { cause: error });
+  }
+
+  #connect(): Promise<Session> {
+    const connecting = connectOnce(this.#settings, this.#log);
+    const forget = () => {
+      if (this.#session === connecting) this.#session = undefined;
+    };
+    connecting.then(({ closed }) => closed.then(forget), forget);
+    return connecting;
   }
 }

@@ -51,7 +51,7 @@ export function transportEnd(error: Error & { code?: string; isProtocolError?: (
   // Of a name with several addresses, each has failed.
   const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
   if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
-  const end = { kind: 'transport', message: message || code, code } as const;
+  const end = { kind: 'transport', message: message.trim() || code, code } as const;
   if (!certificateErrors.test(code)) {
     const known = transportAdvice[code];
     return { ...end, isConfiguration: false, ...(known === undefined ? {} : { advice: known }) };

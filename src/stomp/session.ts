@@ -58,6 +58,9 @@ export interface Transaction {
   readonly confirmed: Promise<void>;
 }
 
+/** How long it is taken for granted that a queue is still there. */
+export const FRESH_MS = 5000;
+
 interface PendingReceipt {
   readonly what: string;
   /** Since when it is due; not yet at Infinity. */
@@ -136,6 +139,7 @@ export class Session {
   server: string | undefined;
 
   readonly options: SessionOptions;
+  #openedMs = 0;
   readonly #log: Logger;
   readonly #socket: Socket;
   readonly #writer: FrameWriter;
@@ -186,6 +190,14 @@ export class Session {
     );
   }
 
+  /**
+   * Should what is sent to a queue from now on go over another connection? RabbitMQ 3.10.8 declares a queue for the first
+   * SEND of a connection alone, and confirms and drops what is sent to one that was deleted since.
+   */
+  get isStale(): boolean {
+    return this.dialect.hasQueueArguments && performance.now() - this.#openedMs > FRESH_MS;
+  }
+
   get isOpen(): boolean {
     return this.#end === undefined && this.#closing === undefined;
   }
@@ -213,6 +225,7 @@ export class Session {
         this.server = server;
         this.dialect = detectDialect(server, this.options.broker);
         this.#watchLiveness(Number(heartbeat?.split(',')[0] ?? 0));
+        this.#openedMs = performance.now();
         onConnected();
       });
     } catch (error) {

@@ -16,7 +16,12 @@ export type Add = (lines: string, json: string) => Promise<void> | undefined;
  */
 export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
   const transaction = session.begin();
+  let isOver = false;
   const add: Add = (lines, json) => {
+    if (isOver) {
+      const problem = 'the transaction is over: await every send inside of it';
+      throw new PubsubError('invalid-usage', problem);
+    }
     session.transmitIn(transaction, lines, json);
     if (!session.isOpen) return transaction.confirmed;
     return session.isFull ? session.drained() : undefined;
@@ -27,14 +32,21 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
     const lost = transaction.confirmed.then(() => new Promise<never>(() => undefined));
     result = await Promise.race([work(add), lost]);
   } catch (error) {
+    isOver = true;
     await session.abort(transaction).catch((abortError: unknown) => {
       log.debug({ err: abortError }, 'the connection ended with its transaction: nothing was sent');
     });
     throw error;
   }
+  isOver = true;
   try {
     await session.commit(transaction);
   } catch (error) {
+    const isRefused = error instanceof PubsubError && error.code === 'broker-refused';
+    // Newer RabbitMQ says that before it has come to COMMIT.
+    const isEarly = isRefused && /Too many actions|frames in a transaction/.test(error.message);
+    if (isRefused && !isEarly && session.dialect.commitsOneByOne)
+      throw unconfirmed(error, 'what came before that in the transaction may have been carried out');
     throw asUnconfirmed(error, 'the transaction may or may not have been carried out');
   }
   return result;
@@ -43,5 +55,8 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
 /** A connection that was lost when a confirmation was due. */
 export function asUnconfirmed(error: unknown, consequence: string): unknown {
   if (!(error instanceof PubsubError) || error.code !== 'connection-lost') return error;
-  return new PubsubError('not-confirmed', `${error.message}; ${consequence}`, { cause: error });
+  return unconfirmed(error, consequence);
 }
+
+const unconfirmed = (error: PubsubError, consequence: string): PubsubError =>
+  new PubsubError('not-confirmed', `${error.message}; ${consequence}`, { cause: error });

@@ -14,6 +14,7 @@ export class FrameWriter {
   /** Text of this tick's frames that is not written yet; bodies of bytes are written in between. */
   #batch = '';
   #isFlushing = false;
+  #drained: Promise<void> | undefined;
   #isFinished = false;
 
   constructor(socket: Duplex) {
@@ -51,13 +52,15 @@ export class FrameWriter {
   /** Resolves when the socket takes more, or has ended. */
   drained(): Promise<void> {
     if (!this.isFull) return Promise.resolve();
-    return new Promise((resolve) => {
+    this.#drained ??= new Promise((resolve) => {
       const done = () => {
         this.#socket.off('drain', done).off('close', done);
+        this.#drained = undefined;
         resolve();
       };
       this.#socket.on('drain', done).on('close', done);
     });
+    return this.#drained;
   }
 
   /** stompit's way to send: used by its CONNECT alone. */

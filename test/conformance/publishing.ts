@@ -189,6 +189,23 @@ export function publishingBehaviours(broker: BrokerUnderTest): void {
     });
   });
 
+  it('a send that a transaction did not wait for is refused', async (t) => {
+    const queue = uniqueName(t);
+    const publisher = publisherTo(t, broker);
+    const late = await publisher.transaction(async (transaction) => {
+      await transaction.send(`/queue/${queue}`, 1);
+      return transaction;
+    });
+    await assert.rejects(late.send(`/queue/${queue}`, 2), { code: 'invalid-usage', message: /await every/ });
+    assert.equal((await drainQueue(broker, queue)).length, 1);
+  });
+
+  it('close waits for what is unconfirmed, however often it is called', async (t) => {
+    const publisher = publisherTo(t, broker);
+    const sent = publisher.send(`/queue/${uniqueName(t)}`, 1);
+    await Promise.all([publisher.close(), publisher.close(), sent]);
+  });
+
   it('a closed publisher refuses to send', async (t) => {
     const publisher = publisherTo(t, broker);
     await publisher.close();

@@ -178,7 +178,10 @@ describe('ack-all-messages', () => {
       const queue = unique('restored');
       const wrong = ['{"headers":{}', '[1]', '{"headers":{"a":1},"body":""}', '{"body":"1"}', 'null'];
       for (const line of wrong) {
-        const folder = temporaryFolder({ 'saved.ndjson': `{"headers":{},"body":"1"}\n\n${line}\n` });
+        const behind = '{"headers":{},"body":"behind"}\n'.repeat(50);
+        const folder = temporaryFolder({
+          'saved.ndjson': `{"headers":{},"body":"1"}\n\n${line}\n${behind}`,
+        });
         const { code, complaint } = await refused(broker!, ['restore', join(folder, 'saved.ndjson'), queue]);
         assert.equal(code, 2, complaint);
         assert.match(

@@ -1,6 +1,7 @@
 /** `pubsub move-messages`: every byte and header that should arrive, nothing lost, nothing moved for ever. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { declaringHeaders, drainQueue, put, putAll } from '../support/messages.js';
 import { connectRaw, withRaw } from '../support/raw-client.js';
@@ -223,4 +224,21 @@ describe('move-messages', { concurrency: 4 }, () => {
     const args = [...before, 'move-messages', from, to, '--host', host, '--port', String(port), ...IDLE];
     assert.equal((await operate({ env: {} }, args)).moved, 1);
   });
+});
+
+it('a stop waits no longer for a confirmation than the graceful wait', async () => {
+  const answer = ({ command, headers }: Frame): boolean =>
+    command === 'SEND' && headers['correlation-id'] !== undefined;
+  await using server = await startScriptedServer({ bodies: [1], answer });
+  const moving = startOperator(server, ['move-messages', 'a', 'b'], {
+    env: { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' },
+  });
+  await until(
+    () => server.frames.some((frame) => answer(frame)),
+    DEADLINE_MS,
+    () => `the copy; came: ${server.commands().join(' ')}`,
+  );
+  moving.signal('SIGTERM');
+  assert.deepEqual(await moving.exit(), { code: 5, signal: null }, moving.stderr);
+  assert.match(moving.stderr, /within 0\.5 s \(STOMP_GRACEFUL_WAIT_SECONDS\); 0 messages moved/);
 });

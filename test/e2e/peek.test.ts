@@ -6,7 +6,7 @@ import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { brokersUnderTest } from '../support/brokers.js';
 import { put, putAll } from '../support/messages.js';
-import { packageRoot } from '../support/process.js';
+import { packageRoot, runProgram } from '../support/process.js';
 import { findProgram } from '../support/server-process.js';
 import { within } from '../support/until.js';
 import { anyBroker, DEADLINE_MS, fixture, skipWithout, startPubsub, stopPubsub, unique } from './commands.js';
@@ -46,6 +46,15 @@ for (const broker of brokersUnderTest()) {
         left,
         bodies.map((body) => Buffer.from(body).toString()),
       );
+    });
+
+    it('says that what it shows could not be written', async () => {
+      const queue = unique('peek');
+      await put(broker, queue, '1');
+      const program = [process.execPath, join(packageRoot, 'bin/pubsub.js'), 'peek', queue, ...IDLE];
+      const peeking = runProgram('sh', ['-c', 'exec "$@" >/dev/full', 'sh', ...program], { env: broker.env });
+      assert.deepEqual(await peeking.exit(), { code: 4, signal: null });
+      assert.match(peeking.stderr, /^pubsub: stdout cannot be written: ENOSPC/m);
     });
 
     it('shows the first ten, or --count of them, without waiting for more', async () => {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { FRESH_MS } from '../../src/stomp/outlet.js';
+import { FRESH_MS } from '../../src/stomp/session.js';
 import { brokerUnderTest } from '../support/brokers.js';
+import type { PubsubError } from '../../src/index.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll, queueDepth } from '../support/messages.js';
+import { run } from '../support/process.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
@@ -62,6 +64,61 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     await until(() => performance.now() - sinceMs > FRESH_MS, COMPLETE_MS, 'nothing is taken for granted');
     await sendBoth();
     await consuming.stop();
+  });
+
+  test('a queue that is deleted while a connection publishes to it is there again when needed', async (t) => {
+    await using broker = await startRabbitmq();
+    const name = uniqueName(t);
+    const [source, moved, lines, sent] = ['source', 'moved', 'lines', 'sent'].map(
+      (part) => `${name}-${part}`,
+    );
+    const publisher = publisherTo(t, broker);
+    const moving = run('pubsub', ['move-messages', source!, moved!, '--follow'], { env: broker.env });
+    const publishing = run('publish', [`/queue/${lines}`, '--lines'], { env: broker.env, input: null });
+    t.after(() => Promise.all([moving.kill(), publishing.kill()]));
+    const targets = [moved, lines, sent];
+    const sendAll = async () => {
+      await publisher.send(`/queue/${source}`, 1);
+      await publisher.send(`/queue/${sent}`, 1);
+      publishing.child.stdin.write('1\n');
+      for (const queue of targets)
+        await until(
+          async () => (await queueDepth(broker, queue!)) === 1,
+          COMPLETE_MS,
+          `a message in ${queue}`,
+        );
+    };
+    await sendAll();
+    const sinceMs = performance.now();
+    for (const queue of targets) await broker.ctl!('delete_queue', queue!);
+    await until(() => performance.now() - sinceMs > FRESH_MS, COMPLETE_MS, 'nothing is taken for granted');
+    await sendAll();
+  });
+
+  test('a transaction that fails at its COMMIT is not said to be undone: some of it was carried out', async (t) => {
+    await using broker = await startRabbitmq({ advanced: '[{rabbit, [{max_message_size, 2000}]}].' });
+    const queue = uniqueName(t);
+    const long = JSON.stringify('x'.repeat(4000));
+    const publishing = run('publish', [`/queue/${queue}`, '--lines', '--transaction'], {
+      env: broker.env,
+      input: `1\n2\n${long}\n4\n`,
+    });
+    assert.deepEqual(await publishing.exit(), { code: 4, signal: null });
+    assert.match(publishing.stderr, /what came before that in the transaction may have been carried out/);
+    assert.doesNotMatch(publishing.stderr, /nothing was published/);
+    assert.equal(await queueDepth(broker, queue), 2);
+  });
+
+  test('what is refused beside other messages may have been one of those', async (t) => {
+    await using broker = await startRabbitmq();
+    const queue = `/queue/${uniqueName(t)}`;
+    const publisher = publisherTo(t, broker);
+    const results = await Promise.allSettled(
+      [queue, '/exchange/nope/x', queue].map((destination) => publisher.send(destination, 1)),
+    );
+    const reasons = results.map((result) => (result as { reason?: PubsubError }).reason);
+    for (const reason of reasons) assert.match(String(reason?.message), /no exchange 'nope'.*may or may not/);
+    assert.deepEqual([...new Set(reasons.map((reason) => reason?.code))], ['not-confirmed']);
   });
 
   test('what a callback publishes without permission dead-letters its message alone', async (t) => {
