@@ -30,7 +30,7 @@ const ofDeath = /^(?:x-(?:first|last)-death-.*|original-destination|dlqDeliveryF
 export interface CopyOptions {
   /** The copy goes to a dead-letter queue and says where the message came from. */
   readonly keepsDeath?: boolean;
-  /** How many headers it may have; beside `content-length`; `correlation-id` and `content-type` stay in any case. */
+  /** How many headers it may have beside `content-length`; `correlation-id` and `content-type` stay in any case. */
   readonly most?: number;
 }
 

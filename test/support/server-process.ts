@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, openSync, readFileSync, closeSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { keepDirectory, keepGroup, releaseGroup } from './keeper.js';
@@ -144,22 +144,32 @@ export function privateDirectory(name: string): string {
   return directory;
 }
 
-/** `count` different TCP ports of 127.0.0.1 that nobody listens on at this time. */
+/** Below those that the system gives to outgoing connections, which could have one while its server is down. */
+const FIRST_PORT = 10_000;
+const PORTS_EACH = 100;
+let ports = 0;
+
+/**
+ * `count` different TCP ports of 127.0.0.1 that nobody listens on at this time. Processes that run beside each other take
+ * theirs from different hundreds.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once('error', reject);
-          server.listen(0, '127.0.0.1', () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
+  const first = FIRST_PORT + (process.pid % 100) * PORTS_EACH;
+  const free: number[] = [];
+  for (let tries = 0; tries < PORTS_EACH && free.length < count; tries++) {
+    const port = first + (ports++ % PORTS_EACH);
+    if (await isFree(port)) free.push(port);
+  }
+  if (free.length < count) throw new Error(`no ${count} free ports from ${first} on`);
+  return free;
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** The first of these that exists; a bare name is looked up in PATH. */
