@@ -302,10 +302,11 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
 
   it('several that never return are dead-lettered together, each run once', async () => {
     const queue = unique('threads');
+    // They wait there, so that they are started together.
+    for (let n = 0; n < 4; n++) await put(broker, queue, '"never returns"', id);
     const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
       flags: ['--concurrency', '4', '--timeout', '1'],
     });
-    for (let n = 0; n < 4; n++) await put(broker, queue, '"never returns"', id);
     await untilLogged(consumer, 'message dead-lettered', 4);
     const { deadLettered } = await stopPubsub(consumer);
     assert.equal(deadLettered, 4);
