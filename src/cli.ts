@@ -71,7 +71,7 @@ function withCommandMeant(error: unknown, destination: string, { commands }: Com
   if (!(error instanceof PubsubError && error.code === 'callback-not-found')) return error;
   const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
   const meant = names.find((name) => name.startsWith(destination.slice(0, 3)));
-  if (meant === undefined) return error;
+  if (meant === undefined || destination.length < 3) return error;
   const message = `${error.message}; or, if ${destination} is no queue, did you mean pubsub ${meant}?`;
   return new PubsubError(error.code, message, { cause: error });
 }

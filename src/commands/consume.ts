@@ -1,6 +1,12 @@
 /** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
 import { loadCallback } from '../consumer/callback.js';
-import { Consumer, nothingYet, type ConsumerOptions, type ConsumeSummary } from '../consumer/consumer.js';
+import {
+  Consumer,
+  nothingYet,
+  orAborted,
+  type ConsumerOptions,
+  type ConsumeSummary,
+} from '../consumer/consumer.js';
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
@@ -95,11 +101,7 @@ async function startUnlessStopped(
   stop: Stop,
 ): Promise<CallbackRunner | undefined> {
   const starting = startRunner(callback, settings, logger, stop);
-  let giveUp: () => void = () => undefined;
-  const stopped = new Promise<undefined>((resolve) => (giveUp = () => resolve(undefined)));
-  if (stop.drain.aborted) giveUp();
-  else stop.drain.addEventListener('abort', giveUp, { once: true });
-  const runner = await Promise.race([starting, stopped]);
+  const runner = await orAborted(stop.drain, starting);
   if (runner === undefined)
     starting.then(
       (late) => late.close(),

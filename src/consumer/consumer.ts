@@ -312,7 +312,7 @@ export class Consumer {
 }
 
 /** What `work` settles with, or undefined when the signal is aborted before. Leaves nothing behind on the signal. */
-async function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
+export async function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
   let stop: () => void = () => undefined;
   const stopped = new Promise<undefined>((resolve) => (stop = () => resolve(undefined)));
   if (signal.aborted) stop();

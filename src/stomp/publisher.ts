@@ -1,6 +1,6 @@
 /**
  * JSON to SEND frames, each confirmed by a receipt, in a window: so many may be unconfirmed before the next waits. The
- * headers are django-stomp's. A connection is opened when there is something to send and opened anew when it was lost;
+ * headers are django-stomp's. A connection is opened when there is something to send, and anew when it was lost or stale;
  * nothing is ever sent twice by itself, because only the caller knows whether a duplicate does harm.
  */
 import { PubsubError } from '../errors.js';
@@ -41,7 +41,7 @@ export class Publisher implements TransactionSender {
 
   /**
    * Sends one message; resolves when the broker has confirmed it. Rejects with `not-confirmed` (it may or may not have
-   * arrived), `broker-refused`, `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or
+   * arrived; also when the broker refuses one of several under way), `broker-refused`, `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or
    * `invalid-json` (a body JSON cannot express).
    */
   async send(destination: string, body: unknown, options?: SendOptions): Promise<void> {

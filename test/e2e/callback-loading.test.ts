@@ -119,6 +119,7 @@ describe('a callback is loaded from', () => {
 describe('a callback that cannot be loaded ends with 3 and one line before anything is sent:', () => {
   const failures: [what: string, spec: string, ...expected: RegExp[]][] = [
     ['a mistyped file, with the files there are', './plian.js#ack', /plian\.js/, /plain\.js/],
+    ['a mistyped file far down the list, with the likeliest first', './typd.ts#ack', /\.\/ has typed/],
     ['a mistyped folder', './folders/orders.js#ack', /there is no folder .*folders/],
     ['a folder without an index', '..#ack', /no index/],
     [

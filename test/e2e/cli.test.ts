@@ -19,6 +19,7 @@ import {
   publish,
   pubsub,
   realBrokers,
+  skipWithout,
   startPubsub,
   stopPubsub,
   temporaryFolder,
@@ -432,37 +433,37 @@ describe('what is printed', () => {
     },
   );
 
-  it('by a callback goes to the log with the correlation id of its message, and so does what it publishes', async (t) => {
-    const broker = anyBroker();
-    if (broker === undefined) {
-      t.skip('no broker in this run');
-      return;
-    }
-    const [from, to] = [`/queue/${unique('cli')}`, `/queue/${unique('cli')}`];
-    const flags = ['--concurrency', '5'];
-    const consumer = await startPubsub(broker, from, fixture('context.mjs#forward'), { flags });
-    const ids = ['a', 'b', 'c', 'd', 'e:\n'];
-    await Promise.all(ids.map((each) => put(broker, from, { to }, { 'correlation-id': each })));
-    const lines = () => consumer.logLines.filter(({ source }) => source === 'console');
-    await until(
-      () => lines().length === 3 * ids.length,
-      DEADLINE_MS,
-      () => consumer.stderr,
-    );
-    await stopPubsub(consumer);
-    assert.equal(consumer.stdout, '');
-    for (const each of ids) {
-      const printed = lines().filter(({ correlationId }) => correlationId === each);
-      assert.deepEqual(
-        printed.map(({ level, msg }) => [level, String(msg).split('\n    at ')[0]]),
-        [
-          ['info', `forwarded to ${to} { n: 1 }`],
-          ['warn', 'two\nlines'],
-          ['error', 'Error: printed'],
-        ],
+  it(
+    'by a callback goes to the log with the correlation id of its message, and so does what it publishes',
+    skipWithout(anyBroker()),
+    async () => {
+      const broker = anyBroker()!;
+      const [from, to] = [`/queue/${unique('cli')}`, `/queue/${unique('cli')}`];
+      const flags = ['--concurrency', '5'];
+      const consumer = await startPubsub(broker, from, fixture('context.mjs#forward'), { flags });
+      const ids = ['a', 'b', 'c', 'd', 'e:\n'];
+      await Promise.all(ids.map((each) => put(broker, from, { to }, { 'correlation-id': each })));
+      const lines = () => consumer.logLines.filter(({ source }) => source === 'console');
+      await until(
+        () => lines().length === 3 * ids.length,
+        DEADLINE_MS,
+        () => consumer.stderr,
       );
-    }
-    const forwarded = await drainQueue(broker, to, { atLeast: ids.length });
-    assert.deepEqual(forwarded.map(({ headers }) => headers['correlation-id']).sort(), [...ids].sort());
-  });
+      await stopPubsub(consumer);
+      assert.equal(consumer.stdout, '');
+      for (const each of ids) {
+        const printed = lines().filter(({ correlationId }) => correlationId === each);
+        assert.deepEqual(
+          printed.map(({ level, msg }) => [level, String(msg).split('\n    at ')[0]]),
+          [
+            ['info', `forwarded to ${to} { n: 1 }`],
+            ['warn', 'two\nlines'],
+            ['error', 'Error: printed'],
+          ],
+        );
+      }
+      const forwarded = await drainQueue(broker, to, { atLeast: ids.length });
+      assert.deepEqual(forwarded.map(({ headers }) => headers['correlation-id']).sort(), [...ids].sort());
+    },
+  );
 });

@@ -6,7 +6,7 @@ import { brokersUnderTest } from '../support/brokers.js';
 import { declaringHeaders, drainQueue, put, putAll } from '../support/messages.js';
 import { connectRaw, withRaw } from '../support/raw-client.js';
 import { until } from '../support/until.js';
-import { anyBroker, at, DEADLINE_MS, unique } from './commands.js';
+import { anyBroker, at, DEADLINE_MS, skipWithout, unique } from './commands.js';
 import { bodiesIn, IDLE, letDie, operate, refused, resultOf, startOperator } from './operator.js';
 import { startScriptedServer } from './scripted-server.js';
 
@@ -211,12 +211,8 @@ describe('move-messages', { concurrency: 4 }, () => {
     assert.match(complaint, /ECONNREFUSED.*; 0 messages moved/);
   });
 
-  it('takes flags of connections before and after its name', async (t) => {
-    const broker = anyBroker();
-    if (broker === undefined) {
-      t.skip('no broker in this run');
-      return;
-    }
+  it('takes flags of connections before and after its name', skipWithout(anyBroker()), async () => {
+    const broker = anyBroker()!;
     const [from, to] = [unique('move'), unique('moved')];
     await putAll(broker, from, [1]);
     const { user, password, host, port } = broker;

@@ -463,7 +463,8 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     assert.ok(consumer.logLines.some(({ msg }) => msg === 'teardown() failed'));
   });
 
-  it('a stop while no thread can be set up gives back what waits for one', async () => {
+  /** The first message has ended its only thread, and while the file is there no other can be set up for the second. */
+  const startStranded = async () => {
     const queue = unique('lifecycle');
     const file = join(temporaryFolder(), 'fails');
     const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#exits'), {
@@ -473,6 +474,11 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     await put(broker, queue, '1', id);
     await put(broker, queue, '2', id);
     await consumer.waitFor(/"msg":"a worker thread cannot start; trying again"/);
+    return { queue, consumer, letStart: () => rmSync(file) };
+  };
+
+  it('a stop while no thread can be set up gives back what waits for one', async () => {
+    const { queue, consumer } = await startStranded();
     const { deadLettered, released } = await stopPubsub(consumer);
     assert.deepEqual([deadLettered, released], [1, 1]);
     const left = await drainQueue(broker, queue, { atLeast: 1 });
@@ -483,16 +489,8 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
   });
 
   it('a setup that fails in a new thread is tried again until it succeeds, and messages wait', async () => {
-    const queue = unique('lifecycle');
-    const file = join(temporaryFolder(), 'fails');
-    const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#exits'), {
-      env: { SETUP_FAILS: file },
-    });
-    writeFileSync(file, '');
-    await put(broker, queue, '1', id);
-    await put(broker, queue, '2', id);
-    await consumer.waitFor(/"msg":"a worker thread cannot start; trying again"/);
-    rmSync(file);
+    const { consumer, letStart } = await startStranded();
+    letStart();
     const deadLettered = () => consumer.logLines.filter(({ msg }) => msg === 'message dead-lettered').length;
     await until(
       () => deadLettered() === 2,
