@@ -7,5 +7,5 @@ export { correlationId } from './context.js';
 export { errorCodes, exitStatuses, PubsubError, type ErrorCode, type ExitStatus } from './errors.js';
 export { log, type Logger } from './log.js';
 export type { Settings } from './settings.js';
-export type { SendOptions } from './stomp/outgoing.js';
-export type { Publisher, TransactionSender } from './stomp/publisher.js';
+export type { SendOptions } from './sending/heads.js';
+export type { Publisher, TransactionSender } from './sending/publisher.js';

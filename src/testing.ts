@@ -8,8 +8,8 @@ import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';
-import { deadLetterQueueOf } from './stomp/destinations.js';
-import { deadLetterArguments } from './stomp/dialects.js';
+import { deadLetterQueueOf } from './brokers/destinations.js';
+import { deadLetterArguments } from './brokers/queues.js';
 
 export type { BrokerLimits, QueueState } from './embedded/broker.js';
 

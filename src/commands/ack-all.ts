@@ -2,7 +2,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { PubsubError, reasonOf } from '../errors.js';
-import { parseQueue } from '../stomp/destinations.js';
+import { parseQueue } from '../brokers/destinations.js';
 import type { Frame } from '../stomp/frames.js';
 import {
   leaveOversized,

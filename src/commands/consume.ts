@@ -22,7 +22,7 @@ import {
   type Settings,
 } from '../settings.js';
 import { listenForStop, surviveStrayErrors } from '../shutdown.js';
-import { parseSource } from '../stomp/destinations.js';
+import { parseSource } from '../brokers/destinations.js';
 import { startBeside } from './broker.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings {

@@ -9,8 +9,8 @@ import {
   parseQueue,
   parseSource,
   queueNameOf,
-} from '../stomp/destinations.js';
-import { openForwarder } from '../stomp/forwarder.js';
+} from '../brokers/destinations.js';
+import { openForwarder } from '../sending/forwarder.js';
 import {
   leaveOversized,
   messages,

@@ -9,7 +9,7 @@ import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
 import type { Frame } from '../stomp/frames.js';
-import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../stomp/take.js';
+import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../sending/take.js';
 
 export interface OperatorFlags extends Record<string, unknown> {
   readonly count?: string;

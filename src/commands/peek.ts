@@ -1,6 +1,6 @@
 /** `pubsub peek <destination>`: shows the first messages of a queue and leaves them there. */
 import { log } from '../log.js';
-import { parseQueue } from '../stomp/destinations.js';
+import { parseQueue } from '../brokers/destinations.js';
 import type { Frame } from '../stomp/frames.js';
 import { messages, print, runTake, startOperation, wholeNumber, type OperatorFlags } from './operating.js';
 import { toJson, toText } from './records.js';

@@ -5,10 +5,10 @@
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { connectOnce } from '../stomp/connect.js';
-import { Outbox } from '../stomp/outbox.js';
-import type { Session } from '../stomp/session.js';
-import { transact } from '../stomp/transaction.js';
+import { connectOnce } from '../sending/connect.js';
+import { Link } from '../sending/link.js';
+import { Outbox } from '../sending/outbox.js';
+import { transact, type Add } from '../sending/transaction.js';
 import type { Document } from './documents.js';
 
 export interface RunOptions {
@@ -77,13 +77,11 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     const result: IteratorResult<Document, unknown> = await iterator.next();
     return result.done === true ? undefined : result.value;
   };
-  let session: Session | undefined;
+  const link = new Link(() => connect());
   const sendOne = async (first: Document) => {
-    if (session?.isStale === true) await session.close();
-    if (session?.isOpen !== true) session = await connect();
     let last = first;
     let count = 0;
-    await transact(session, log, async (add) => {
+    const send = async (add: Add) => {
       for (let document: Document | undefined = first; document !== undefined; document = await next()) {
         const taken = add(encodeHead(document.json), document.json);
         if (taken !== undefined) await taken;
@@ -91,7 +89,8 @@ export function sendInTransactions(documents: Documents, size: number, options: 
         last = document;
         if (++count === size) break;
       }
-    });
+    };
+    await link.use((session) => transact(session, log, send));
     counts.confirmed += count;
     counts.transactions++;
     counts.upTo = last.line;
@@ -103,8 +102,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
         throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
       },
     );
-    const end = { kind: 'local', message: 'the graceful wait is over', isConfiguration: false } as const;
-    abort.addEventListener('abort', () => opened.destroy(end), { once: true });
+    abort.addEventListener('abort', () => opened.abandon('the graceful wait is over'), { once: true });
     return opened;
   };
   const start = async () => {
@@ -113,7 +111,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     } catch (error) {
       throw withOutcome(error, false, transactionOutcome(error, counts, size !== Infinity));
     } finally {
-      await session?.close();
+      await link.close();
     }
   };
   return { counts, start };

@@ -4,8 +4,8 @@ import { configureLog, log, type Logger } from '../log.js';
 import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownOptions, unknownVariables, type LibrarySettings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
-import { headEncoder, isReservedHeader } from '../stomp/outgoing.js';
-import { Publisher } from '../stomp/publisher.js';
+import { headEncoder, isReservedHeader } from '../sending/heads.js';
+import { Publisher } from '../sending/publisher.js';
 import { checkJson, Input, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 

@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
-import { parseQueue } from '../stomp/destinations.js';
-import { openForwarder } from '../stomp/forwarder.js';
+import { parseQueue } from '../brokers/destinations.js';
+import { openForwarder } from '../sending/forwarder.js';
 import type { Headers } from '../stomp/frames.js';
-import { originOf } from '../stomp/origins.js';
-import type { Verdict, Work } from '../stomp/take.js';
+import { originOf } from '../brokers/origins.js';
+import type { Verdict, Work } from '../sending/take.js';
 import {
   leaveOversized,
   messages,

@@ -11,22 +11,22 @@ import { randomUUID } from 'node:crypto';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { sessions } from '../stomp/connect.js';
-import { declareQueues } from '../stomp/declare.js';
-import type { Source } from '../stomp/destinations.js';
-import type { SubscribeOptions } from '../stomp/dialects.js';
+import { sessions } from '../sending/connect.js';
+import { declareQueues } from '../sending/declare.js';
+import type { Source } from '../brokers/destinations.js';
+import type { SubscribeOptions } from '../brokers/dialect.js';
 import type { Frame } from '../stomp/frames.js';
-import type { Outgoing } from '../stomp/outgoing.js';
-import { Outlet } from '../stomp/outlet.js';
-import { requireScheduler } from '../stomp/scheduler.js';
-import type { Session } from '../stomp/session.js';
+import type { Outgoing } from '../sending/heads.js';
+import { HandOver } from '../sending/hand-over.js';
+import { requireScheduler } from '../sending/scheduler.js';
+import type { Session } from '../sending/connect.js';
 import { Delivery, type DeliveryContext } from './delivery.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
 import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
 import type { CallbackRunner, Job } from './runner.js';
-import { Slots } from './slots.js';
+import { Slots } from '../slots.js';
 
 export interface ConsumerOptions {
   readonly source: Source;
@@ -71,7 +71,6 @@ export class Consumer {
   readonly #retries: Retries;
   readonly #summary = nothingYet();
   readonly #recentIds = new RecentIds();
-  readonly #suspects = new Set<string>();
   #hasSubscribed = false;
   #onIdle: (() => void) | undefined;
 
@@ -122,16 +121,16 @@ export class Consumer {
       await declareQueues(session, declarations, log, drain);
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      const outlet = new Outlet(session, { declarations, suspects: this.#suspects }, log);
-      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, outlet));
+      const handOver = new HandOver(session, declarations, log);
+      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, handOver));
     } catch (error) {
       if (!(error instanceof PubsubError)) {
-        session.destroy({ kind: 'local', message: 'stopped while subscribing', isConfiguration: false });
+        session.abandon('stopped while subscribing');
         if (drain.aborted) return false;
         throw error;
       }
       const isConfiguration = error.code === 'broker-refused';
-      session.destroy({ kind: 'broker', message: error.message, isConfiguration });
+      session.abandon(error.message, { isConfiguration });
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
     }
@@ -175,19 +174,19 @@ export class Consumer {
     });
   }
 
-  #receive(frame: Frame, outlet: Outlet): void {
-    const { session } = outlet;
+  #receive(frame: Frame, handOver: HandOver): void {
+    const { session } = handOver;
     const { drain, settings } = this.#options;
     // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
     if (drain.aborted || !session.isOpen) return;
-    const delivery = new Delivery(frame, outlet, this.#deliveryContext);
+    const delivery = new Delivery(frame, handOver, this.#deliveryContext);
     if (this.#inFlight.size < settings.concurrency) {
       this.#start(delivery);
     } else if (this.#waiting.length < settings.concurrency) {
       this.#waiting.push(delivery);
     } else {
       const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
-      session.destroy({ kind: 'protocol', message, isConfiguration: false });
+      session.abandon(message);
     }
   }
 
@@ -226,7 +225,7 @@ export class Consumer {
         'a message could not be settled; ending its connection',
       );
       const message = `a message could not be settled: ${reasonOf(error)}`;
-      delivery.session.destroy({ kind: 'local', message, isConfiguration: false });
+      delivery.session.abandon(message);
     }
     this.#finish(delivery, place, startMs);
   }
@@ -299,7 +298,7 @@ export class Consumer {
   }
 
   #giveUp(session: Session | undefined): PubsubError {
-    session?.destroy({ kind: 'local', message: 'the graceful wait is over', isConfiguration: false });
+    session?.abandon('the graceful wait is over');
     const unfinished = this.#inFlight.entries().map(([, { messageId }]) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;

@@ -5,11 +5,11 @@
  */
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Source } from '../stomp/destinations.js';
+import type { Source } from '../brokers/destinations.js';
 import type { Frame, Headers } from '../stomp/frames.js';
-import type { Outgoing } from '../stomp/outgoing.js';
-import type { Outlet } from '../stomp/outlet.js';
-import type { Session } from '../stomp/session.js';
+import type { Outgoing } from '../sending/heads.js';
+import type { HandOver } from '../sending/hand-over.js';
+import type { Session } from '../sending/connect.js';
 import type { Refusal, Settlement } from './payload.js';
 import { attemptOf, deadLetterCopy, retryCopy, type Retries } from './retries.js';
 
@@ -45,16 +45,16 @@ type Settled = 'acked' | 'nacked' | 'retried';
 export class Delivery {
   readonly frame: Frame;
   readonly session: Session;
-  readonly #outlet: Outlet;
+  readonly #handOver: HandOver;
   readonly #context: DeliveryContext;
   state: 'unsettled' | Settled | 'released' = 'unsettled';
   /** Settling that is still on its way to the broker: what is sent before an ACK, or a receipt. Never rejects. */
   settling: Promise<void> | undefined;
 
-  constructor(frame: Frame, outlet: Outlet, context: DeliveryContext) {
+  constructor(frame: Frame, handOver: HandOver, context: DeliveryContext) {
     this.frame = frame;
-    this.session = outlet.session;
-    this.#outlet = outlet;
+    this.session = handOver.session;
+    this.#handOver = handOver;
     this.#context = context;
   }
 
@@ -123,7 +123,7 @@ export class Delivery {
     if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
       const nack = () => this.#send('NACK', dialect.nackHeaders);
       return this.#settle('nacked', () => {
-        const ensured = this.#outlet.ensureQueues();
+        const ensured = this.#handOver.ensureQueues();
         return ensured === undefined ? nack() : ensured.then(nack);
       });
     }
@@ -132,7 +132,7 @@ export class Delivery {
       [deadLetterCopy(this.#context.retries, dialect, this.frame)],
       (refusal) => {
         // It must come again: nothing of this session can settle it.
-        this.session.destroy({ kind: 'broker', message: refusal.message, isConfiguration: true });
+        this.session.abandon(refusal.message, { isConfiguration: true });
         throw refusal;
       },
     );
@@ -163,9 +163,8 @@ export class Delivery {
   ): Settlement {
     return this.#settle(state, async () => {
       const { isConfirmed } = this.#context;
-      const { messageId = '' } = this;
       try {
-        await this.#outlet.sendThenAck(messages, { ack: this.#settlingHeaders(), messageId, isConfirmed });
+        await this.#handOver.sendThenAck(messages, this.#settlingHeaders(), isConfirmed);
       } catch (error) {
         if (!(error instanceof PubsubError && error.code === 'broker-refused')) throw error;
         this.state = 'unsettled';
@@ -192,7 +191,7 @@ export class Delivery {
   #send(command: 'ACK' | 'NACK', headers: Headers): Promise<void> | undefined {
     const frame = { ...this.#settlingHeaders(), ...headers };
     if (this.#context.isConfirmed() || !this.session.isOpen) return this.session.request(command, frame);
-    this.session.send(command, frame);
+    this.session.sendWithoutReceipt(command, frame);
     return undefined;
   }
 

@@ -8,7 +8,7 @@
  * statistics are a plugin, and without it the question becomes a message in a new queue.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Session } from '../stomp/session.js';
+import type { Session } from '../sending/connect.js';
 
 export interface Activity {
   /** Messages received so far. */

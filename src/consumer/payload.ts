@@ -6,8 +6,8 @@
 import { isUtf8 } from 'node:buffer';
 import { runInContext, type MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import type { QueueType } from '../stomp/dialects.js';
-import { headEncoder, stringify, type Outgoing, type SendOptions } from '../stomp/outgoing.js';
+import type { QueueType } from '../brokers/queues.js';
+import { headEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the

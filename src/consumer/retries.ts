@@ -5,11 +5,12 @@
  */
 import { PubsubError, reasonOf } from '../errors.js';
 import { parseDelays, type Settings } from '../settings.js';
-import { copyHeaders } from '../stomp/copies.js';
-import type { Source } from '../stomp/destinations.js';
-import { queueArguments, type Declaration, type Dialect, type QueueType } from '../stomp/dialects.js';
+import { copyHeaders } from '../sending/copies.js';
+import type { Source } from '../brokers/destinations.js';
+import type { Dialect } from '../brokers/dialect.js';
+import { queueArguments, type Declaration, type QueueType } from '../brokers/queues.js';
 import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
-import type { Outgoing } from '../stomp/outgoing.js';
+import type { Outgoing } from '../sending/heads.js';
 
 /** The number of the attempt that the message comes for; on a dead letter, of the last one. */
 const ATTEMPT = 'x-attempt';
@@ -52,7 +53,7 @@ export function delayQueues(retries: Retries, dialect: Dialect): readonly Declar
   if (retries.attempts === 1) return [];
   const delays = [...new Set(retries.delaysMs)];
   const targets = delays.map((delayMs) => targetOf(retries, dialect, delayMs));
-  return dialect.hasQueueArguments ? targets : [];
+  return dialect.hasDelayQueues ? targets : [];
 }
 
 function targetOf({ source, queueType }: Retries, dialect: Dialect, delayMs: number): Declaration {

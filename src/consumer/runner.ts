@@ -3,10 +3,10 @@
  * isolation. The one in worker threads is in threads.ts.
  */
 import type { Logger } from '../log.js';
-import type { QueueType } from '../stomp/dialects.js';
+import type { QueueType } from '../brokers/queues.js';
 import type { Headers } from '../stomp/frames.js';
-import type { Outgoing } from '../stomp/outgoing.js';
-import type { Session } from '../stomp/session.js';
+import type { Outgoing } from '../sending/heads.js';
+import type { Session } from '../sending/connect.js';
 import {
   invoke,
   type Gone,
@@ -15,7 +15,8 @@ import {
   type RunResult,
   type Settlement,
 } from './payload.js';
-import { Slots, untimed, watchLimit, type Timed } from './slots.js';
+import { Slots } from '../slots.js';
+import { untimed, watchLimit, type Timed } from './time-limit.js';
 
 /** A message to be run, and how to settle it. */
 export interface Job {

@@ -17,7 +17,7 @@ import {
   type Settle,
   type Settlement,
 } from './payload.js';
-import { Slots } from './slots.js';
+import { Slots } from '../slots.js';
 import {
   encodeError,
   type FromThread,

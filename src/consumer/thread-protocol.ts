@@ -4,8 +4,8 @@
  */
 import { reasonOf, type ErrorCode } from '../errors.js';
 import { serializeError } from '../log.js';
-import type { QueueType } from '../stomp/dialects.js';
-import type { Outgoing } from '../stomp/outgoing.js';
+import type { QueueType } from '../brokers/queues.js';
+import type { Outgoing } from '../sending/heads.js';
 import type { AbortReason, Gone, Refusal, RunResult, Settlement, Verdict } from './payload.js';
 import type { VerdictRing } from './verdicts.js';
 

@@ -11,7 +11,7 @@ import { Worker } from 'node:worker_threads';
 import { PubsubError, reasonOf } from '../errors.js';
 import { reportStuckThread } from '../leave.js';
 import { writeLine } from '../log.js';
-import type { QueueType } from '../stomp/dialects.js';
+import type { QueueType } from '../brokers/queues.js';
 import type { AbortReason, Gone, Refusal, RunResult, Settlement } from './payload.js';
 import { describeTimeout, GRACE_MS, type Job } from './runner.js';
 import {
@@ -23,7 +23,8 @@ import {
   type WireJob,
   type WireSettlement,
 } from './thread-protocol.js';
-import { Slots, untimed, watchLimit, type Timed } from './slots.js';
+import { Slots } from '../slots.js';
+import { untimed, watchLimit, type Timed } from './time-limit.js';
 import { createVerdictRing, VerdictReader } from './verdicts.js';
 
 /** A message that is to be run, in this thread or the next. */

@@ -1,20 +1,29 @@
 /** Why a session ended, and what that means to whoever it interrupted: told from a transport error or an ERROR frame. */
-import { PubsubError, reasonOf } from '../errors.js';
-import { diagnose } from './dialects.js';
+import { PubsubError, reasonOf, type ErrorCode } from '../errors.js';
 import type { Frame } from './frames.js';
 
 /**
- * Why a session ended. `closed`: by close(). `local`: we broke it off. `broker`: an ERROR frame, with its text.
+ * Why a session ended. `closed`: by close(). `abandoned`: we broke it off. `broker`: an ERROR frame, with its text.
  * `unconfirmed`: no receipt in time.
  */
 export interface SessionEnd {
-  readonly kind: 'closed' | 'local' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
+  readonly kind: 'closed' | 'abandoned' | 'transport' | 'protocol' | 'broker' | 'timeout' | 'unconfirmed';
   readonly message: string;
   /** errno or TLS code of a transport error. */
   readonly code?: string;
   /** Nothing but a change of settings, or at the broker, cures it. */
   readonly isConfiguration: boolean;
   readonly advice?: string;
+}
+
+/** The same as it is given: that waiting may cure it goes without saying. */
+export type EndCause = Omit<SessionEnd, 'isConfiguration'> & Partial<Pick<SessionEnd, 'isConfiguration'>>;
+
+/** What the text of an ERROR means on the product that sent it. */
+export interface Diagnosis {
+  /** Trying again changes nothing until somebody changes a setting or the broker. */
+  readonly isConfiguration: boolean;
+  readonly advice: string;
 }
 
 /** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
@@ -28,49 +37,39 @@ const transportAdvice: Readonly<Record<string, string>> = {
 
 const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
 
-/** A session's end as the error of what it interrupted. */
-export function endError(end: SessionEnd, what: string): PubsubError {
-  const code = end.isConfiguration
-    ? 'broker-refused'
-    : what.startsWith('cannot connect')
-      ? 'broker-unreachable'
-      : 'connection-lost';
-  return new PubsubError(code, `${what}: ${describeEnd(end)}`);
+/** A session's end as the error of what it interrupted; `code` is for what waiting may cure. */
+export function endError(end: EndCause, what: string, code: ErrorCode = 'connection-lost'): PubsubError {
+  return new PubsubError(
+    end.isConfiguration === true ? 'broker-refused' : code,
+    `${what}: ${describeEnd(end)}`,
+  );
 }
 
 /** In words, with what to do. */
-export function describeEnd({ message, advice }: SessionEnd): string {
+export function describeEnd({ message, advice }: EndCause): string {
   return advice === undefined ? message : `${message} (${advice})`;
 }
 
 /** stompit tells its own protocol errors the same way. */
-export function transportEnd(error: Error & { code?: string; isProtocolError?: () => boolean }): SessionEnd {
-  if (error.isProtocolError?.() === true)
-    return { kind: 'protocol', message: error.message, isConfiguration: false };
+export function transportEnd(error: Error & { code?: string; isProtocolError?: () => boolean }): EndCause {
+  if (error.isProtocolError?.() === true) return { kind: 'protocol', message: error.message };
   const { code } = error;
   // Of a name with several addresses, each has failed.
   const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
-  if (code === undefined) return { kind: 'transport', message, isConfiguration: false };
+  if (code === undefined) return { kind: 'transport', message };
   const end = { kind: 'transport', message: message.trim() || code, code } as const;
-  if (!certificateErrors.test(code)) {
-    const known = transportAdvice[code];
-    return { ...end, isConfiguration: false, ...(known === undefined ? {} : { advice: known }) };
+  if (certificateErrors.test(code)) {
+    return { ...end, isConfiguration: true, advice: 'check STOMP_USE_SSL, the port and the certificates' };
   }
-  const advice = 'check STOMP_USE_SSL, the port and the certificates';
-  return { ...end, isConfiguration: true, advice };
+  const advice = transportAdvice[code];
+  return advice === undefined ? end : { ...end, advice };
 }
 
 /** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */
-export function brokerEnd(frame: Frame): SessionEnd {
+export function brokerEnd(frame: Frame, diagnose: (text: string) => Diagnosis | undefined): EndCause {
   const summary = frame.headers.message ?? 'ERROR';
   const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
   const isRepeated = body.includes(summary) || /^\s+at |^[\w.]+(?:Exception|Error)\b/m.test(body);
   const text = body === '' || isRepeated ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
-  const { isConfiguration = false, advice } = diagnose(text) ?? {};
-  const end = {
-    kind: 'broker',
-    message: `the broker says ${JSON.stringify(text)}`,
-    isConfiguration,
-  } as const;
-  return advice === undefined ? end : { ...end, advice };
+  return { kind: 'broker', message: `the broker says ${JSON.stringify(text)}`, ...diagnose(text) };
 }

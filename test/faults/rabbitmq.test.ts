@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { FRESH_MS } from '../../src/stomp/session.js';
+import { FRESH_MS } from '../../src/sending/link.js';
 import { brokerUnderTest } from '../support/brokers.js';
 import type { PubsubError } from '../../src/index.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';

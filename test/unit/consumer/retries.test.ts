@@ -8,10 +8,10 @@ import {
   withoutDelay,
 } from '../../../src/consumer/retries.js';
 import { parseDelays, resolve } from '../../../src/settings.js';
-import { parseSource } from '../../../src/stomp/destinations.js';
-import { detectDialect } from '../../../src/stomp/dialects.js';
+import { parseSource } from '../../../src/brokers/destinations.js';
+import { detectDialect } from '../../../src/brokers/products.js';
 import { type Frame, FrameDecoder, type Headers } from '../../../src/stomp/frames.js';
-import type { Outgoing } from '../../../src/stomp/outgoing.js';
+import type { Outgoing } from '../../../src/sending/heads.js';
 
 const rabbitmq = detectDialect('RabbitMQ/3.10.8', 'auto');
 const retries = retriesOf(parseSource('orders'), resolve({ retries: 3, retryDelay: '5s,1m' }, {}));

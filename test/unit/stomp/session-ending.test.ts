@@ -179,7 +179,7 @@ describe('the end of a session', () => {
       pair.peer.reset();
       const end = await ended(pair);
       await pair.peer.waitForClose();
-      pair.session.destroy({ kind: 'local', message: 'later', isConfiguration: false });
+      pair.session.destroy({ kind: 'abandoned', message: 'later' });
       assert.deepEqual(await pair.session.closed, end);
       assert.match(end.message, /first|ECONNRESET/);
     });
@@ -210,7 +210,7 @@ describe('the end of a session', () => {
     it('T7: refuses every frame that follows', async () => {
       await using pair = await openPair();
       const closed = pair.session.close();
-      assert.equal(pair.session.send('ACK', { id: 'm-1' }), false);
+      assert.equal(pair.session.sendWithoutReceipt('ACK', { id: 'm-1' }), false);
       await assert.rejects(pair.session.request('SEND', { destination: 'a' }), isLost);
       await assert.rejects(pair.session.commit(pair.session.begin()), isLost);
       pair.peer.confirm(await pair.peer.expect('DISCONNECT'));
@@ -242,7 +242,7 @@ describe('the end of a session', () => {
     await using pair = await openPair();
     pair.peer.end();
     await ended(pair);
-    assert.equal(pair.session.send('ACK', { id: 'm-1' }), false);
+    assert.equal(pair.session.sendWithoutReceipt('ACK', { id: 'm-1' }), false);
     await assert.rejects(pair.session.request('SEND', { destination: 'a' }), isLost);
     await assert.rejects(
       pair.session.subscribe({ destination: 'a' }, '', () => undefined),
@@ -253,7 +253,7 @@ describe('the end of a session', () => {
 
   it('T12: errors of the socket after the end go nowhere', async () => {
     await using pair = await openPair();
-    pair.session.destroy({ kind: 'local', message: 'done', isConfiguration: false });
+    pair.session.destroy({ kind: 'abandoned', message: 'done' });
     pair.peer.write('x'.repeat(100_000));
     pair.peer.reset();
     await pair.peer.waitForClose();
@@ -264,8 +264,8 @@ describe('the end of a session', () => {
 
   it('T10: destroy() closes the connection and says so once', async () => {
     await using pair = await openPair();
-    pair.session.destroy({ kind: 'local', message: 'one', isConfiguration: false });
-    pair.session.destroy({ kind: 'local', message: 'two', isConfiguration: false });
+    pair.session.destroy({ kind: 'abandoned', message: 'one' });
+    pair.session.destroy({ kind: 'abandoned', message: 'two' });
     await pair.peer.waitForClose();
     assert.equal((await pair.session.closed).message, 'one');
   });
@@ -273,7 +273,7 @@ describe('the end of a session', () => {
 
 /** A round trip that does not need a frame of its own to be complete: the peer is in the middle of a MESSAGE. */
 async function roundTripOf({ session, peer }: Pair): Promise<void> {
-  session.send('SEND', { destination: 'a' });
+  session.sendWithoutReceipt('SEND', { destination: 'a' });
   await peer.expect('SEND');
   await turn();
 }

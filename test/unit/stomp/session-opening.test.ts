@@ -3,13 +3,18 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
-import { openSession, type SessionOptions } from '../../../src/stomp/session.js';
+import type { Dialect } from '../../../src/brokers/dialect.js';
+import { openSession } from '../../../src/stomp/open.js';
+import type { SessionOptions } from '../../../src/stomp/session.js';
 import { type Script, type ScriptedConnection, startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
 import { DEADLINE_MS, open, openPair, optionsFor, RecordedLog, roundTrip } from './session-under-test.js';
 
 /** Opens a session with a server that plays this script and resolves with the error, which must come. */
-async function refusalOf(script: Script, options: Partial<SessionOptions> = {}): Promise<PubsubError> {
+async function refusalOf(
+  script: Script,
+  options: Partial<SessionOptions<Dialect>> = {},
+): Promise<PubsubError> {
   await using server = await startScriptedServer(script);
   try {
     await open(server, options);

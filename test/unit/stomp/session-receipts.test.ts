@@ -138,7 +138,7 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
     const transaction = session.begin();
-    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
+    session.sendInTransaction(transaction, 'SEND\ndestination:a\n', '1');
     for (let passed = 0; passed < 5; passed++) {
       advance(timeoutMs);
       await turn();
@@ -168,7 +168,7 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
     const transaction = session.begin();
-    for (const body of ['1', '2']) session.transmitIn(transaction, 'SEND\ndestination:a\n', body);
+    for (const body of ['1', '2']) session.sendInTransaction(transaction, 'SEND\ndestination:a\n', body);
     const committed = session.commit(transaction);
     await peer.expect('BEGIN');
     const frames = [await peer.expect('SEND'), await peer.expect('SEND'), await peer.expect('COMMIT')];
@@ -184,7 +184,7 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session } = pair;
     const transaction = session.begin();
-    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
+    session.sendInTransaction(transaction, 'SEND\ndestination:a\n', '1');
     const beside = atSessionTime(() => session.request('SEND', { destination: 'a' }, '2'));
     const lost = [transaction.confirmed, beside].map((sent) =>
       assert.rejects(sent, hasCode('connection-lost')),
@@ -197,7 +197,7 @@ describe('receipts that do not come', () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
     const transaction = session.begin();
-    session.transmitIn(transaction, 'SEND\ndestination:a\n', '1');
+    session.sendInTransaction(transaction, 'SEND\ndestination:a\n', '1');
     const unconfirmed = assert.rejects(transaction.confirmed, hasCode('not-confirmed'));
     const aborted = atSessionTime(() => session.abort(transaction));
     await peer.expect('BEGIN');

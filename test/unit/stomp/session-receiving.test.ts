@@ -90,7 +90,7 @@ describe('what a session receives', () => {
     const delivered: string[] = [];
     const id = await subscribe(pair, ({ headers }) => {
       delivered.push(headers['message-id'] ?? '');
-      pair.session.destroy({ kind: 'local', message: 'enough', isConfiguration: false });
+      pair.session.destroy({ kind: 'abandoned', message: 'enough' });
     });
     pair.peer.write(Buffer.concat(Array.from({ length: 50 }, (_, index) => message(id, `m-${index}`, '{}'))));
     await within(pair.session.closed, DEADLINE_MS, 'the session ends');

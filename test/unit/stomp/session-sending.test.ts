@@ -18,9 +18,9 @@ describe('what a session sends', () => {
     await using pair = await openPair();
     const before = pair.peer.chunks.length;
     const confirmed = [pair.session.request('SEND', { destination: 'a' }, 'é')];
-    pair.session.send('ACK', { id: 'm-1' });
+    pair.session.sendWithoutReceipt('ACK', { id: 'm-1' });
     confirmed.push(pair.session.commit(pair.session.begin()));
-    pair.session.send('NACK', { id: 'm-2' });
+    pair.session.sendWithoutReceipt('NACK', { id: 'm-2' });
     await pair.peer.expect('SEND');
     assert.equal(pair.peer.chunks.length, before + 1);
     assert.deepEqual(pair.peer.commands, ['CONNECT', 'SEND', 'ACK', 'BEGIN', 'COMMIT', 'NACK']);
@@ -50,7 +50,7 @@ describe('what a session sends', () => {
   it('T25: header names and values arrive as they were given, whatever is in them', async () => {
     await using pair = await openPair();
     const headers = { destination: 'a:b', 'x:\\\n\r': 'c:\\n\r\n€', injected: 'a\ninjected:yes' };
-    pair.session.send('SEND', headers);
+    pair.session.sendWithoutReceipt('SEND', headers);
     const frame = await pair.peer.expect('SEND');
     assert.deepEqual({ ...frame.headers }, headers);
   });
@@ -69,7 +69,7 @@ describe('what a session sends', () => {
 
   it('T11: a header that cannot be sent is refused alone, and nothing of its frame goes out', async () => {
     await using pair = await openPair();
-    assert.throws(() => pair.session.send('SEND', { a: 'b\0' }), hasCode('invalid-header'));
+    assert.throws(() => pair.session.sendWithoutReceipt('SEND', { a: 'b\0' }), hasCode('invalid-header'));
     await assert.rejects(pair.session.request('SEND', { a: 'b\0' }), hasCode('invalid-header'));
     await assert.rejects(
       pair.session.request('SEND', { a: Symbol('s') as unknown as string }),
@@ -112,7 +112,7 @@ describe('what a session sends', () => {
       let drained: Promise<void>;
       do {
         assert.ok(sent < most, `${sent} messages of 64 KiB went into a connection that nobody reads`);
-        pair.session.send('SEND', { number: String(sent++) }, body);
+        pair.session.sendWithoutReceipt('SEND', { number: String(sent++) }, body);
         await turn();
         drained = pair.session.drained();
       } while ((await stateOf(drained)) === 'resolved');
@@ -130,11 +130,11 @@ describe('what a session sends', () => {
       pair.peer.stopReading();
       for (let sent = 0; (await stateOf(pair.session.drained())) === 'resolved'; sent++) {
         assert.ok(sent < most);
-        pair.session.send('SEND', {}, body);
+        pair.session.sendWithoutReceipt('SEND', {}, body);
         await turn();
       }
       const drained = pair.session.drained();
-      pair.session.destroy({ kind: 'local', message: 'enough', isConfiguration: false });
+      pair.session.destroy({ kind: 'abandoned', message: 'enough' });
       await within(drained, DEADLINE_MS, 'drained() resolves');
     });
 

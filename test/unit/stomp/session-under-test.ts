@@ -1,6 +1,11 @@
 /** Sessions with a scripted server, for the tests of this folder: default options and a log that can be read. */
 import type { Logger } from '../../../src/log.js';
-import { openSession, type Session, type SessionOptions } from '../../../src/stomp/session.js';
+import { diagnose } from '../../../src/brokers/diagnoses.js';
+import type { Dialect } from '../../../src/brokers/dialect.js';
+import { detectDialect } from '../../../src/brokers/products.js';
+import type { Session } from '../../../src/sending/connect.js';
+import { openSession } from '../../../src/stomp/open.js';
+import type { SessionOptions } from '../../../src/stomp/session.js';
 import { type Script, type ScriptedConnection, startScriptedServer } from '../../support/scripted-server.js';
 import type { ScriptedServer, ScriptedServerOptions } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
@@ -44,8 +49,8 @@ export class RecordedLog implements Logger {
 
 export function optionsFor(
   { host, port }: Pick<ScriptedServer, 'host' | 'port'>,
-  options: Partial<SessionOptions> = {},
-): SessionOptions {
+  options: Partial<SessionOptions<Dialect>> = {},
+): SessionOptions<Dialect> {
   return {
     host,
     port,
@@ -54,7 +59,7 @@ export function optionsFor(
     user: 'guest',
     password: 'guest',
     clientId: undefined,
-    broker: 'auto',
+    products: { dialectOf: (server) => detectDialect(server, 'auto'), diagnose },
     outgoingHeartbeatMs: 0,
     incomingHeartbeatMs: 0,
     connectTimeoutMs: DEADLINE_MS,
@@ -64,7 +69,10 @@ export function optionsFor(
   };
 }
 
-export function open(server: ScriptedServer, options: Partial<SessionOptions> = {}): Promise<Session> {
+export function open(
+  server: ScriptedServer,
+  options: Partial<SessionOptions<Dialect>> = {},
+): Promise<Session> {
   return within(
     openSession(optionsFor(server, options), new RecordedLog()),
     DEADLINE_MS * 2,
@@ -81,7 +89,7 @@ export interface Pair extends AsyncDisposable {
 
 /** Accepted by the script, which is `accept` and nothing else when left out: the test plays the server by `peer`. */
 export async function openPair(
-  options: Partial<SessionOptions> = {},
+  options: Partial<SessionOptions<Dialect>> = {},
   script: Script = (connection) => connection.accept().then(() => undefined),
   serverOptions: ScriptedServerOptions = {},
 ): Promise<Pair> {
@@ -90,7 +98,7 @@ export async function openPair(
     const session = await open(server, options);
     const peer = await server.connection();
     const dispose = () => {
-      session.destroy({ kind: 'local', message: 'the test is over', isConfiguration: false });
+      session.destroy({ kind: 'abandoned', message: 'the test is over' });
       return server.close();
     };
     return { server, session, peer, [Symbol.asyncDispose]: dispose };

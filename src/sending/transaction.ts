@@ -4,7 +4,7 @@
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Session } from './session.js';
+import type { Session } from './connect.js';
 
 /** Sends a message, its head encoded (outgoing.ts); the next must wait for what it returns, if anything. */
 export type Add = (lines: string, json: string) => Promise<void> | undefined;
@@ -22,7 +22,7 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
       const problem = 'the transaction is over: await every send inside of it';
       throw new PubsubError('invalid-usage', problem);
     }
-    session.transmitIn(transaction, lines, json);
+    session.sendInTransaction(transaction, lines, json);
     if (!session.isOpen) return transaction.confirmed;
     return session.isFull ? session.drained() : undefined;
   };

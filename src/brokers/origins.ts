@@ -3,7 +3,7 @@
  * both what agrees with the name of the dead-letter queue: the headers may be of an earlier death, of a queue in which a
  * message only waited for its next attempt, or name the virtual topic in place of the application's queue.
  */
-import type { Headers } from './frames.js';
+import type { Headers } from '../stomp/frames.js';
 
 /**
  * The name of the queue, or why none can be told. `deathHeaders` are those that tell it on this broker, the surest first.

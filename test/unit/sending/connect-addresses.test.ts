@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import dns from 'node:dns';
 import { afterEach, describe, it, mock } from 'node:test';
 import { resolve, type Settings } from '../../../src/settings.js';
-import { connectOnce, sessions } from '../../../src/stomp/connect.js';
+import { connectOnce, sessions } from '../../../src/sending/connect.js';
 import { startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
-import { DEADLINE_MS, RecordedLog } from './session-under-test.js';
+import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
 
 const NAME = 'broker.test';
 /** Nobody listens there: the servers of these tests have 127.0.0.1 only. */

@@ -11,8 +11,9 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { backoffMs, connectOnce } from './connect.js';
-import type { Session } from './session.js';
-import { endError, type SessionEnd } from './session-end.js';
+import type { Session } from './connect.js';
+import { Lease } from './link.js';
+import { endError, type SessionEnd } from '../stomp/session-end.js';
 
 export interface OutboxOptions {
   readonly settings: Settings;
@@ -64,7 +65,7 @@ export class Outbox {
     if (this.#hasFailed) return;
     this.#unconfirmed.set(number, json);
     this.#last = number;
-    if (this.#session?.isStale === true && this.#unconfirmed.size === 1) void this.close();
+    if (this.#isStale && this.#unconfirmed.size === 1) void this.close();
     if (this.#session !== undefined) this.#transmit(this.#session, number, json);
     else if (!this.#isConnecting) void this.#connect();
   }
@@ -105,9 +106,13 @@ export class Outbox {
     await session?.close();
   }
 
+  get #isStale(): boolean {
+    return this.#session !== undefined && new Lease(this.#session, () => undefined).isStale;
+  }
+
   /** What is under way is waited for, so that the next message opens another connection. */
   get #isRenewing(): boolean {
-    return this.#session?.isStale === true && this.#unconfirmed.size > 0;
+    return this.#isStale && this.#unconfirmed.size > 0;
   }
 
   get #isWindowFull(): boolean {
@@ -121,7 +126,7 @@ export class Outbox {
   #transmit(session: Session, number: number, json: string): void {
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, number);
-    session.transmit(this.#options.encodeHead(json), json, (error) => {
+    session.sendWithReceipt(this.#options.encodeHead(json), json, (error) => {
       // What becomes of a lost one is decided once for all of them, at the end of the session.
       if (error !== undefined) return;
       this.#unconfirmed.delete(number);
@@ -194,7 +199,7 @@ export class Outbox {
 
   #fail(error: unknown): void {
     this.#hasFailed = true;
-    this.#session?.destroy({ kind: 'local', message: 'given up', isConfiguration: false });
+    this.#session?.abandon('given up');
     this.#onFailure(error);
     this.#onChange();
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { copyHeaders } from '../../../src/stomp/copies.js';
+import { copyHeaders } from '../../../src/sending/copies.js';
 
 const copy = (headers: Record<string, string>, body = '{}', options = {}) => ({
   ...copyHeaders({ command: 'MESSAGE', headers, body: Buffer.from(body) }, options),

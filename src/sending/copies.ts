@@ -4,7 +4,7 @@
  * death (where a dead letter came from) goes on only from one dead-letter queue to another: elsewhere it would hide the
  * next death, because RabbitMQ 3.10 keeps the first and ActiveMQ 5.17 lets the sender's `original-destination` win.
  */
-import type { Frame, Headers } from './frames.js';
+import type { Frame, Headers } from '../stomp/frames.js';
 
 const notCopied = new Set([
   // Of this delivery. A message-id on SEND is an error on RabbitMQ.

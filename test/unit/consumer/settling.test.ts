@@ -6,9 +6,9 @@ import type { Payload, Settlement } from '../../../src/consumer/payload.js';
 import type { ConsumeSummary } from '../../../src/consumer/consumer.js';
 import { retriesOf } from '../../../src/consumer/retries.js';
 import { resolve, type Settings } from '../../../src/settings.js';
-import { parseSource } from '../../../src/stomp/destinations.js';
+import { parseSource } from '../../../src/brokers/destinations.js';
 import type { Frame } from '../../../src/stomp/frames.js';
-import { Outlet } from '../../../src/stomp/outlet.js';
+import { HandOver } from '../../../src/sending/hand-over.js';
 import {
   type ScriptedConnection,
   messageHeaders,
@@ -16,7 +16,14 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.js';
 import { until, within } from '../../support/until.js';
-import { DEADLINE_MS, openPair, type Pair, RecordedLog, roundTrip, subscribe } from './session-under-test.js';
+import {
+  DEADLINE_MS,
+  openPair,
+  type Pair,
+  RecordedLog,
+  roundTrip,
+  subscribe,
+} from '../stomp/session-under-test.js';
 
 /** The next delivery of a session, as the consumer sees it. */
 async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false): Promise<Delivery> {
@@ -25,9 +32,9 @@ async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false)
   pair.peer.deliver(id, 'm-1');
   const received = await until(() => frame, DEADLINE_MS, 'the message arrives');
   const source = parseSource('orders');
-  const outlet = new Outlet(pair.session, { declarations: [], suspects: new Set() }, log);
+  const handOver = new HandOver(pair.session, [], log);
   const retries = retriesOf(source, resolve({}, {}));
-  return new Delivery(received, outlet, { source, retries, log, isConfirmed: () => isConfirmed });
+  return new Delivery(received, handOver, { source, retries, log, isConfirmed: () => isConfirmed });
 }
 
 describe('a delivery', () => {

@@ -8,10 +8,10 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce, sessions } from './connect.js';
-import type { Dialect } from './dialects.js';
-import type { Frame } from './frames.js';
-import type { Session } from './session.js';
-import { endError } from './session-end.js';
+import type { Dialect } from '../brokers/dialect.js';
+import type { Frame } from '../stomp/frames.js';
+import type { Session } from './connect.js';
+import { endError } from '../stomp/session-end.js';
 
 export interface TakeOptions {
   /** Its name, without a prefix. */
@@ -148,7 +148,7 @@ async function takeFrom(
     held++;
     if (verdict === 'end') end('end');
     // A browser's ACK removes nothing, it makes room for the next (ActiveMQ 5.17).
-    else if (isBrowsing) session.send('ACK', { id: message.headers.ack ?? '' });
+    else if (isBrowsing) session.sendWithoutReceipt('ACK', { id: message.headers.ack ?? '' });
     // Not before: a subscription with room would get messages from behind those of the next one, and no broker could
     // put them back in order.
     else if (held === credit) subscribe(HELD_EACH).catch(fail);
@@ -168,7 +168,7 @@ async function takeFrom(
     return reason;
   } catch (error) {
     // What is un-acked goes back.
-    session.destroy({ kind: 'local', message: 'given up', isConfiguration: false });
+    session.abandon('given up');
     throw error;
   } finally {
     isTaking = false;

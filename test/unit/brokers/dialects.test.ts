@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseSource } from '../../../src/stomp/destinations.js';
-import { detectDialect, diagnose, type Dialect } from '../../../src/stomp/dialects.js';
+import { parseSource } from '../../../src/brokers/destinations.js';
+import { diagnose } from '../../../src/brokers/diagnoses.js';
+import type { Dialect } from '../../../src/brokers/dialect.js';
+import { detectDialect } from '../../../src/brokers/products.js';
 
 const options = { prefetch: 3, isExclusive: false, durableName: undefined, queueType: 'classic' } as const;
 const queue = parseSource('/queue/orders');

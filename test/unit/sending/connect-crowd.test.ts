@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { setMaxListeners } from 'node:events';
 import { it } from 'node:test';
 import { resolve } from '../../../src/settings.js';
-import { sessions } from '../../../src/stomp/connect.js';
+import { sessions } from '../../../src/sending/connect.js';
 import { startProxy } from '../../support/proxy.js';
 import { obliging, startScriptedServer } from '../../support/scripted-server.js';
 import { until } from '../../support/until.js';
-import { RecordedLog } from './session-under-test.js';
+import { RecordedLog } from '../stomp/session-under-test.js';
 
 const CROWD = 200;
 const DEADLINE_MS = 60_000;

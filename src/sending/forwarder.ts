@@ -9,10 +9,11 @@ import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
 import { copyHeaders, type CopyOptions } from './copies.js';
 import { ensureQueue } from './declare.js';
-import { deadLetterQueueOf, queueNameOf } from './destinations.js';
-import { deadLetterArguments, existingQueue, queueArguments } from './dialects.js';
-import type { Frame, Headers } from './frames.js';
-import { FRESH_MS, type Session } from './session.js';
+import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
+import { deadLetterArguments, existingQueue, queueArguments } from '../brokers/queues.js';
+import type { Frame, Headers } from '../stomp/frames.js';
+import type { Session } from './connect.js';
+import { FRESH_MS } from './link.js';
 
 export interface Forwarder {
   /**
@@ -78,7 +79,7 @@ async function findTarget(
   if (queue === undefined) return { destination, ...deadLetterArguments(deadLetterQueue) };
   const headers = queueArguments(deadLetterQueue, queueType);
   const declared = `/queue/${queue}`;
-  if (!session.dialect.hasQueueArguments) return { destination: declared, ...headers };
+  if (!session.dialect.comparesArguments) return { destination: declared, ...headers };
   const isDeclared = (await ensureQueue(session, { destination: declared, headers }, log)) === 'declared';
   if (isDeclared) return { destination: declared, ...headers };
   log.info({ queue }, 'the queue exists with other arguments: it is used as it is');

@@ -5,9 +5,10 @@
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Headers } from './frames.js';
-import { openBeside, type Session } from './session.js';
-import { endError } from './session-end.js';
+import type { Headers } from '../stomp/frames.js';
+import { openBeside } from '../stomp/open.js';
+import type { Session } from './connect.js';
+import { endError } from '../stomp/session-end.js';
 
 const QUEUE = '/temp-queue/scheduler';
 /** A scheduler looks twice a second. */

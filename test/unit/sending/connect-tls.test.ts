@@ -3,12 +3,12 @@ import { before, describe, it } from 'node:test';
 import { TLSSocket, type TlsOptions } from 'node:tls';
 import { PubsubError } from '../../../src/errors.js';
 import { resolve, type Settings } from '../../../src/settings.js';
-import { connectOnce } from '../../../src/stomp/connect.js';
+import { connectOnce } from '../../../src/sending/connect.js';
 import type { Session } from '../../../src/stomp/session.js';
 import { type ScriptedServer, startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
 import { Authority, type Certificate, opensslMissing } from './certificates.js';
-import { DEADLINE_MS, RecordedLog } from './session-under-test.js';
+import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
 
 const skip = opensslMissing() ?? false;
 

@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { afterEach, describe, it, mock } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
 import { resolve, type Settings } from '../../../src/settings.js';
-import { connectOnce, sessions } from '../../../src/stomp/connect.js';
+import { connectOnce, sessions } from '../../../src/sending/connect.js';
 import type { Session } from '../../../src/stomp/session.js';
 import {
   obliging,
@@ -13,7 +13,7 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.js';
 import { until, within } from '../../support/until.js';
-import { DEADLINE_MS, RecordedLog } from './session-under-test.js';
+import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
 
 type Address = Pick<ScriptedServer, 'host' | 'port'>;
 
@@ -116,8 +116,7 @@ describe('connectOnce', () => {
 /** Above what a test adds to the clock. */
 const LOOP_DEADLINE_MS = 60_000;
 
-const drop = (session: Session): void =>
-  session.destroy({ kind: 'transport', message: 'dropped', isConfiguration: false });
+const drop = (session: Session): void => session.destroy({ kind: 'transport', message: 'dropped' });
 
 describe('sessions', () => {
   afterEach(() => mock.restoreAll());
@@ -268,7 +267,7 @@ describe('sessions', () => {
       settingsFor(server),
       (log) => waits(log).length >= 1,
       (session) => {
-        session.send('SEND', { destination: 'a' });
+        session.sendWithoutReceipt('SEND', { destination: 'a' });
       },
     );
     assert.deepEqual(waits(log), [30_000]);

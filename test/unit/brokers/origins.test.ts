@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { originOf } from '../../../src/stomp/origins.js';
+import { originOf } from '../../../src/brokers/origins.js';
 
 const onRabbitmq = ['x-first-death-queue', 'original-destination'];
 const onActivemq = ['original-destination', 'x-first-death-queue'];

@@ -5,9 +5,9 @@
 import { randomUUID } from 'node:crypto';
 import { correlationId as currentCorrelationId } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import { checkTarget, deadLetterQueueOf } from './destinations.js';
-import { queueArguments, type QueueType } from './dialects.js';
-import { encodeLines, type Headers } from './frames.js';
+import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
+import { queueArguments, type QueueType } from '../brokers/queues.js';
+import { encodeLines, type Headers } from '../stomp/frames.js';
 
 export interface SendOptions {
   /** Beside the standard headers, which cannot be overridden. Reserved ones are removed. */

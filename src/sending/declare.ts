@@ -5,9 +5,11 @@
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import { existingQueue, existsOtherwise, type Declaration } from './dialects.js';
-import { openBeside, type Session } from './session.js';
-import { endError } from './session-end.js';
+import { existsOtherwise } from '../brokers/diagnoses.js';
+import { existingQueue, type Declaration } from '../brokers/queues.js';
+import { openBeside } from '../stomp/open.js';
+import type { Session } from './connect.js';
+import { endError } from '../stomp/session-end.js';
 
 /** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
 const DECLARE_TIMEOUT_MS = 5000;
@@ -36,7 +38,12 @@ export async function declareQueues(
   try {
     const transaction = session.begin();
     for (const { destination, headers } of declarations) {
-      session.send('SEND', { destination, ...headers, transaction: transaction.id, 'content-length': '0' });
+      session.sendWithoutReceipt('SEND', {
+        destination,
+        ...headers,
+        transaction: transaction.id,
+        'content-length': '0',
+      });
     }
     await session.abort(transaction);
     if (session.dialect.declaresLater) {

@@ -5,11 +5,18 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createSecureContext, type ConnectionOptions, type SecureContext } from 'node:tls';
+import { diagnose } from '../brokers/diagnoses.js';
+import type { Dialect } from '../brokers/dialect.js';
+import { detectDialect } from '../brokers/products.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { openSession, type Session, type SessionOptions } from './session.js';
-import { describeEnd } from './session-end.js';
+import { openSession } from '../stomp/open.js';
+import { describeEnd } from '../stomp/session-end.js';
+import type { SessionOptions, Session as AnySession } from '../stomp/session.js';
+
+/** A connection to a broker whose product is known. */
+export type Session = AnySession<Dialect>;
 
 const FIRST_DELAY_MS = 200;
 /** A session that lived this long was healthy: the next attempt waits no longer than the first one did. */
@@ -102,7 +109,7 @@ function servers({ host, port, standbyHost, standbyPort }: Settings): Server[] {
     : [first, { host: standbyHost, port: standbyPort }];
 }
 
-function sessionOptions(settings: Settings, server: Server): SessionOptions {
+function sessionOptions(settings: Settings, server: Server): SessionOptions<Dialect> {
   return {
     ...server,
     tls: settings.useSsl ? tlsOptions(settings, server.host) : undefined,
@@ -110,7 +117,7 @@ function sessionOptions(settings: Settings, server: Server): SessionOptions {
     user: settings.user,
     password: settings.password,
     clientId: clientIdOf(settings),
-    broker: settings.broker,
+    products: { dialectOf: (name) => detectDialect(name, settings.broker), diagnose },
     outgoingHeartbeatMs: settings.outgoingHeartbeatMs,
     incomingHeartbeatMs: settings.incomingHeartbeatMs,
     connectTimeoutMs: settings.connectTimeoutSeconds * 1000,

@@ -1,14 +1,14 @@
 /**
  * JSON to SEND frames, each confirmed by a receipt, in a window: so many may be unconfirmed before the next waits. The
- * headers are django-stomp's. A connection is opened when there is something to send, and anew when it was lost or stale;
- * nothing is ever sent twice by itself, because only the caller knows whether a duplicate does harm.
+ * headers are django-stomp's. Nothing is ever sent twice by itself, because only the caller knows whether a duplicate does
+ * harm.
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
-import { headEncoder, stringify, type SendOptions } from './outgoing.js';
-import type { Session } from './session.js';
+import { headEncoder, stringify, type SendOptions } from './heads.js';
+import { Link } from './link.js';
 import { asUnconfirmed, transact } from './transaction.js';
 
 /** What a transaction's work sends with. */
@@ -24,7 +24,7 @@ export class Publisher implements TransactionSender {
   readonly window: number;
   readonly #settings: Settings;
   readonly #log: Logger;
-  #session: Promise<Session> | undefined;
+  readonly #link: Link;
   /** Calls of send and transaction that have not settled. */
   #pending = 0;
   /** Messages in the window. */
@@ -37,6 +37,7 @@ export class Publisher implements TransactionSender {
     this.window = settings.publishWindow;
     this.#settings = settings;
     this.#log = log;
+    this.#link = new Link(() => connectOnce(settings, log));
   }
 
   /**
@@ -58,12 +59,13 @@ export class Publisher implements TransactionSender {
       this.#unconfirmed++;
     }
     try {
-      const session = await this.#open();
-      await session.drained();
-      await new Promise<void>((resolve, reject) => {
-        session.transmit(lines, json, (error) => {
-          if (error === undefined) resolve();
-          else reject(this.#doubted(error));
+      await this.#link.use(async (session) => {
+        await session.drained();
+        await new Promise<void>((resolve, reject) => {
+          session.sendWithReceipt(lines, json, (error) => {
+            if (error === undefined) resolve();
+            else reject(session.isOpen ? error : this.#doubted(error));
+          });
         });
       });
     } catch (error) {
@@ -85,14 +87,16 @@ export class Publisher implements TransactionSender {
   async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
     this.#begin();
     try {
-      return await transact(await this.#open(), this.#log, (add) => {
-        const sendJson = (destination: string, json: string, options?: SendOptions) =>
-          add(headEncoder(destination, this.#settings.queueType, options)(json), json);
-        return work({
-          send: async (destination, body, options) => sendJson(destination, stringify(body), options),
-          sendJson: async (destination, json, options) => sendJson(destination, json, options),
-        });
-      });
+      return await this.#link.use((session) =>
+        transact(session, this.#log, (add) => {
+          const sendJson = (destination: string, json: string, options?: SendOptions) =>
+            add(headEncoder(destination, this.#settings.queueType, options)(json), json);
+          return work({
+            send: async (destination, body, options) => sendJson(destination, stringify(body), options),
+            sendJson: async (destination, json, options) => sendJson(destination, json, options),
+          });
+        }),
+      );
     } finally {
       this.#end();
     }
@@ -106,8 +110,7 @@ export class Publisher implements TransactionSender {
 
   async #close(): Promise<void> {
     if (this.#pending > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
-    const session = await this.#session?.catch(() => undefined);
-    await session?.close();
+    await this.#link.close();
   }
 
   #begin(): void {
@@ -119,28 +122,10 @@ export class Publisher implements TransactionSender {
     if (--this.#pending === 0) this.#onIdle?.();
   }
 
-  async #open(): Promise<Session> {
-    const session = await (this.#session ??= this.#connect());
-    // Nothing but this call uses it.
-    if (!session.isStale || this.#pending > 1) return session;
-    this.#session = this.#connect();
-    void session.close();
-    return this.#session;
-  }
-
   /** An ERROR does not say which message it means, and ends the connection for all. */
   #doubted(error: PubsubError): PubsubError {
     if (error.code !== 'broker-refused' || this.#unconfirmed === 1) return error;
     const doubt = `it may mean another of the ${this.#unconfirmed} messages under way: this one may or may not have arrived`;
     return new PubsubError('not-confirmed', `${error.message}; ${doubt}`, { cause: error });
-  }
-
-  #connect(): Promise<Session> {
-    const connecting = connectOnce(this.#settings, this.#log);
-    const forget = () => {
-      if (this.#session === connecting) this.#session = undefined;
-    };
-    connecting.then(({ closed }) => closed.then(forget), forget);
-    return connecting;
   }
 }

@@ -8,7 +8,7 @@ import {
   parseQueue,
   parseSource,
   queueNameOf,
-} from '../../../src/stomp/destinations.js';
+} from '../../../src/brokers/destinations.js';
 
 /** Matches the one error that bad destinations give, when its text says this. */
 const refusal = (pattern: RegExp) => (error: unknown) =>

@@ -1,0 +1,45 @@
+/** ActiveMQ Classic. Seen on the wire with 5.17.2. */
+import type { Dialect } from './dialect.js';
+
+export const activemq: Dialect = {
+  name: 'activemq',
+  subscribeHeaders: (source, { prefetch, durableName }) => ({
+    destination: source.kind === 'topic' ? `/topic/${source.topic}` : `/queue/${source.queue}`,
+    'activemq.prefetchSize': String(prefetch),
+    ...(source.kind === 'topic' && durableName !== undefined
+      ? { 'activemq.subscriptionName': durableName }
+      : {}),
+  }),
+  declarations: () => [],
+  nackHeaders: {},
+  // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter
+  // queue. Nor does the NACK of a message that is in a dead-letter queue already.
+  canDeadLetterByNack: (source, headers) =>
+    source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
+  outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  commitsOneByOne: false,
+  keepsMessageIds: true,
+  comparesArguments: false,
+  swallowsWhenDeleted: false,
+  hasDelayQueues: false,
+  declaresLater: false,
+  canBrowse: true,
+  takeHeaders: (queue, prefetch, isBrowsing) => ({
+    destination: `/queue/${queue}`,
+    'activemq.prefetchSize': String(prefetch),
+    ...(isBrowsing ? { browser: 'true' } : {}),
+  }),
+  // 200 to 400 of 4,000 with a prefetch of 800 to 5,000. Any number of small subscriptions get them all, in order.
+  mostHeld: 200,
+  returnsInOrder: false,
+  // It refuses more than 1000, and ends the connection.
+  mostHeaders: 980,
+  deathHeaders: ['original-destination', 'x-first-death-queue'],
+  warning: () => undefined,
+  // A subscription to a topic has no queue that one could send to.
+  delayed: ({ kind, queue }, delayMs) =>
+    kind === 'topic'
+      ? undefined
+      : { destination: `/queue/${queue}`, headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
+  delaysByScheduler: true,
+};

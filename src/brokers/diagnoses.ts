@@ -1,0 +1,81 @@
+/** What the text of an ERROR frame means to an operator: what caused it and what to do. */
+
+import type { Diagnosis } from '../stomp/session-end.js';
+
+const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: string][] = [
+  [
+    /Access refused for user|User name \[.*\] or password is invalid/,
+    true,
+    'check STOMP_SERVER_USER and STOMP_SERVER_PASSWORD',
+  ],
+  [/Virtual host .* access denied/, true, 'check STOMP_SERVER_VHOST and that the user may use it'],
+  [
+    /delivery acknowledgement on channel \d+ timed out/,
+    false,
+    "a callback took longer than RabbitMQ's consumer_timeout: make it faster or raise consumer_timeout; its message runs again",
+  ],
+  [
+    // RabbitMQ newer than 3.10.8, which has no limit: 1024 (source).
+    /Too many actions in transaction|frames in a transaction/,
+    true,
+    'send fewer messages in one: publish --lines --transaction-size <number>, at most the limit named',
+  ],
+  [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
+  [
+    /inequivalent arg 'x-queue-type'/,
+    true,
+    'the queue exists with another type: give all its consumers and publishers the same STOMP_QUEUE_TYPE (--queue-type)',
+  ],
+  [
+    /inequivalent arg/,
+    true,
+    'the queue exists with other arguments: delete it, or declare it everywhere with the arguments named',
+  ],
+  [
+    /is larger than configured max size|maximum data length was exceeded/,
+    true,
+    'the message is too large for the broker',
+  ],
+  [
+    /RESOURCE_LOCKED/,
+    true,
+    'the queue is exclusive to another connection, or was declared with another STOMP_DEFAULT_EXCLUSIVE_QUEUE',
+  ],
+  [
+    /ACCESS_REFUSED|is not authorized/,
+    true,
+    'give the user the permission named (RabbitMQ: configure, write and read)',
+  ],
+  [
+    /already connected from/,
+    // The connection of one that was killed or cut off holds it until the broker misses its heart-beats.
+    false,
+    'another connection has this STOMP_LISTENER_CLIENT_ID: a lost one lets go of it soon; give each process its own',
+  ],
+  [
+    /is down or inaccessible|on queue .* due to timeout/,
+    false,
+    'the node that holds the queue is down: a quorum queue (--queue-type quorum) would be held by others too',
+  ],
+  [/NOT_FOUND/, true, 'create what is missing, or correct the destination'],
+  [/not a valid (?:queue )?destination|Unknown destination/, true, 'correct the destination'],
+  [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],
+  [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
+  [/canceled a subscription/, false, 'the queue was deleted: connecting again declares it again'],
+  [
+    /maximum (?:number of headers|header length)/,
+    true,
+    'the message has more or longer headers than the broker takes',
+  ],
+];
+
+/** Does this refusal of a declaration say that there is a queue of that name, only another one? */
+export function existsOtherwise(text: string): boolean {
+  return /inequivalent arg|RESOURCE_LOCKED/.test(text);
+}
+
+/** What an ERROR frame's text means, or undefined for one that is not known. */
+export function diagnose(text: string): Diagnosis | undefined {
+  const found = diagnoses.find(([pattern]) => pattern.test(text));
+  return found && { isConfiguration: found[1], advice: found[2] };
+}

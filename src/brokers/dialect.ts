@@ -1,0 +1,66 @@
+/**
+ * What a broker product does in its own way, as data and pure functions: the seam between the products, a file each, and
+ * everything that sends and consumes.
+ */
+import type { Headers } from '../stomp/frames.js';
+import type { Source } from './destinations.js';
+import type { Declaration, QueueType } from './queues.js';
+
+export interface SubscribeOptions {
+  /** Messages the broker may deliver before the first is settled; at least 1. */
+  readonly prefetch: number;
+  /** RabbitMQ: the queue belongs to this connection alone. */
+  readonly isExclusive: boolean;
+  readonly queueType: QueueType;
+  /** ActiveMQ: the name a durable topic subscription is kept under; undefined for none. */
+  readonly durableName: string | undefined;
+}
+
+export interface Dialect {
+  readonly name: 'rabbitmq' | 'activemq' | 'artemis' | 'embedded';
+  /** Destination and product-specific headers of the SUBSCRIBE; acknowledgement mode and id are the caller's. */
+  subscribeHeaders(source: Source, options: SubscribeOptions): Headers;
+  /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
+  declarations(source: Source, queueType: QueueType): readonly Declaration[];
+  readonly nackHeaders: Headers;
+  /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
+  canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
+  /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
+  outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
+  /** Is a transaction carried out frame by frame at COMMIT, up to the first that fails? */
+  readonly commitsOneByOne: boolean;
+  /** Does a message come with the same message-id on every connection? */
+  readonly keepsMessageIds: boolean;
+  /** Are queues declared with arguments, which a SEND or SUBSCRIBE must repeat? */
+  readonly comparesArguments: boolean;
+  /** Is what is sent to a queue that was deleted after the first SEND of the connection to it confirmed and dropped? */
+  readonly swallowsWhenDeleted: boolean;
+  /** Do messages wait for their next attempt in queues of their own, which must be declared? */
+  readonly hasDelayQueues: boolean;
+  /** Is a SEND confirmed before the queue it declares is there, or refused? */
+  readonly declaresLater: boolean;
+  /** Can a queue be looked at without taking from it? */
+  readonly canBrowse: boolean;
+  /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
+  takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** Un-acked messages that one subscription gets at most, whatever its prefetch. */
+  readonly mostHeld: number;
+  /**
+   * Do un-acked messages find back to their places when the connection of several subscriptions ends? If not, each
+   * subscription must be ended before that, in the order in which they got the messages.
+   */
+  readonly returnsInOrder: boolean;
+  /** So many headers can a SEND have, with some room for what the broker adds when it delivers the message. */
+  readonly mostHeaders: number;
+  /** Headers by which the broker tells where a dead letter died, the surest first. */
+  readonly deathHeaders: readonly string[];
+  /** What whoever starts a consumer of this source should know, or undefined. */
+  warning(source: Source): string | undefined;
+  /**
+   * Where to a copy of a message is sent so that it comes to the source's queue after the delay, and by which headers;
+   * undefined where it cannot.
+   */
+  delayed(source: Source, delayMs: number, queueType: QueueType): Declaration | undefined;
+  /** Does a scheduler delay messages, which the broker may lack? Without it a message comes at once, and nobody is told. */
+  readonly delaysByScheduler: boolean;
+}

@@ -1,0 +1,29 @@
+/** The queues that we and django-stomp declare: with which arguments, and by which names they are addressed. */
+import type { Headers } from '../stomp/frames.js';
+
+/** RabbitMQ: kept on one node, or on a majority of a cluster's. */
+export type QueueType = 'classic' | 'quorum';
+
+/** A queue to bring into being: the headers of a SEND that would declare it. */
+export interface Declaration {
+  readonly destination: string;
+  readonly headers: Headers;
+}
+
+/** The arguments django-stomp gives every queue; any other value is `precondition_failed` for one of the two. */
+export function deadLetterArguments(deadLetterQueue: string): Headers {
+  return { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue };
+}
+
+/** All arguments of a queue. A classic one is declared without a type, as django-stomp does. */
+export function queueArguments(deadLetterQueue: string, queueType: QueueType): Headers {
+  return {
+    ...deadLetterArguments(deadLetterQueue),
+    ...(queueType === 'classic' ? {} : { 'x-queue-type': queueType }),
+  };
+}
+
+/** RabbitMQ's name for a queue that is neither declared nor compared. A SEND to a missing one is confirmed and lost. */
+export function existingQueue(queue: string): string {
+  return `/amq/queue/${queue}`;
+}

@@ -1,0 +1,65 @@
+/** RabbitMQ. Seen on the wire with 3.10.8 unless said otherwise. */
+import type { Dialect } from './dialect.js';
+import { existingQueue, queueArguments } from './queues.js';
+
+export const rabbitmq: Dialect = {
+  name: 'rabbitmq',
+  subscribeHeaders: (source, { prefetch, isExclusive, queueType }) => ({
+    ...(source.kind === 'queue'
+      ? { destination: `/queue/${source.queue}` }
+      : {
+          // One subscription declares the queue and binds it. The defaults of /topic/ are a transient queue that goes
+          // with its last consumer, so both headers are needed.
+          destination: `/topic/${source.topic}`,
+          'x-queue-name': source.queue,
+          durable: 'true',
+          'auto-delete': 'false',
+        }),
+    ...(isExclusive ? { exclusive: 'true' } : {}),
+    'prefetch-count': String(prefetch),
+    ...queueArguments(source.deadLetterQueue, queueType),
+  }),
+  // Of the same type: a dead letter must survive what its message survives.
+  declarations: ({ deadLetterQueue }, queueType) => [
+    {
+      destination: `/queue/${deadLetterQueue}`,
+      headers: queueArguments(`DLQ.${deadLetterQueue}`, queueType),
+    },
+  ],
+  // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
+  nackHeaders: { requeue: 'false' },
+  canDeadLetterByNack: () => true,
+  outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
+  commitsOneByOne: true,
+  // It names subscription, session and number of the delivery.
+  keepsMessageIds: false,
+  comparesArguments: true,
+  swallowsWhenDeleted: true,
+  hasDelayQueues: true,
+  declaresLater: true,
+  canBrowse: false,
+  // What is delivered and not acked goes back to its place.
+  takeHeaders: (queue, prefetch) => ({
+    destination: existingQueue(queue),
+    'prefetch-count': String(prefetch),
+  }),
+  // The prefetch has 16 bits.
+  mostHeld: 65_535,
+  returnsInOrder: true,
+  mostHeaders: Infinity,
+  deathHeaders: ['x-first-death-queue', 'original-destination'],
+  warning: ({ kind, queue, topic }) => {
+    if (kind !== 'topic' || queue !== topic) return undefined;
+    return topic.startsWith('VirtualTopic.')
+      ? `all services on this topic share one queue; consume Consumer.<app>.${topic} to have your own copy`
+      : 'all services on this topic share one queue; --queue-name gives this one its own';
+  },
+  // A queue whose messages die of age back into the source's. The delay is an argument of it, so that each has its own: a
+  // message with a limit of its own would wait behind others with a longer one. It is never removed: a SEND to a queue
+  // that was deleted after the connection's first SEND to it is confirmed and dropped.
+  delayed: ({ queue }, delayMs, queueType) => ({
+    destination: `/queue/${queue}.retry.${delayMs}`,
+    headers: { ...queueArguments(queue, queueType), 'x-message-ttl': String(delayMs) },
+  }),
+  delaysByScheduler: false,
+};

@@ -1,0 +1,110 @@
+/**
+ * The receipts that a connection awaits: for which frame each is, and since when it is due. One timer for all of them
+ * looks at the oldest.
+ */
+import type { PubsubError } from '../errors.js';
+import { Slots } from '../slots.js';
+
+export interface Awaited {
+  readonly what: string;
+  /** Since when it is due; not yet at Infinity. */
+  startMs: number;
+  /** So many more are to come with this id. */
+  left: number;
+  readonly settle: (error?: PubsubError) => void;
+  /** An ERROR that names this receipt is about its frame alone. */
+  readonly isContained: boolean;
+}
+
+export interface ReceiptOptions {
+  readonly timeoutMs: number;
+  /** Called every now and then while none comes. */
+  readonly onSilence: (waitedMs: number) => void;
+  /** Called once, with what the overdue one is for. */
+  readonly onOverdue: (what: string) => void;
+}
+
+/** Without any receipt for so long the broker is worth a word: a healthy one confirms within milliseconds. */
+const SILENCE_MS = 5000;
+
+export class Receipts {
+  readonly #options: ReceiptOptions;
+  readonly #awaited = new Slots<Awaited>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: ReceiptOptions) {
+    this.#options = options;
+  }
+
+  /** Awaits one, from now on; its id. */
+  add(what: string, settle: Awaited['settle'], isContained = false): number {
+    this.#timer ??= this.#arm(SILENCE_MS);
+    return this.#awaited.add({ what, startMs: performance.now(), left: 1, settle, isContained });
+  }
+
+  /** One that is not due before `expect`, and of which each frame that asks for it makes one more. */
+  addLater(what: string, settle: Awaited['settle']): number {
+    return this.#awaited.add({ what, startMs: Infinity, left: 1, settle, isContained: false });
+  }
+
+  expect(id: number): void {
+    const awaited = this.#awaited.get(id);
+    if (awaited === undefined) return;
+    awaited.startMs = performance.now();
+    this.#timer ??= this.#arm(SILENCE_MS);
+  }
+
+  get(id: number): Awaited | undefined {
+    return this.#awaited.get(id);
+  }
+
+  /** Awaits it no longer. */
+  take(id: number): Awaited | undefined {
+    const awaited = this.#awaited.get(id);
+    this.#awaited.remove(id);
+    return awaited;
+  }
+
+  /** A receipt has come; an unknown one is ignored. */
+  arrive(id: number): void {
+    const awaited = this.#awaited.get(id);
+    if (awaited === undefined) return;
+    if (--awaited.left > 0) {
+      // A transaction that is being confirmed is alive, however long all of it takes.
+      if (awaited.startMs !== Infinity) awaited.startMs = performance.now();
+      return;
+    }
+    this.#awaited.remove(id);
+    awaited.settle();
+  }
+
+  /** Awaits none any more; what was awaited, the oldest first. */
+  clear(): Awaited[] {
+    clearTimeout(this.#timer);
+    const entries = this.#awaited.entries();
+    for (const [id] of entries) this.#awaited.remove(id);
+    return entries.map(([, awaited]) => awaited);
+  }
+
+  #arm(delayMs: number): NodeJS.Timeout {
+    return setTimeout(() => this.#look(), Math.min(delayMs, this.#options.timeoutMs));
+  }
+
+  #look(): void {
+    this.#timer = undefined;
+    if (this.#awaited.size === 0) return;
+    const { timeoutMs, onSilence, onOverdue } = this.#options;
+    const oldest = this.#awaited
+      .entries()
+      .map(([, awaited]) => awaited)
+      .reduce((a, b) => (b.startMs < a.startMs ? b : a));
+    // Whole ones: what rounding leaves of the time would be waited for, again and again.
+    const waitedMs = Math.max(0, Math.round(performance.now() - oldest.startMs));
+    if (waitedMs >= timeoutMs) {
+      onOverdue(oldest.what);
+      return;
+    }
+    if (waitedMs >= SILENCE_MS) onSilence(waitedMs);
+    this.#timer = this.#arm((waitedMs >= SILENCE_MS ? timeoutMs : SILENCE_MS) - waitedMs);
+  }
+}
