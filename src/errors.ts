@@ -65,6 +65,11 @@ export const errorCodes = {
     meaning: 'the connection ended',
     remedy: 'run it again when the broker is back',
   },
+  'message-too-large': {
+    exit: 4,
+    meaning: 'a message is over a limit, of the broker or of STOMP_MAX_MESSAGE_BYTES',
+    remedy: 'raise the limit that the message names, or send less',
+  },
   'not-confirmed': {
     exit: 4,
     meaning: 'the broker did not confirm every message: the rest may or may not have arrived',

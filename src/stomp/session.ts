@@ -175,7 +175,7 @@ export class Session<D = unknown> {
   }
 
   /** Sends a message in a transaction, its head encoded (encodeLines). RabbitMQ confirms it only after COMMIT. */
-  sendInTransaction({ id, receipt }: Transaction, lines: string, body: string): void {
+  sendInTransaction({ id, receipt }: Transaction, lines: string, body: string | Uint8Array): void {
     const awaited = this.#receipts.get(receipt);
     if (!this.isOpen || awaited === undefined) return;
     this.#wire.writer.sendLines(`${lines}transaction:${id}\nreceipt:${receipt}\n`, body);
