@@ -8,6 +8,7 @@
  * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
  */
 import { randomUUID } from 'node:crypto';
+import { orAborted, whenAborted } from '../aborted.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
@@ -20,7 +21,9 @@ import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Session } from '../sending/connect.js';
+import { Account, type ConsumeSummary } from './account.js';
 import { Delivery, type DeliveryContext } from './delivery.js';
+import type { ConsumerObserver } from './events.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
@@ -28,7 +31,7 @@ import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
 
-export interface ConsumerOptions {
+export interface ConsumerOptions extends ConsumerObserver {
   readonly source: Source;
   readonly settings: Settings;
   readonly runner: CallbackRunner;
@@ -39,37 +42,16 @@ export interface ConsumerOptions {
   readonly abort: AbortSignal;
 }
 
-/**
- * What a consumer did, counted in deliveries. `redelivered` are those that were delivered before, to this consumer or to
- * another; `released` those that the broker delivers again.
- */
-export interface ConsumeSummary {
-  received: number;
-  redelivered: number;
-  acked: number;
-  deadLettered: number;
-  /** Sent again by us, to come later. */
-  retried: number;
-  released: number;
-}
-
-export const nothingYet = (): ConsumeSummary => ({
-  received: 0,
-  redelivered: 0,
-  acked: 0,
-  deadLettered: 0,
-  retried: 0,
-  released: 0,
-});
-
 export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
+  /** The latest one. */
+  #session: Session | undefined;
   readonly #inFlight = new Slots<Delivery>();
-  /** Of the current session, for want of a free place; the next one first. */
+  /** Of the latest session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
   readonly #retries: Retries;
-  readonly #summary = nothingYet();
+  readonly #account: Account;
   readonly #recentIds = new RecentIds();
   #hasSubscribed = false;
   #onIdle: (() => void) | undefined;
@@ -77,6 +59,7 @@ export class Consumer {
   constructor(options: ConsumerOptions) {
     this.#options = options;
     const { source, settings, log, drain } = options;
+    this.#account = new Account(options, log);
     this.#retries = retriesOf(source, settings);
     this.#deliveryContext = { source, retries: this.#retries, log, isConfirmed: () => drain.aborted };
   }
@@ -86,15 +69,25 @@ export class Consumer {
    * start meets what only a change of settings cures, and with `deadline-passed` when aborted with work in flight.
    */
   async run(): Promise<ConsumeSummary> {
+    const { drain } = this.#options;
+    const forget = whenAborted(drain, () => this.#account.turned('draining', this.#session));
+    try {
+      return await this.#consume();
+    } finally {
+      forget();
+    }
+  }
+
+  async #consume(): Promise<ConsumeSummary> {
     const { settings, log, drain, abort } = this.#options;
-    let current: Session | undefined;
     for await (const session of sessions(settings, log, drain)) {
-      current = session;
+      this.#session = session;
+      this.#account.watch(session);
       const isSubscribed = await orAborted(drain, this.#subscribe(session));
       if (isSubscribed === true) {
         await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session)]));
       }
-      // They go back to the queue, and come again.
+      // The broker delivers again what was never started.
       this.#waiting = [];
       if (drain.aborted) break;
       if (session.isOpen)
@@ -104,9 +97,9 @@ export class Consumer {
     if (this.#inFlight.size > 0)
       log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
     await orAborted(abort, this.#idle());
-    if (this.#inFlight.size > 0) throw this.#giveUp(current);
-    await current?.close();
-    return this.#summary;
+    if (this.#inFlight.size > 0) throw this.#giveUp();
+    await this.#session?.close();
+    return this.#account.summary;
   }
 
   /** False: the session ended, or is to be ended, and the next one shall try. */
@@ -148,6 +141,7 @@ export class Consumer {
       },
       'consuming',
     );
+    this.#account.turned('subscribed', session);
     return true;
   }
 
@@ -169,7 +163,7 @@ export class Consumer {
     const mayRenew = session.dialect.outlivesItsConnection(source, this.#subscribeOptions());
     if (periodMs === 0 || !mayRenew) return new Promise(() => undefined);
     return untilIdle(session, periodMs, {
-      received: () => this.#summary.received,
+      received: () => this.#account.summary.received,
       isBusy: () => this.#inFlight.size > 0,
     });
   }
@@ -192,8 +186,8 @@ export class Consumer {
 
   #start(delivery: Delivery): void {
     const place = this.#inFlight.add(delivery);
-    this.#summary.received++;
-    if (this.#isRepeated(delivery)) this.#summary.redelivered++;
+    delivery.startedMs = performance.now();
+    this.#account.started(this.#isRepeated(delivery));
     void this.#process(delivery, place);
   }
 
@@ -205,7 +199,6 @@ export class Consumer {
   /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
   async #process(delivery: Delivery, place: number): Promise<void> {
     const { log, settings, runner } = this.#options;
-    const startMs = performance.now();
     try {
       const { headers, oversized } = delivery.frame;
       const correlationId =
@@ -226,8 +219,9 @@ export class Consumer {
       );
       const message = `a message could not be settled: ${reasonOf(error)}`;
       delivery.session.abandon(message);
+      delivery.release();
     }
-    this.#finish(delivery, place, startMs);
+    this.#finish(delivery, place);
   }
 
   #job(delivery: Delivery, correlationId: string): Job {
@@ -277,17 +271,9 @@ export class Consumer {
     }
   }
 
-  #finish(delivery: Delivery, place: number, startMs: number): void {
-    const { log } = this.#options;
+  #finish(delivery: Delivery, place: number): void {
     this.#inFlight.remove(place);
-    if (delivery.state === 'acked') this.#summary.acked++;
-    else if (delivery.state === 'nacked') this.#summary.deadLettered++;
-    else if (delivery.state === 'retried') this.#summary.retried++;
-    else this.#summary.released++;
-    if (log.isLevelEnabled('debug')) {
-      const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000;
-      log.debug({ ...delivery.fields(), durationMs, outcome: delivery.state }, 'message processed');
-    }
+    this.#account.settled(delivery);
     const next = this.#options.drain.aborted ? undefined : this.#waiting.shift();
     if (next !== undefined) this.#start(next);
     if (this.#inFlight.size === 0) this.#onIdle?.();
@@ -297,9 +283,11 @@ export class Consumer {
     return this.#inFlight.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#onIdle = resolve));
   }
 
-  #giveUp(session: Session | undefined): PubsubError {
-    session?.abandon('the graceful wait is over');
-    const unfinished = this.#inFlight.entries().map(([, { messageId }]) => messageId ?? 'unknown');
+  #giveUp(): PubsubError {
+    const inFlight = this.#inFlight.entries().map(([, delivery]) => delivery);
+    this.#account.giveUp(inFlight);
+    this.#session?.abandon('the graceful wait is over');
+    const unfinished = inFlight.map(({ messageId }) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(
@@ -307,18 +295,5 @@ export class Consumer {
       `callbacks were still running after ${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS): ` +
         `${messages} back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
     );
-  }
-}
-
-/** What `work` settles with, or undefined when the signal is aborted before. Leaves nothing behind on the signal. */
-export async function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
-  let stop: () => void = () => undefined;
-  const stopped = new Promise<undefined>((resolve) => (stop = () => resolve(undefined)));
-  if (signal.aborted) stop();
-  else signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener('abort', stop);
   }
 }

@@ -1,7 +1,7 @@
 /**
- * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | retried (a copy comes
- * later) | released (its session ended first, or a stop came before it could be run: the broker delivers it again). It
- * knows which frames settle it on which broker.
+ * One message on the session it came by, to be settled once. States: unsettled -> acked | dead-lettered | retried (a copy
+ * comes later) | released (its session ended first, or a stop came before it could be run: the broker delivers it again).
+ * It knows which frames settle it on which broker.
  */
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -10,21 +10,12 @@ import type { Frame, Headers } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
-import type { Refusal, Settlement } from './payload.js';
+import type { DeadLetterReason, Outcome, SettledEvent } from './events.js';
+import type { Settlement } from './payload.js';
 import { attemptOf, deadLetterCopy, retryCopy, type Retries } from './retries.js';
 
-/** Why a message goes to its dead-letter queue. */
-export type DeadLetterReason =
-  | 'nack'
-  | 'callback-failed'
-  | 'unsettled'
-  | 'forward-refused'
-  | 'missing-correlation-id'
-  | 'too-large'
-  | Refusal;
-
 /** What the log tells of a failure beside its reason. */
-export interface Cause {
+export interface FailureFields {
   readonly detail?: string;
   readonly err?: unknown;
   /** With retries: the number of the attempt, and of how many. */
@@ -40,14 +31,18 @@ export interface DeliveryContext {
   readonly isConfirmed: () => boolean;
 }
 
-type Settled = 'acked' | 'nacked' | 'retried';
+type Settled = Exclude<Outcome, 'released'>;
 
 export class Delivery {
   readonly frame: Frame;
   readonly session: Session;
   readonly #handOver: HandOver;
   readonly #context: DeliveryContext;
-  state: 'unsettled' | Settled | 'released' = 'unsettled';
+  state: 'unsettled' | Outcome = 'unsettled';
+  /** Why it is not acked. */
+  why: Pick<SettledEvent, 'reason' | 'error'> = {};
+  /** When its callback was started. */
+  startedMs = 0;
   /** Settling that is still on its way to the broker: what is sent before an ACK, or a receipt. Never rejects. */
   settling: Promise<void> | undefined;
 
@@ -73,14 +68,14 @@ export class Delivery {
     });
     if (settlement !== 'sent') return settlement;
     return Promise.resolve(this.settling).then(() =>
-      this.state === 'acked' ? 'sent' : this.state === 'nacked' ? 'dead-lettered' : 'connection-lost',
+      this.state === 'acked' ? 'sent' : this.state === 'dead-lettered' ? 'dead-lettered' : 'connection-lost',
     );
   }
 
   /** Moves the message to its dead-letter queue and logs why. Synchronous as ack is, whatever may have to be sent. */
-  deadLetter(reason: DeadLetterReason, cause: Cause = {}): Settlement {
+  deadLetter(reason: DeadLetterReason, failure: FailureFields = {}): Settlement {
     const settlement = this.#nack();
-    if (settlement === 'sent') this.#logDeadLetter(reason, cause);
+    if (settlement === 'sent') this.#tellDeadLetter(reason, failure);
     return settlement;
   }
 
@@ -100,19 +95,21 @@ export class Delivery {
     };
     if (attempt < retries.attempts) {
       const { copy, delayMs } = retryCopy(retries, this.session.dialect, frame, err);
-      if (this.#replace('retried', [copy], onRefused) === 'sent')
-        log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
+      if (this.#replace('retried', [copy], onRefused) !== 'sent') return;
+      this.why = { reason: 'callback-failed', error: err };
+      log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
       return;
     }
     const copy = deadLetterCopy(retries, this.session.dialect, frame, { err });
-    if (this.#replace('nacked', [copy], onRefused) === 'sent')
-      this.#logDeadLetter('callback-failed', { err, ...where });
+    if (this.#replace('dead-lettered', [copy], onRefused) === 'sent')
+      this.#tellDeadLetter('callback-failed', { err, ...where });
   }
 
-  #logDeadLetter(reason: DeadLetterReason, cause: Cause): void {
+  #tellDeadLetter(reason: DeadLetterReason, failure: FailureFields): void {
+    this.why = { reason, ...('err' in failure ? { error: failure.err } : {}) };
     const { log, source } = this.#context;
     const where = { deadLetterQueue: source.deadLetterQueue, ...this.fields() };
-    log.error({ reason, ...cause, ...where }, 'message dead-lettered');
+    log.error({ reason, ...failure, ...where }, 'message dead-lettered');
   }
 
   /** By NACK where the broker then moves it, else by a copy and an ACK. */
@@ -122,13 +119,13 @@ export class Delivery {
     // What was too large to be read cannot be copied.
     if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
       const nack = () => this.#send('NACK', dialect.nackHeaders);
-      return this.#settle('nacked', () => {
+      return this.#settle('dead-lettered', () => {
         const ensured = this.#handOver.ensureQueues();
         return ensured === undefined ? nack() : ensured.then(nack);
       });
     }
     return this.#replace(
-      'nacked',
+      'dead-lettered',
       [deadLetterCopy(this.#context.retries, dialect, this.frame)],
       (refusal) => {
         // It must come again: nothing of this session can settle it.
@@ -151,7 +148,13 @@ export class Delivery {
       return 'connection-lost';
     }
     this.state = state;
-    this.settling = send()?.catch((error: unknown) => this.#release({ reason: reasonOf(error) }));
+    this.settling = send()?.then(
+      () => (this.settling = undefined),
+      (error: unknown) => {
+        this.settling = undefined;
+        this.#release({ reason: reasonOf(error) }, { error });
+      },
+    );
     return 'sent';
   }
 
@@ -178,13 +181,20 @@ export class Delivery {
 
   /** Leaves the message to come again; nothing when it is settled. */
   release(): void {
-    if (this.state === 'unsettled') this.#release({});
+    if (this.state === 'unsettled') this.#release({}, {});
   }
 
-  #release(why: object): void {
+  #release(fields: object, error: Pick<SettledEvent, 'error'>): void {
+    const { isOpen } = this.session;
     this.state = 'released';
-    const cause = this.session.isOpen ? 'a message is given back' : 'the connection of this message is gone';
-    this.#context.log.warn({ ...why, ...this.fields() }, `${cause}: it will be delivered again`);
+    this.why = { reason: isOpen ? 'stopped' : 'connection-lost', ...error };
+    const cause = isOpen ? 'a message is given back' : 'the connection of this message is gone';
+    this.#context.log.warn({ ...fields, ...this.fields() }, `${cause}: it will be delivered again`);
+  }
+
+  /** What is known of it now: a message whose settling is still on its way may come again. */
+  get outcome(): Outcome {
+    return this.state === 'unsettled' || this.settling !== undefined ? 'released' : this.state;
   }
 
   /** Sends the frame that settles; the promise, while draining, is of its confirmation. */

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { consume } from '../../../src/commands/consume.js';
 import { Delivery } from '../../../src/consumer/delivery.js';
 import type { Payload, Settlement } from '../../../src/consumer/payload.js';
-import type { ConsumeSummary } from '../../../src/consumer/consumer.js';
+import type { ConsumeSummary } from '../../../src/consumer/account.js';
 import { retriesOf } from '../../../src/consumer/retries.js';
 import { resolve, type Settings } from '../../../src/settings.js';
 import { parseSource } from '../../../src/brokers/destinations.js';
