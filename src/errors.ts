@@ -112,8 +112,17 @@ export class PubsubError extends Error {
 /** The text of anything thrown, also of what is no Error or cannot be printed. */
 export function reasonOf(thrown: unknown): string {
   try {
-    return thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
+    return String(thrown instanceof Error ? thrown.message || thrown.name : thrown);
   } catch {
     return `a thrown ${typeof thrown} that cannot be printed`;
+  }
+}
+
+/** The name of an Error's class; undefined for what is no Error or has no name that can be printed. */
+export function nameOf(thrown: unknown): string | undefined {
+  try {
+    return thrown instanceof Error ? String(thrown.name) : undefined;
+  } catch {
+    return undefined;
   }
 }

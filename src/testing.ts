@@ -107,7 +107,13 @@ export interface PublishedMessage {
 const QUEUE = 'consume-once';
 
 const ignore = () => undefined;
-const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore, isLevelEnabled: () => false };
+const silent: Logger = {
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  isLevelEnabled: () => false,
+};
 
 /**
  * Runs the callback against one message, through a broker and a connection as in production, and resolves with what

@@ -38,6 +38,7 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     /is larger than configured max size|maximum data length was exceeded/,
     true,
     'the message is too large for the broker',
+    'too-large',
   ],
   [
     /RESOURCE_LOCKED/,
@@ -70,6 +71,7 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     /maximum (?:number of headers|header length)/,
     true,
     'the message has more or longer headers than the broker takes',
+    'too-large',
   ],
 ];
 

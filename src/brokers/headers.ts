@@ -17,9 +17,18 @@ const ofDelivery = [
 const ofQueue = [
   ...['durable', 'auto-delete', 'exclusive', 'user-id', 'x-expires', 'x-message-ttl', 'x-overflow'],
   ...['x-dead-letter-exchange', 'x-dead-letter-routing-key', 'x-dead-letter-strategy'],
-  ...['x-delivery-limit', 'x-single-active-consumer'],
+  ...['x-delivery-limit', 'x-single-active-consumer', 'x-max-length', 'x-max-length-bytes', 'x-max-priority'],
+  ...[
+    'x-max-age',
+    'x-max-in-memory-length',
+    'x-max-in-memory-bytes',
+    'x-queue-type',
+    'x-queue-mode',
+    'x-queue-name',
+  ],
+  ...['x-queue-version', 'x-queue-leader-locator', 'x-queue-master-locator', 'x-quorum-initial-group-size'],
+  ...['x-stream-offset', 'x-stream-max-segment-size-bytes', 'x-initial-cluster-size'],
 ];
-const ofQueueToo = /^x-(?:max|queue|stream)-/;
 
 /** Of the attempts of a message at one queue, and of how they ended: set by the consumer alone. */
 export const ATTEMPT = 'x-attempt';
@@ -49,14 +58,14 @@ const notCopied: ReadonlySet<string> = new Set([...ofDelivery, ...ofQueue, ...of
 
 /** May a caller give this header to a message that it publishes? */
 export function isSendable(name: string, value: string): boolean {
-  if (reserved.has(name) || ofQueueToo.test(name) || ofFailure.test(name)) return false;
+  if (reserved.has(name) || ofFailure.test(name)) return false;
   // It would make the answer a subscription of the connection that sends (RabbitMQ).
   return !(name === 'reply-to' && value.startsWith('/temp-queue/'));
 }
 
 /** Does this header go on with a copy? `keepsDeath`: to a dead-letter queue, with where it came from and why. */
 export function isCopied(name: string, value: string, keepsDeath: boolean): boolean {
-  if (notCopied.has(name) || ofQueueToo.test(name)) return false;
+  if (notCopied.has(name)) return false;
   if (!keepsDeath && (ofDeath.test(name) || ofFailure.test(name))) return false;
   // Other protocols allow a NUL byte in a header; it cannot be sent, and the message is worth more than that header.
   return !name.includes('\0') && !value.includes('\0');

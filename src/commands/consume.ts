@@ -52,7 +52,17 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
     const call = callback as LoadedCallback['call'] | string;
     const runner = await startUnlessStopped(call, settings, logger, stop);
     if (runner === undefined) return nothingYet();
-    return await run({ source, settings, runner, log: logger, onSettled, onConnection, ...stop });
+    const callbackName = typeof callback === 'string' ? callback : callback.name;
+    return await run({
+      source,
+      settings,
+      runner,
+      callbackName,
+      log: logger,
+      onSettled,
+      onConnection,
+      ...stop,
+    });
   } finally {
     stop.forget();
   }
@@ -151,7 +161,7 @@ export async function pubsub(
   for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
-  const summary = await run({ source, settings, runner, log, ...stop });
+  const summary = await run({ source, settings, runner, callbackName: callbackSpec, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

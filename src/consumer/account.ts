@@ -87,10 +87,7 @@ export class Account {
     if (!this.#isClosed) tell(this.#observer.onConnection, { kind, ...server, ...why }, this.#log);
   }
 
-  #tellSettled(
-    delivery: Delivery,
-    what: Pick<SettledEvent, 'outcome' | 'reason' | 'error'>,
-  ): void {
+  #tellSettled(delivery: Delivery, what: Pick<SettledEvent, 'outcome' | 'reason' | 'error'>): void {
     const isLogged = this.#log.isLevelEnabled('debug');
     const { onSettled } = this.#observer;
     if (!isLogged && onSettled === undefined) return;

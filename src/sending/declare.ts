@@ -8,6 +8,7 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { openBeside } from '../stomp/open.js';
 import type { Session } from './connect.js';
+import { FRESH_MS } from './link.js';
 
 /**
  * Declares over a short connection of its own to the same server: what is refused ends that one alone. Resolves when the
@@ -45,5 +46,40 @@ async function declare(session: Session, { destination, headers }: Declaration):
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;
     throw new PubsubError(error.code, `cannot declare ${destination}: ${error.message}`, { cause: error });
+  }
+}
+
+/**
+ * Queues that must be there for what the broker itself moves to them: declared again before that, unless it was done
+ * lately.
+ */
+export class DeclaredQueues {
+  readonly #beside: Session;
+  readonly #declarations: readonly Declaration[];
+  readonly #log: Logger;
+  #declaredMs = performance.now();
+  #declaring: Promise<void> | undefined;
+
+  /** Of queues that were declared just now. */
+  constructor(beside: Session, declarations: readonly Declaration[], log: Logger) {
+    this.#beside = beside;
+    this.#declarations = declarations;
+    this.#log = log;
+  }
+
+  /** Resolves when they are there, or it is told in the log that nobody knows; never rejects. */
+  async ensure(): Promise<void> {
+    if (this.#declarations.length === 0 || performance.now() - this.#declaredMs < FRESH_MS) return;
+    this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined));
+    await this.#declaring;
+  }
+
+  async #declare(): Promise<void> {
+    try {
+      await declareQueues(this.#beside, this.#declarations, this.#log);
+      this.#declaredMs = performance.now();
+    } catch (error) {
+      this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
+    }
   }
 }

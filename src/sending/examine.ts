@@ -43,14 +43,14 @@ async function isAnswered(open: () => Promise<Session>, message?: Outgoing): Pro
   }
 }
 
-/** What a message that no connection survives is told to be. */
-export function unreadable({ lines, body }: Outgoing): PubsubError {
+/** The error of a message that is over a limit of the broker; `reason` is how its connection ended. */
+export function tooLarge({ lines, body }: Outgoing, reason: string): PubsubError {
   const bytes = Buffer.byteLength(lines) + (typeof body === 'string' ? Buffer.byteLength(body) : body.length);
   const headers = lines.split('\n').length - 2;
   return new PubsubError(
     'message-too-large',
-    `the broker ends every connection that carries this message of ${bytes} bytes and ${headers} headers: it is over a ` +
-      'limit of the broker (RabbitMQ 4: frames of 4 MB, stomp.max_frame_size; 4.3: 100 headers)',
+    `a message of ${bytes} bytes and ${headers} headers is over a limit of the broker: ${reason}; RabbitMQ 4 takes frames of ` +
+      '4 MB (stomp.max_frame_size), from 4.3 on 100 headers',
   );
 }
 

@@ -16,7 +16,7 @@ import type { Logger } from '../log.js';
 import { openBeside } from '../stomp/open.js';
 import { describeEnd, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, type Session } from './connect.js';
-import { examine, unreadable, wordless } from './examine.js';
+import { examine, tooLarge, wordless } from './examine.js';
 import type { Outgoing } from './heads.js';
 import { Holds, type Attempt, type Item } from './holds.js';
 import { Link, type Lease } from './link.js';
@@ -123,13 +123,14 @@ export class HandOver {
   /** What it means that a connection ended with this message alone under way. */
   async #judge(message: Outgoing, end: SessionEnd): Promise<Attempt> {
     const reason = describeEnd(end);
+    if (end.meaning === 'too-large') return { kind: 'unreadable', error: tooLarge(message, reason) };
     // An ERROR that is known to pass, such as that of a node that is down, is no refusal.
     if (end.kind === 'broker' && (end.isConfiguration || end.advice === undefined))
       return { kind: 'refused', error: new PubsubError('broker-refused', `SEND refused: ${reason}`) };
     if (end.kind === 'unconfirmed') return { kind: 'full', reason };
     if (end.kind !== 'transport') return { kind: 'later', reason };
     const finding = await examine(this.#open, message);
-    if (finding === 'unreadable') return { kind: 'unreadable', error: unreadable(message) };
+    if (finding === 'unreadable') return { kind: 'unreadable', error: tooLarge(message, reason) };
     return finding === 'refused'
       ? { kind: 'full', reason: `${reason}: ${wordless}` }
       : { kind: 'later', reason };

@@ -11,9 +11,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { endError, type SessionEnd } from '../stomp/session-end.js';
+import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, connectOnce, type Session } from './connect.js';
-import { examine, unreadable, wordless } from './examine.js';
+import { examine, tooLarge, wordless } from './examine.js';
 import type { Outgoing } from './heads.js';
 import { Link, type Lease } from './link.js';
 
@@ -204,8 +204,9 @@ export class Outbox {
     const end = await session.closed;
     const error = endError(end, `${this.#unsettled} messages not confirmed`);
     // A broker that is blocked would take one more message from each new connection, and confirm as little.
-    if (end.isConfiguration || end.kind === 'unconfirmed') this.#fail(error);
-    else if (alone !== undefined && (await this.#isUnreadable(alone, end))) this.#leaveOut(alone);
+    if (alone !== undefined && end.meaning === 'too-large') this.#leaveOut(alone, end);
+    else if (end.isConfiguration || end.kind === 'unconfirmed') this.#fail(error);
+    else if (alone !== undefined && (await this.#isUnreadable(alone, end))) this.#leaveOut(alone, end);
     else await this.#backOff(error, end.kind === 'transport' ? { hint: wordless } : {});
   }
 
@@ -213,9 +214,9 @@ export class Outbox {
     return kind === 'transport' && (await examine(() => this.#open(), message)) === 'unreadable';
   }
 
-  #leaveOut(entry: Entry): void {
+  #leaveOut(entry: Entry, end: SessionEnd): void {
     try {
-      this.#options.onUnreadable(unreadable(entry.message), entry.number);
+      this.#options.onUnreadable(tooLarge(entry.message, describeEnd(end)), entry.number);
       this.#settle(entry);
     } catch (error) {
       this.#fail(error);
