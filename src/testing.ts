@@ -2,7 +2,7 @@
  * For tests of callbacks: a broker in this process and one message through one callback, without Docker. It speaks STOMP
  * on a socket like a real one and keeps everything in memory.
  */
-import { consume } from './commands/consume.js';
+import { consume } from './consume.js';
 import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
@@ -107,7 +107,13 @@ export interface PublishedMessage {
 const QUEUE = 'consume-once';
 
 const ignore = () => undefined;
-const silent: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore, isLevelEnabled: () => false };
+const silent: Logger = {
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  isLevelEnabled: () => false,
+};
 
 /**
  * Runs the callback against one message, through a broker and a connection as in production, and resolves with what

@@ -4,12 +4,12 @@
  * they should.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { consume } from '../consume.js';
 import type { Payload } from '../consumer/payload.js';
 import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js';
 import { configureLog } from '../log.js';
+import { openPublisher } from '../publish.js';
 import { renderDepths } from './broker.js';
-import { consume } from './consume.js';
-import { openPublisher } from './publish.js';
 
 const expected: Readonly<Record<string, number>> = {
   xpto: 0,

@@ -1,24 +1,11 @@
-/** Publishing: the library's `openPublisher`, and what `publish <destination> [json]` does. */
+/** `publish <destination> [json]`: its flags, where its input comes from, and what it says at the end. */
 import { PubsubError } from '../errors.js';
-import { configureLog, log, type Logger } from '../log.js';
+import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownOptions, unknownVariables, type LibrarySettings } from '../settings.js';
-import { listenForStop } from '../shutdown.js';
 import { headEncoder, isReservedHeader } from '../sending/heads.js';
-import { Publisher } from '../sending/publisher.js';
 import { checkJson, Input, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
-
-export interface PublisherOptions extends LibrarySettings {
-  /** Default: the exported `log`. */
-  readonly log?: Logger;
-}
-
-/** A publisher; it connects when first used. Settings not given come from the environment. Throws `invalid-setting`. */
-export function openPublisher({ log: logger = log, ...given }: PublisherOptions = {}): Publisher {
-  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
-  return new Publisher(resolve(given), logger);
-}
+import { start } from './start.js';
 
 export interface PublishFlags extends Record<string, unknown> {
   readonly file?: string;
@@ -38,10 +25,7 @@ export async function publish(
   json: string | undefined,
   flags: PublishFlags,
 ): Promise<void> {
-  loadDotenv();
-  const settings = resolve(flags);
-  await configureLog(settings);
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  const { settings, listen } = await start(flags);
   const encodeHead = headEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
@@ -52,7 +36,7 @@ export async function publish(
     const message = `${destination} looks like the body: write publish <destination> ${shellQuoted(destination)}`;
     throw new PubsubError('invalid-usage', message);
   }
-  const shutdown = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const shutdown = listen();
   const source = await openSource(json, flags, resumeFrom, shutdown.drain);
 
   const startMs = performance.now();

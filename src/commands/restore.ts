@@ -3,7 +3,6 @@ import { createReadStream } from 'node:fs';
 import { PubsubError, reasonOf } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { listenForStop } from '../shutdown.js';
 import { checkTarget, isDeadLetterQueue } from '../brokers/destinations.js';
 import { openForwarder } from '../sending/forwarder.js';
 import type { Frame } from '../stomp/frames.js';
@@ -17,10 +16,10 @@ const LF = 10;
  * PubsubError that names the first line that is not confirmed.
  */
 export async function restore(path: string, destination: string, flags: OperatorFlags): Promise<void> {
-  const { settings } = await startOperation(flags);
+  const { settings, listen } = await startOperation(flags);
   checkTarget(destination);
   const keepsDeath = isDeadLetterQueue(destination);
-  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { drain, abort } = listen();
   const forwarder = openForwarder(settings, log);
   const startMs = performance.now();
   /** By the number of its line, so that the first is the oldest. */

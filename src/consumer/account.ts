@@ -4,6 +4,7 @@
  */
 import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
+import { describeEnd } from '../stomp/session-end.js';
 import type { Delivery } from './delivery.js';
 import { tell, type ConnectionEvent, type ConsumerObserver, type SettledEvent } from './events.js';
 import { attemptOf } from './retries.js';
@@ -73,8 +74,8 @@ export class Account {
   /** Tells that the session is open, and why when it is lost. */
   watch(session: Session): void {
     this.turned('connected', session);
-    void session.closed.then(({ kind, message }) => {
-      if (kind !== 'closed') this.turned('lost', session, { reason: message });
+    void session.closed.then((end) => {
+      if (end.kind !== 'closed') this.turned('lost', session, { reason: describeEnd(end) });
     });
   }
 
@@ -87,10 +88,7 @@ export class Account {
     if (!this.#isClosed) tell(this.#observer.onConnection, { kind, ...server, ...why }, this.#log);
   }
 
-  #tellSettled(
-    delivery: Delivery,
-    what: Pick<SettledEvent, 'outcome' | 'reason' | 'error'>,
-  ): void {
+  #tellSettled(delivery: Delivery, what: Pick<SettledEvent, 'outcome' | 'reason' | 'error'>): void {
     const isLogged = this.#log.isLevelEnabled('debug');
     const { onSettled } = this.#observer;
     if (!isLogged && onSettled === undefined) return;

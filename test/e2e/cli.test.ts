@@ -176,6 +176,23 @@ describe('settings', () => {
     await stopPubsub(running);
   });
 
+  for (const [bin, ...args] of [
+    ['pubsub', 'broker'],
+    ['publish', 'x', '1'],
+    ['pubsub', 'peek', 'x'],
+  ] as const) {
+    it(`that nobody knows are warned about by ${bin} ${args[0]}, too`, async () => {
+      const [port = 0] = await freePorts(1);
+      const running = run(bin, args, { env: { ...at(port), STOMP_RECEIPT_TIMEOUTS: 'typo' } });
+      await until(
+        () => running.logLines.some(({ variable }) => variable === 'STOMP_RECEIPT_TIMEOUTS'),
+        DEADLINE_MS,
+        () => `the variable in ${running.stderr}`,
+      );
+      await running.kill();
+    });
+  }
+
   for (const bin of bins) {
     it(`in a .env that cannot be read end ${bin} with 2 and one line`, async () => {
       await using server = await startScriptedServer();
