@@ -4,7 +4,8 @@
  * broker counts attempts so that a STOMP client sees it.
  */
 import { PubsubError, reasonOf } from '../errors.js';
-import { parseDelays, type Settings } from '../settings.js';
+import type { Settings } from '../settings.js';
+import { parseDelays } from '../settings/kinds.js';
 import { copyHeaders } from '../sending/copies.js';
 import type { Source } from '../brokers/destinations.js';
 import type { Dialect } from '../brokers/dialect.js';

@@ -7,7 +7,8 @@ import {
   retryCopy,
   withoutDelay,
 } from '../../../src/consumer/retries.js';
-import { parseDelays, resolve } from '../../../src/settings.js';
+import { resolve } from '../../../src/settings.js';
+import { parseDelays } from '../../../src/settings/kinds.js';
 import { parseSource } from '../../../src/brokers/destinations.js';
 import { detectDialect } from '../../../src/brokers/products.js';
 import { type Frame, FrameDecoder, type Headers } from '../../../src/stomp/frames.js';
