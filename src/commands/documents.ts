@@ -18,7 +18,7 @@ const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const LF = 10;
 const SPACE = 32;
 
-export class Input {
+export class InputReader {
   /** Undefined when it cannot be known before the end. */
   readonly totalBytes: number | undefined;
   readBytes = 0;

@@ -11,7 +11,7 @@ import { Outbox } from '../sending/outbox.js';
 import { transact, type Add } from '../sending/transaction.js';
 import type { Document } from './documents.js';
 
-export interface RunOptions {
+export interface PublishOptions {
   readonly settings: Settings;
   readonly log: Logger;
   /** Encodes the head of a message. */
@@ -28,7 +28,8 @@ export interface Counts {
   readonly confirmed: number;
 }
 
-export interface Run {
+/** What was begun by a command to publish. */
+export interface Publishing {
   /** What it has done so far. */
   readonly counts: Counts;
   /** To be called once. Resolves when the broker has confirmed everything. */
@@ -41,7 +42,7 @@ type Documents = AsyncIterable<Document>;
 const LARGE_TRANSACTION = 1000;
 
 /** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
-export function sendEach(documents: Documents, options: RunOptions): Run {
+export function sendEach(documents: Documents, options: PublishOptions): Publishing {
   const outbox = new Outbox(options, options.resumeFrom ?? 0);
   const feed = async () => {
     for await (const { line, json } of documents) {
@@ -69,7 +70,7 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
 }
 
 /** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
-export function sendInTransactions(documents: Documents, size: number, options: RunOptions): Run {
+export function sendInTransactions(documents: Documents, size: number, options: PublishOptions): Publishing {
   const { settings, log, encodeHead, stop, abort } = options;
   const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
   const iterator = documents[Symbol.asyncIterator]();

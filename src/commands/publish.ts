@@ -3,7 +3,7 @@ import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
 import { headEncoder, isReservedHeader } from '../sending/heads.js';
-import { checkJson, Input, type Document } from './documents.js';
+import { checkJson, InputReader, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 import { start } from './start.js';
 
@@ -37,7 +37,7 @@ export async function publish(
     throw new PubsubError('invalid-usage', message);
   }
   const shutdown = listen();
-  const source = await openSource(json, flags, resumeFrom, shutdown.drain);
+  const input = await openInput(json, flags, resumeFrom, shutdown.drain);
 
   const startMs = performance.now();
   const elapsedSeconds = () => (performance.now() - startMs) / 1000;
@@ -47,12 +47,12 @@ export async function publish(
   };
   const run =
     transactionSize === undefined
-      ? sendEach(source.documents, options)
-      : sendInTransactions(source.documents, transactionSize, options);
-  const { input } = source;
+      ? sendEach(input.documents, options)
+      : sendInTransactions(input.documents, transactionSize, options);
+  const { reader } = input;
   const describeProgress = () => describe(run.counts, elapsedSeconds(), transactionSize !== undefined);
   const hideProgress = await showProgress(
-    input && (() => ({ done: input.readBytes, total: input.totalBytes, text: describeProgress() })),
+    reader && (() => ({ done: reader.readBytes, total: reader.totalBytes, text: describeProgress() })),
   );
   await run.start().finally(hideProgress);
 
@@ -60,7 +60,7 @@ export async function publish(
   const seconds = elapsedSeconds();
   const fields = {
     ...{ destination, count: confirmed, sent, confirmed },
-    ...(source.skipped() > 0 ? { skipped: source.skipped() } : {}),
+    ...(input.skipped() > 0 ? { skipped: input.skipped() } : {}),
     durationMs: Math.round(seconds * 1000),
     perSecond: Math.round(confirmed / seconds),
   };
@@ -77,20 +77,20 @@ function describe(
   return `${count} ${isLate ? 'sent' : 'confirmed'}, ${Math.round(count / seconds)}/s`;
 }
 
-interface Source {
+interface PublishInput {
   readonly documents: AsyncIterable<Document>;
-  readonly input?: Input;
+  readonly reader?: InputReader;
   /** Lines left out because they are not JSON. */
   readonly skipped: () => number;
 }
 
 /** Reads and checks a single document before anything is sent; lines are read as they are sent. */
-async function openSource(
+async function openInput(
   json: string | undefined,
   flags: PublishFlags,
   resumeFrom: number,
   stop: AbortSignal,
-): Promise<Source> {
+): Promise<PublishInput> {
   const isArgument = json !== undefined && json !== '-';
   if (isArgument && flags.lines === true) {
     throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
@@ -100,8 +100,8 @@ async function openSource(
     const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
     return { documents: only(document), skipped: () => 0 };
   }
-  const input = new Input(flags.file, json === '-', stop);
-  if (flags.lines !== true) return { documents: only(await input.document()), skipped: () => 0 };
+  const reader = new InputReader(flags.file, json === '-', stop);
+  if (flags.lines !== true) return { documents: only(await reader.document()), skipped: () => 0 };
   let skipped = 0;
   const onInvalid = (error: PubsubError, line: number) => {
     if (flags.skipInvalid !== true) throw error;
@@ -109,7 +109,7 @@ async function openSource(
     // One by one, so that any number of them can be told.
     log.warn({ line, reason: error.message }, 'line left out');
   };
-  return { documents: input.lines(resumeFrom, onInvalid), input, skipped: () => skipped };
+  return { documents: reader.lines(resumeFrom, onInvalid), reader, skipped: () => skipped };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all

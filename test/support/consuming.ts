@@ -125,7 +125,7 @@ export function launchConsuming(
   });
   const settled = follow(events, (event): event is Timed<SettledEvent> => 'outcome' in event);
   const turned = follow(events, (event): event is Timed<ConnectionEvent> => 'kind' in event);
-  const logged = follow(log, (_line): _line is LogLine => true);
+  const logged = follow(log, (line): line is LogLine => 'fields' in line);
   return {
     payloads,
     log,
