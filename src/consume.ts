@@ -20,7 +20,7 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
   readonly destination: string;
   /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
   readonly callback: Callback<Body> | string;
-  /** Aborted: drain, then resolve. */
+  /** Aborted: `consume` drains, then resolves. */
   readonly signal?: AbortSignal;
   /** Default: the exported `log`. What a callback prints in a worker thread goes to that one always. */
   readonly log?: Logger;

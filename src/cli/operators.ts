@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { addSettings, append } from './flags.js';
 
-/** Adds them all, under django-stomp's names too. */
+/** Adds all of the subcommands, under django-stomp's names too. */
 export function addOperators(program: Command): void {
   for (const add of [addMove, addAckAll, addRestore, addPeek, addRedrive]) {
     const command = add(program);

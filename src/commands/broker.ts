@@ -27,8 +27,8 @@ export async function broker(flags: Record<string, unknown>): Promise<void> {
 }
 
 /**
- * Starts a broker where the settings point to, unless something listens there: then undefined, and that is used. Rejects
- * with `invalid-usage` when that is another machine.
+ * Starts a broker where the settings point to, unless something listens there, which is used then: undefined. Rejects
+ * with `invalid-usage` when the settings point to another machine.
  */
 export async function startBeside(settings: Settings): Promise<EmbeddedBroker | undefined> {
   const { host, port } = settings;

@@ -6,7 +6,7 @@ import { ineffective, type Settings } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { start } from './start.js';
 
-/** Resolves when drained. Rejects with a PubsubError. */
+/** Resolves when the consumer has drained. Rejects with a PubsubError. */
 export async function pubsub(
   destination: string,
   callback: string,
@@ -26,7 +26,7 @@ export async function pubsub(
   await embedded?.close();
 }
 
-/** Loaded only when asked for. */
+/** The embedded broker is loaded only for who asks for it. */
 async function bringBroker(settings: Settings) {
   const { startBeside } = await import('./broker.js');
   return startBeside(settings);

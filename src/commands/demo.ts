@@ -95,7 +95,7 @@ async function showDeadLetters(embedded: EmbeddedBroker, publisher: Publisher): 
   await consuming(embedded, ['/queue/exception-queue'], fail, async (received) => received(1));
 }
 
-/** Whatever the environment says of another broker. */
+/** The embedded broker's, whatever the environment says of another one. */
 const settingsFor = ({ host, port }: EmbeddedBroker) =>
   ({ host, port, useSsl: false, broker: 'auto' }) as const;
 

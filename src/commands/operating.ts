@@ -20,7 +20,7 @@ export interface OperatorFlags extends Record<string, unknown> {
 /** Longer than a broker under load takes to hand out the next message of a queue that has one. */
 const IDLE_SECONDS = 2;
 
-/** Rejects with `invalid-usage` and `invalid-setting`. */
+/** What a command starts with, and how much it is to take. Rejects with `invalid-usage` and `invalid-setting`. */
 export async function startOperation(flags: OperatorFlags): Promise<Operation> {
   const begun = await start(flags);
   if (flags.follow === true && flags.idle !== undefined)
@@ -42,7 +42,7 @@ interface TakeRun {
   readonly settings?: Settings;
   readonly window?: number;
   readonly isBrowsing?: boolean;
-  /** How far it is, in words. */
+  /** How far the run is, in words. */
   readonly describe: () => string;
 }
 
@@ -52,8 +52,8 @@ export interface Ending {
 }
 
 /**
- * Takes until the operation's limits or a signal end it. A failure says how far it came; what was under way then is still
- * in the queue.
+ * Takes until the operation's limits or a signal end it. A failure says how many messages were dealt with; those that
+ * were under way are still in the queue.
  */
 export async function runTake(
   operation: Operation,

@@ -28,11 +28,11 @@ export interface Counts {
   readonly confirmed: number;
 }
 
-/** What was begun by a command to publish. */
+/** One publishing of all documents, as its command sees it. */
 export interface Publishing {
-  /** What it has done so far. */
+  /** What has been sent so far. */
   readonly counts: Counts;
-  /** To be called once. Resolves when the broker has confirmed everything. */
+  /** Sends everything; to be called once. Resolves when the broker has confirmed it. */
   readonly start: () => Promise<void>;
 }
 
@@ -97,7 +97,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     counts.upTo = last.line;
   };
   const connect = async () => {
-    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without them not.
+    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without beats not.
     const opened = await connectOnce({ ...settings, outgoingHeartbeatMs: 0 }, log, stop).catch(
       (error: unknown) => {
         throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
@@ -144,7 +144,7 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
   ];
 }
 
-/** None when the input could not even be begun. */
+/** No advice when the input could not even be begun. */
 function resumeAdvice(error: unknown, line: number, { sent }: Counts, isRepeating = false): string[] {
   const code = error instanceof PubsubError ? error.code : undefined;
   if (code === 'invalid-usage' && sent === 0) return [];

@@ -19,7 +19,7 @@ export interface PublishFlags extends Record<string, unknown> {
   readonly persistent?: boolean;
 }
 
-/** The command. Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
+/** Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
 export async function publish(
   destination: string,
   json: string | undefined,
@@ -106,7 +106,7 @@ async function openInput(
   const onInvalid = (error: PubsubError, line: number) => {
     if (flags.skipInvalid !== true) throw error;
     skipped++;
-    // One by one, so that any number of them can be told.
+    // Each line by itself, so that any number of lines can be told.
     log.warn({ line, reason: error.message }, 'line left out');
   };
   return { documents: reader.lines(resumeFrom, onInvalid), reader, skipped: () => skipped };

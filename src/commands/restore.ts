@@ -12,7 +12,7 @@ import { fromJson } from './records.js';
 const LF = 10;
 
 /**
- * Sends them in order, whole, each confirmed. Resolves at the end of the file or after a signal; rejects with a
+ * Sends the messages in order, whole, each confirmed. Resolves at the end of the file or after a signal; rejects with a
  * PubsubError that names the first line that is not confirmed.
  */
 export async function restore(path: string, destination: string, flags: OperatorFlags): Promise<void> {
@@ -62,7 +62,7 @@ export async function restore(path: string, destination: string, flags: Operator
   await report(result, `${messages(done.restored)} of ${path} sent to ${destination}`);
 }
 
-/** By line feeds alone: JSON may hold the other line ends that readline knows. */
+/** Lines end with line feeds alone: JSON may hold the other line ends that readline knows. */
 async function* linesOf(path: string): AsyncGenerator<string> {
   let rest: Buffer[] = [];
   try {

@@ -61,7 +61,7 @@ export class Account {
     if (!this.#isClosed) this.#tellSettled(delivery, { outcome, ...why });
   }
 
-  /** The end of all that is told; of these the callbacks still run. */
+  /** The last that is told: the attempts whose callbacks still run. */
   giveUp(unfinished: readonly Delivery[]): void {
     this.#isClosed = true;
     for (const delivery of unfinished) {
