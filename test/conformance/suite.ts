@@ -4,6 +4,7 @@ import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { consumingBehaviours } from './consuming.js';
 import { deadLetterBehaviours } from './dead-letters.js';
 import { forwardingBehaviours } from './forwarding.js';
+import { observingBehaviours } from './observing.js';
 import { publishingBehaviours } from './publishing.js';
 import { queueTypeBehaviours } from './queue-types.js';
 import { retryBehaviours } from './retries.js';
@@ -21,6 +22,7 @@ export function conformance(name: BrokerName): void {
     describe('consuming', { concurrency: 4 }, () => consumingBehaviours(broker));
     describe('dead letters', { concurrency: 4 }, () => deadLetterBehaviours(broker));
     describe('forwarding', { concurrency: 4 }, () => forwardingBehaviours(broker));
+    describe('observing', { concurrency: 4 }, () => observingBehaviours(broker));
     describe('retries', { concurrency: 4 }, () => retryBehaviours(broker));
     describe('topics', { concurrency: 4 }, () => topicBehaviours(broker));
     describe('queue types', { concurrency: 4 }, () => queueTypeBehaviours(broker));
