@@ -6,6 +6,7 @@
  * Stale: RabbitMQ declares a queue for the first SEND of a connection alone, and confirms and drops what is sent to one
  * that was deleted since (3.10.8). So no connection is used for longer than a few seconds there.
  */
+import { PubsubError } from '../errors.js';
 import type { Session } from './connect.js';
 
 /** How long it is taken for granted that a queue is still there. */
@@ -66,7 +67,7 @@ export class Link {
     return current.lend();
   }
 
-  /** Lends the connection, in the order of the calls. Rejects with what opening it rejects with. */
+  /** Lends the connection, in the order of the calls. Rejects with what opening it rejects with, and after the end. */
   lease(): Promise<Lease> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ admit: (lease) => resolve(lease.lend()), refuse: reject });
@@ -100,7 +101,9 @@ export class Link {
   #advance(): void {
     if (this.#waiting.length === 0 || this.#isOpening) return;
     const current = this.#current;
-    if (current?.isUsable !== true) {
+    if (this.#isClosed) {
+      this.#refuse(new PubsubError('connection-lost', 'the connection to send over was closed'));
+    } else if (current?.isUsable !== true) {
       void this.#renew();
     } else if (!current.isStale) {
       for (const { admit } of this.#waiting.splice(0)) admit(current);
@@ -117,7 +120,7 @@ export class Link {
     try {
       session = await this.#open();
     } catch (error) {
-      for (const { refuse } of this.#waiting.splice(0)) refuse(error);
+      this.#refuse(error);
       return;
     } finally {
       this.#isOpening = false;
@@ -131,5 +134,9 @@ export class Link {
       this.#advance();
     });
     this.#advance();
+  }
+
+  #refuse(error: unknown): void {
+    for (const { refuse } of this.#waiting.splice(0)) refuse(error);
   }
 }
