@@ -34,7 +34,10 @@ describe('busy publisher', { skip }, () => {
     const sender = async (): Promise<void> => {
       for (let left = MESSAGES; left > 0; left--) await send();
       if (--starting === 0) started();
-      for (let left = MESSAGES; left > 0; await send()) if (isSafe(performance.now())) left--;
+      for (let left = MESSAGES; left > 0;) {
+        if (isSafe(performance.now())) left--;
+        await send();
+      }
     };
     const senders = Promise.all(Array.from({ length: SENDERS }, sender));
     await within(Promise.race([allStarted, senders]), DEADLINE_MS, 'all senders are busy');

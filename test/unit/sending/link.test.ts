@@ -26,7 +26,7 @@ interface LinkUnderTest extends AsyncDisposable {
   /** Calls of `open`. */
   opened: number;
   /** Sends a message over the link; resolves when it is confirmed. */
-  send(body: string): Promise<void>;
+  readonly send: (body: string) => Promise<void>;
 }
 
 async function startLink(script: Script = accepting()): Promise<LinkUnderTest> {
