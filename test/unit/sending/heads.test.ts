@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { runInContext } from '../../../src/context.js';
+import { headEncoder, stringify, type SendOptions } from '../../../src/sending/heads.js';
+import { FrameDecoder, type Frame } from '../../../src/stomp/frames.js';
+
+/** The SEND that a broker reads. */
+function sent(destination: string, json: string, options?: SendOptions): Frame {
+  const frames: Frame[] = [];
+  const limits = { strict: true, headerBytes: 1e6, bodyBytes: 1e6 };
+  const decoder = new FrameDecoder(limits, (frame) => frames.push(frame));
+  decoder.push(Buffer.from(`${headEncoder(destination, 'classic', options)(json)}\n${json}\0`));
+  assert.equal(frames.length, 1);
+  return frames[0]!;
+}
+
+describe('the head of a message', () => {
+  it("has django-stomp's headers, and a correlation id of its own", () => {
+    const { command, headers, body } = sent('/queue/orders', '{"é":1}');
+    const { 'correlation-id': id, ...rest } = headers;
+    assert.equal(command, 'SEND');
+    assert.deepEqual(rest, {
+      destination: '/queue/orders',
+      'content-type': 'application/json;charset=utf-8',
+      'content-length': '8',
+      'tshoot-destination': '/queue/orders',
+      'x-dead-letter-exchange': '',
+      'x-dead-letter-routing-key': 'DLQ.orders',
+      persistent: 'true',
+    });
+    assert.equal(body.toString(), '{"é":1}');
+    assert.notEqual(id, sent('/queue/orders', '1').headers['correlation-id']);
+  });
+
+  it('has the correlation id that is given, else that among the headers, else that of the message in process', () => {
+    const idOf = (options?: SendOptions) => sent('a', '1', options).headers['correlation-id'];
+    const headers = { 'correlation-id': 'of the headers' };
+    runInContext({ correlationId: 'in process' }, () => {
+      assert.equal(idOf({ headers, correlationId: 'given' }), 'given');
+      assert.equal(idOf({ headers }), 'of the headers');
+      assert.equal(idOf(), 'in process');
+    });
+  });
+
+  it('keeps every header of its sender whole, and lets none add another', () => {
+    const text = fc.string({ unit: 'grapheme', minLength: 1 }).filter((value) => !value.includes('\0'));
+    const value = fc.oneof(text, fc.constantFrom('a\nreceipt:1', 'a\r\n\r\nbody', '\\', 'a:b', ''));
+    fc.assert(
+      fc.property(text, value, (name, given) => {
+        const own = `x-own ${name}`;
+        const { headers } = sent('a', '1', { headers: { [own]: given }, correlationId: 'c' });
+        assert.equal(headers[own], given);
+        assert.equal(Object.keys(headers).length, Object.keys(sent('a', '1').headers).length + 1);
+      }),
+    );
+  });
+
+  it('takes what is no header for an error', () => {
+    const wrong: object[] = [{ '': 'no name' }, { a: 1 }, { a: undefined }, { a: 'NUL \0' }, { 'a\0': 'b' }];
+    for (const headers of wrong)
+      assert.throws(() => sent('a', '1', { headers } as SendOptions), { code: 'invalid-header' });
+  });
+
+  it('does not let a destination add a header', () => {
+    assert.equal(sent('a\nreceipt:1', '1').headers.receipt, undefined);
+    assert.throws(() => sent('a\0', '1'), { code: 'invalid-header' });
+  });
+});
+
+it('stringify gives JSON text, and an error for what JSON cannot express', () => {
+  assert.deepEqual([stringify({ a: [1] }), stringify(null), stringify('')], ['{"a":[1]}', 'null', '""']);
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  for (const body of [undefined, () => undefined, 1n, circular])
+    assert.throws(() => stringify(body), { code: 'invalid-json' });
+});
