@@ -37,7 +37,7 @@ export interface Diagnosis {
   readonly meaning?: Meaning;
 }
 
-/** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
+/** Bodies of ERROR are one line from RabbitMQ and a stack trace from ActiveMQ; a header may be as long as all of a head. */
 const MAX_REASON_LENGTH = 4096;
 
 /** What to look at when nothing answers as a STOMP server does. */
@@ -78,7 +78,7 @@ export function transportEnd(error: Error & { code?: string; isProtocolError?: (
 
 /** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */
 export function brokerEnd(frame: Frame, diagnose: (text: string) => Diagnosis | undefined): EndCause {
-  const summary = frame.headers.message ?? 'ERROR';
+  const summary = (frame.headers.message ?? 'ERROR').slice(0, MAX_REASON_LENGTH);
   const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
   const isRepeated = body.includes(summary) || /^\s+at |^[\w.]+(?:Exception|Error)\b/m.test(body);
   const text = body === '' || isRepeated ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;
