@@ -186,7 +186,7 @@ export default tseslint.config(
     rules: { 'house/dependencies': 'error', 'house/owners': 'error' },
   },
   {
-    files: ['test/**/*.ts', 'bench/**/*.ts', 'callbacks/**/*.ts'],
+    files: ['test/**/*.ts', 'bench/**/*.ts', 'callbacks/**/*.ts', 'examples/**/*.ts'],
     rules: {
       'no-console': 'off',
       // node:test's describe/it/test return promises the runner itself awaits.

@@ -45,7 +45,9 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
     const call = callback as LoadedCallback['call'] | string;
     const runner = await startRunner(call, settings, logger, stop);
     if (runner === undefined) return nothingYet();
-    return await runConsumer({ source, settings, runner, log: logger, onSettled, onConnection, ...stop });
+    const callbackName = typeof callback === 'string' ? callback : callback.name;
+    const observer = { onSettled, onConnection };
+    return await runConsumer({ source, settings, runner, callbackName, log: logger, ...observer, ...stop });
   } finally {
     stop.forget();
   }

@@ -21,7 +21,7 @@ export async function pubsub(
   surviveStrayErrors(log);
   bridgeConsole();
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
-  const summary = await runConsumer({ source, settings, runner, log, ...stop });
+  const summary = await runConsumer({ source, settings, runner, callbackName: callback, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

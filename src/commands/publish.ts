@@ -1,8 +1,9 @@
 /** `publish <destination> [json]`: its flags, where its input comes from, and what it says at the end. */
+import { isSendable } from '../brokers/headers.js';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { headEncoder, isReservedHeader } from '../sending/heads.js';
+import { messageEncoder } from '../sending/heads.js';
 import { checkJson, InputReader, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 import { start } from './start.js';
@@ -26,7 +27,7 @@ export async function publish(
   flags: PublishFlags,
 ): Promise<void> {
   const { settings, listen } = await start(flags);
-  const encodeHead = headEncoder(destination, settings.queueType, {
+  const encode = messageEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
@@ -42,7 +43,7 @@ export async function publish(
   const startMs = performance.now();
   const elapsedSeconds = () => (performance.now() - startMs) / 1000;
   const options = {
-    ...{ settings, log, encodeHead, stop: shutdown.drain, abort: shutdown.abort },
+    ...{ settings, log, encode, onInvalid: input.onInvalid, stop: shutdown.drain, abort: shutdown.abort },
     resumeFrom: flags.lines === true ? resumeFrom : undefined,
   };
   const run =
@@ -80,7 +81,9 @@ function describe(
 interface PublishInput {
   readonly documents: AsyncIterable<Document>;
   readonly reader?: InputReader;
-  /** Lines left out because they are not JSON. */
+  /** For a document that cannot be sent: leaves it out, or throws. */
+  readonly onInvalid: (error: PubsubError, line: number) => void;
+  /** Lines left out because they cannot be sent. */
   readonly skipped: () => number;
 }
 
@@ -91,6 +94,16 @@ async function openInput(
   resumeFrom: number,
   stop: AbortSignal,
 ): Promise<PublishInput> {
+  let skipped = 0;
+  const onInvalid = (error: PubsubError, line: number) => {
+    const isNamed = flags.lines !== true || error.code === 'invalid-json';
+    if (flags.skipInvalid !== true)
+      throw isNamed ? error : new PubsubError(error.code, `line ${line}: ${error.message}`, { cause: error });
+    skipped++;
+    // Each line by itself, so that any number of lines can be told.
+    log.warn({ line, reason: error.message }, 'line left out');
+  };
+  const found = { onInvalid, skipped: () => skipped };
   const isArgument = json !== undefined && json !== '-';
   if (isArgument && flags.lines === true) {
     throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
@@ -98,18 +111,11 @@ async function openInput(
   if (isArgument) {
     if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
     const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
-    return { documents: only(document), skipped: () => 0 };
+    return { documents: only(document), ...found };
   }
   const reader = new InputReader(flags.file, json === '-', stop);
-  if (flags.lines !== true) return { documents: only(await reader.document()), skipped: () => 0 };
-  let skipped = 0;
-  const onInvalid = (error: PubsubError, line: number) => {
-    if (flags.skipInvalid !== true) throw error;
-    skipped++;
-    // Each line by itself, so that any number of lines can be told.
-    log.warn({ line, reason: error.message }, 'line left out');
-  };
-  return { documents: reader.lines(resumeFrom, onInvalid), reader, skipped: () => skipped };
+  if (flags.lines !== true) return { documents: only(await reader.document()), ...found };
+  return { documents: reader.lines(resumeFrom, onInvalid), reader, ...found };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all
@@ -164,8 +170,12 @@ function parseHeaders(headers: readonly string[]): Record<string, string> {
         );
       }
       const name = header.slice(0, equals);
-      if (isReservedHeader(name)) log.warn({ header: name }, 'this header cannot be given; it is left out');
-      return [name, header.slice(equals + 1)];
+      const value = header.slice(equals + 1);
+      if (!isSendable(name, value)) {
+        const why = 'it belongs to the delivery, or would change the queue or the connection';
+        throw new PubsubError('invalid-usage', `--header ${name}: this header cannot be given: ${why}`);
+      }
+      return [name, value];
     }),
   );
 }

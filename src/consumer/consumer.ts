@@ -13,21 +13,24 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { sessions } from '../sending/connect.js';
-import { declareQueues } from '../sending/declare.js';
+import { declareQueues, DeclaredQueues } from '../sending/declare.js';
+import { withoutDelay } from '../brokers/headers.js';
 import type { Source } from '../brokers/destinations.js';
 import type { SubscribeOptions } from '../brokers/dialect.js';
+import type { Declaration } from '../brokers/queues.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
-import { Delivery, type DeliveryContext } from './delivery.js';
+import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
 import type { ConsumerObserver } from './events.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
-import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
+import { StuckWatch } from './stuck.js';
+import { delayQueues, retriesOf, type Retries } from './retries.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
 
@@ -35,6 +38,8 @@ export interface ConsumerOptions extends ConsumerObserver {
   readonly source: Source;
   readonly settings: Settings;
   readonly runner: CallbackRunner;
+  /** What dead letters call the callback: `module#export`, or the name of a function. */
+  readonly callbackName: string;
   readonly log: Logger;
   /** Aborted: drain and end. */
   readonly drain: AbortSignal;
@@ -53,15 +58,30 @@ export class Consumer {
   readonly #retries: Retries;
   readonly #account: Account;
   readonly #recentIds = new RecentIds();
+  readonly #stuck: StuckWatch;
   #hasSubscribed = false;
+  /** Rejects when the consumer must end; never resolves. */
+  readonly #failed: Promise<never>;
+  #fail: (error: PubsubError) => void = () => undefined;
   #onIdle: (() => void) | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
-    const { source, settings, log, drain } = options;
+    const { source, settings, log, drain, callbackName: callback } = options;
+    const { queueType, tellsFailure: tellsError } = settings;
     this.#account = new Account(options, log);
+    this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
+    this.#failed.catch(() => undefined);
     this.#retries = retriesOf(source, settings);
-    this.#deliveryContext = { source, retries: this.#retries, log, isConfirmed: () => drain.aborted };
+    this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () =>
+      this.#inFlight.entries().map(([, one]) => one),
+    );
+    this.#deliveryContext = {
+      ...{ source, log, retries: this.#retries },
+      deadLetters: { source, queueType, callback, tellsError },
+      isNackPreferred: settings.deadLetterBy === 'nack',
+      isConfirmed: () => drain.aborted,
+    };
   }
 
   /**
@@ -73,6 +93,9 @@ export class Consumer {
     const forget = whenAborted(drain, () => this.#account.turned('draining', this.#session));
     try {
       return await this.#consume();
+    } catch (error) {
+      this.#session?.abandon('the consumer ends');
+      throw error;
     } finally {
       forget();
     }
@@ -85,7 +108,7 @@ export class Consumer {
       this.#account.watch(session);
       const isSubscribed = await orAborted(drain, this.#subscribe(session));
       if (isSubscribed === true) {
-        await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session)]));
+        await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session), this.#failed]));
       }
       // The broker delivers again what was never started.
       this.#waiting = [];
@@ -111,11 +134,12 @@ export class Consumer {
       if (dialect.delaysByScheduler && this.#retries.attempts > 1)
         await requireScheduler(session, log, drain);
       const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
-      await declareQueues(session, declarations, log, drain);
+      const { other } = await declareQueues(session, declarations, log, drain);
+      if (other !== undefined) throw other;
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      const handOver = new HandOver(session, declarations, log);
-      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, handOver));
+      const surroundings = this.#surroundingsOf(session, declarations);
+      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, surroundings));
     } catch (error) {
       if (!(error instanceof PubsubError)) {
         session.abandon('stopped while subscribing');
@@ -168,12 +192,22 @@ export class Consumer {
     });
   }
 
-  #receive(frame: Frame, handOver: HandOver): void {
-    const { session } = handOver;
+  #surroundingsOf(session: Session, declarations: readonly Declaration[]): Surroundings {
+    const { log, drain } = this.#options;
+    const onReleased = () => this.#stuck.reset();
+    this.#stuck.watch(session);
+    return {
+      handOver: new HandOver({ session, log, drain, onReleased }),
+      queues: new DeclaredQueues(session, declarations, log),
+    };
+  }
+
+  #receive(frame: Frame, surroundings: Surroundings): void {
+    const { session } = surroundings.handOver;
     const { drain, settings } = this.#options;
     // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
     if (drain.aborted || !session.isOpen) return;
-    const delivery = new Delivery(frame, handOver, this.#deliveryContext);
+    const delivery = new Delivery(frame, surroundings, this.#deliveryContext);
     if (this.#inFlight.size < settings.concurrency) {
       this.#start(delivery);
     } else if (this.#waiting.length < settings.concurrency) {
@@ -204,14 +238,15 @@ export class Consumer {
       const correlationId =
         headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
       if (oversized !== undefined) {
-        delivery.deadLetter('too-large', { detail: `its ${oversized} is larger than the limit` });
+        delivery.deadLetter({ reason: 'too-large', detail: `its ${oversized} is larger than the limit` });
       } else if (correlationId === undefined) {
         const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
-        delivery.deadLetter('missing-correlation-id', { detail });
+        delivery.deadLetter({ reason: 'missing-correlation-id', detail });
       } else {
         this.#conclude(delivery, await runner.run(this.#job(delivery, correlationId)));
       }
       if (delivery.settling !== undefined) await delivery.settling;
+      if (delivery.fatal !== undefined) this.#fail(delivery.fatal);
     } catch (error) {
       log.error(
         { err: error, ...delivery.fields() },
@@ -231,7 +266,7 @@ export class Consumer {
       raw: frame.body,
       correlationId,
       ack: (outgoing) => delivery.ack(outgoing),
-      nack: () => delivery.deadLetter('nack'),
+      nack: () => delivery.deadLetter({ reason: 'nack' }),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,
       session,
     };
@@ -254,7 +289,7 @@ export class Consumer {
     };
     if (delivery.state === 'unsettled') {
       if (isThrown) delivery.fail(result.error);
-      else delivery.deadLetter(reason, fields);
+      else delivery.deadLetter({ reason, ...fields });
     } else {
       this.#options.log.error(
         { reason, ...fields, ...delivery.fields(), state: delivery.state },
@@ -267,7 +302,7 @@ export class Consumer {
     if (this.#options.settings.autoAck) void delivery.ack(outgoing);
     else {
       const detail = 'the callback returned without ack() or nack(); await them, or use --auto-ack';
-      delivery.deadLetter('unsettled', { detail });
+      delivery.deadLetter({ reason: 'unsettled', detail });
     }
   }
 

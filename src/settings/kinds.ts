@@ -57,7 +57,7 @@ export const text = (...[group, variable, flag, fallback, help]: [...Row<string>
 export const optionalText = (group: SettingGroup, variable: string, flag: string, help: string) =>
   setting<string | undefined>([group, variable, flag, undefined], help, parseText);
 
-const parseNumber =
+export const parseNumber =
   (pattern: RegExp, kind: string, [min, max]: Range) =>
   (text: string) => {
     const value = Number(text);

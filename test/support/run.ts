@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
+import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { run } from 'node:test';
@@ -70,6 +71,8 @@ class UsageError extends Error {}
 
 async function main(): Promise<void> {
   const interruption = new AbortController();
+  // Node's runner listens to it once for each file.
+  setMaxListeners(0, interruption.signal);
   const overtime = () => interruption.abort(new Error(`not ended within ${RUN_TIMEOUT_MS} ms`));
   setTimeout(overtime, RUN_TIMEOUT_MS).unref();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
