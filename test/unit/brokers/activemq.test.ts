@@ -42,11 +42,11 @@ describe('activemq', () => {
 
   it('T28: dead-letters by NACK only what a NACK does not destroy', () => {
     assert.deepEqual(activemq.nackHeaders, {});
-    assert.equal(activemq.canDeadLetterByNack(queue, persistent), true);
-    assert.equal(activemq.canDeadLetterByNack(virtualTopic, persistent), true);
-    assert.equal(activemq.canDeadLetterByNack(queue, {}), false);
-    assert.equal(activemq.canDeadLetterByNack(queue, { persistent: 'false' }), false);
-    assert.equal(activemq.canDeadLetterByNack(topic, persistent), false);
-    assert.equal(activemq.canDeadLetterByNack(parseSource('DLQ.orders'), persistent), false);
+    assert.equal(activemq.survivesNack(queue, persistent), true);
+    assert.equal(activemq.survivesNack(virtualTopic, persistent), false);
+    assert.equal(activemq.survivesNack(queue, {}), false);
+    assert.equal(activemq.survivesNack(queue, { persistent: 'false' }), false);
+    assert.equal(activemq.survivesNack(topic, persistent), false);
+    assert.equal(activemq.survivesNack(parseSource('DLQ.orders'), persistent), false);
   });
 });

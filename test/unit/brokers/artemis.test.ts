@@ -30,7 +30,7 @@ describe('artemis', () => {
   });
 
   it('T28: never dead-letters by NACK, which it takes for an ACK', () => {
-    assert.equal(artemis.canDeadLetterByNack(queue, persistent), false);
+    assert.equal(artemis.survivesNack(queue, persistent), false);
     assert.deepEqual(artemis.declarations(queue, 'quorum'), []);
   });
 });

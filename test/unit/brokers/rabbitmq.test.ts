@@ -64,7 +64,7 @@ describe('rabbitmq', () => {
   it('T28: dead-letters every message by a NACK that does not requeue it', () => {
     assert.deepEqual(rabbitmq.nackHeaders, { requeue: 'false' });
     for (const source of [queue, topic, virtualTopic]) {
-      assert.equal(rabbitmq.canDeadLetterByNack(source, {}), true);
+      assert.equal(rabbitmq.survivesNack(source, {}), true);
     }
   });
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { runInContext } from '../../../src/context.js';
-import { headEncoder, stringify, type SendOptions } from '../../../src/sending/heads.js';
+import { messageEncoder, stringify, type SendOptions } from '../../../src/sending/heads.js';
 import { FrameDecoder, type Frame } from '../../../src/stomp/frames.js';
 
 /** The SEND that a broker reads. */
@@ -10,7 +10,8 @@ function sent(destination: string, json: string, options?: SendOptions): Frame {
   const frames: Frame[] = [];
   const limits = { strict: true, headerBytes: 1e6, bodyBytes: 1e6 };
   const decoder = new FrameDecoder(limits, (frame) => frames.push(frame));
-  decoder.push(Buffer.from(`${headEncoder(destination, 'classic', options)(json)}\n${json}\0`));
+  const { lines, body } = messageEncoder(destination, 'classic', options)(json);
+  decoder.push(Buffer.from(`${lines}\n${String(body)}\0`));
   assert.equal(frames.length, 1);
   return frames[0]!;
 }

@@ -80,8 +80,36 @@ describe('a link', () => {
     assert.deepEqual(await confirmNext(connection, 3), ['1', '2', '3']);
     await settled(sent);
     assert.equal(under.opened, 1);
-    const lease = under.link.tryLease();
-    assert.equal(lease?.session, under.sessions[0]);
+  });
+
+  it('lends a connection for the first message to a destination alone, and for those after it to all', async () => {
+    await using under = await startLink();
+    const { link } = under;
+    const first = await settled(link.lease('a'));
+    const [again, other] = [link.lease('a'), link.lease('b')];
+    await turn();
+    assert.deepEqual([await stateOf(again), await stateOf(other)], ['pending', 'pending']);
+    first.end('a');
+    const second = await settled(again);
+    assert.equal(await stateOf(other), 'pending');
+    second.end();
+    (await settled(other)).end('b');
+    const [a, b] = [link.tryLease('a'), link.tryLease('b')];
+    assert.deepEqual([a?.session, b?.session], [under.sessions[0], under.sessions[0]]);
+    assert.equal(link.tryLease('c'), undefined);
+    assert.equal(under.opened, 1);
+  });
+
+  it('lends alone again what was not confirmed, and what is to be alone', async () => {
+    await using under = await startLink();
+    const { link } = under;
+    (await settled(link.lease('a'))).end();
+    assert.equal(link.tryLease('a'), undefined);
+    (await settled(link.lease('a'))).end('a');
+    const alone = await settled(link.lease('a', true));
+    assert.equal(link.tryLease('a'), undefined);
+    alone.end();
+    assert.notEqual(link.tryLease('a'), undefined);
   });
 
   it('renews a stale connection under load: once all on the old one is confirmed, in the order of the calls', async () => {
@@ -91,7 +119,7 @@ describe('a link', () => {
     const frames = [await old.expect('SEND'), await old.expect('SEND'), await old.expect('SEND')];
     makeStale(under.sessions[0]!);
     const late = ['4', '5', '6'].map(under.send);
-    assert.equal(under.link.tryLease(), undefined);
+    assert.equal(under.link.tryLease('a'), undefined);
     for (const frame of frames) {
       await old.expectNothing();
       assert.equal(under.opened, 1);
@@ -115,7 +143,7 @@ describe('a link', () => {
     under.delays.push(new Promise((resolve) => (release = resolve)));
     const late = [under.send('2')];
     await turn();
-    assert.equal(under.link.tryLease(), undefined);
+    assert.equal(under.link.tryLease('a'), undefined);
     late.push(under.send('3'));
     release();
     assert.deepEqual(await confirmNext(await under.server.connection(1), 2), ['2', '3']);
@@ -198,17 +226,17 @@ describe('a link', () => {
     }
   });
 
-  it('that is ended while it opens refuses those that wait, and opens no other', async () => {
+  it('that is ended while it opens refuses those that wait and those that come, and opens no other', async () => {
     await using under = await startLink();
     let release: () => void = () => undefined;
     under.delays.push(new Promise((resolve) => (release = resolve)));
     const waiting = under.send('1');
     await turn();
     under.link.abandon('given up');
-    assert.equal(await stateOf(waiting), 'pending');
-    release();
     await assert.rejects(settled(waiting), { code: 'connection-lost' });
+    release();
     await (await under.server.connection()).waitForClose();
+    await assert.rejects(settled(under.send('2')), { code: 'connection-lost' });
     assert.equal(under.opened, 1);
   });
 });
