@@ -1,9 +1,12 @@
 /** Running the operator's subcommands of `pubsub`, with the result each prints, and what their tests put into queues. */
 import assert from 'node:assert/strict';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { declaringHeaders, drainQueue } from '../support/messages.js';
+import { declaringHeaders } from '../support/messages.js';
 import { run, type Running, type RunOptions } from '../support/process.js';
 import { withRaw, type RawHeaders } from '../support/raw-client.js';
+
+/** For the tests of these commands. */
+export { bodiesIn } from '../support/messages.js';
 
 /** What a loaded machine needs to hand out the next message; short, because every run ends with it. */
 export const IDLE = ['--idle', '1'];
@@ -36,10 +39,6 @@ export async function refused(
   const { code } = await running.exit();
   assert.equal(running.stdout, '');
   return { code, complaint: running.stderr.match(/^pubsub: .*$/gm)?.join('\n') ?? running.stderr };
-}
-
-export async function bodiesIn(broker: BrokerUnderTest, queue: string, atLeast = 0): Promise<string[]> {
-  return (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
 }
 
 /** Sends these to a queue, takes each and lets it die: they lie in its dead-letter queue when this resolves. */

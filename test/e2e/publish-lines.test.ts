@@ -10,14 +10,12 @@ import { brokersUnderTest } from '../support/brokers.js';
 import { drainQueue } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
 import { until } from '../support/until.js';
-import { DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
+import { complaint, DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
 import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n + 1));
 const bodies = (frames: readonly Frame[]) => frames.map(({ body }) => body.toString());
 const sends = (server: ScriptedServer) => server.frames.filter(({ command }) => command === 'SEND');
-/** The last line on stderr, without the name of the command. */
-const complaint = (stderr: string) => (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
 const summary = (running: Pick<Running, 'said'>) => running.said('published')[0];
 
 /** Holds back the receipts of the frames chosen until they are released, then and later. */
