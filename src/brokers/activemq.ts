@@ -13,16 +13,17 @@ export const activemq: Dialect = {
   declarations: () => [],
   nackHeaders: {},
   // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter
-  // queue. Nor does the NACK of a message that is in a dead-letter queue already.
-  canDeadLetterByNack: (source, headers) =>
-    source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
+  // queue. Nor does the NACK of a message that is in a dead-letter queue already, nor, but for one, those of the copies
+  // that the queues of a virtual topic got: they share one id, which the dead-letter strategy takes for a repetition.
+  survivesNack: (source, headers) =>
+    source.kind !== 'topic' && headers.persistent === 'true' && !/^(?:DLQ|Consumer)\./.test(source.queue),
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: true,
   comparesArguments: false,
   swallowsWhenDeleted: false,
+  hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: true,
   takeHeaders: (queue, prefetch, isBrowsing) => ({
     destination: `/queue/${queue}`,
@@ -35,7 +36,7 @@ export const activemq: Dialect = {
   // It refuses more than 1000, and ends the connection.
   mostHeaders: 980,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   // A subscription to a topic has no queue that one could send to.
   delayed: ({ kind, queue }, delayMs) =>
     kind === 'topic'

@@ -21,14 +21,14 @@ export const artemis: Dialect = {
   declarations: () => [],
   nackHeaders: {},
   // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
-  canDeadLetterByNack: () => false,
+  survivesNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: true,
   comparesArguments: false,
   swallowsWhenDeleted: false,
+  hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: false,
   takeHeaders: (queue) => ({
     destination: `/queue/${queue}`,
@@ -39,7 +39,7 @@ export const artemis: Dialect = {
   returnsInOrder: false,
   mostHeaders: Infinity,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   delayed: () => undefined,
   delaysByScheduler: false,
 };
