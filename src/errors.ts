@@ -121,7 +121,9 @@ export function reasonOf(thrown: unknown): string {
 /** The name of an Error's class; undefined for what is no Error or has no name that can be printed. */
 export function nameOf(thrown: unknown): string | undefined {
   try {
-    return thrown instanceof Error ? String(thrown.name) : undefined;
+    if (!(thrown instanceof Error)) return undefined;
+    const name: unknown = thrown.name;
+    return String(name);
   } catch {
     return undefined;
   }

@@ -1,6 +1,6 @@
 /** The public API. */
-export { consume, type ConsumeOptions } from './commands/consume.js';
-export { openPublisher, type PublisherOptions } from './commands/publish.js';
+export { consume, type ConsumeOptions } from './consume.js';
+export { openPublisher, type PublisherOptions } from './publish.js';
 export type { ConsumeSummary } from './consumer/account.js';
 export type {
   ConnectionEvent,

@@ -1,8 +1,8 @@
 /**
- * For tests of callbacks: a broker in this process and one message through one callback, without Docker. It speaks STOMP
- * on a socket like a real one and keeps everything in memory.
+ * For tests of callbacks: a broker in this process and one message through one callback, without Docker. The broker
+ * speaks STOMP on a socket like a real one and keeps everything in memory.
  */
-import { consume } from './commands/consume.js';
+import { consume } from './consume.js';
 import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
@@ -14,7 +14,7 @@ import { deadLetterArguments } from './brokers/queues.js';
 export type { BrokerLimits, QueueState } from './embedded/broker.js';
 
 export interface TestBrokerOptions {
-  /** A free one when absent. */
+  /** Default: a port that is free. */
   readonly port?: number;
   /** Both or none. */
   readonly user?: string;
@@ -34,7 +34,7 @@ export interface TestBroker extends AsyncDisposable {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** The variables by which `pubsub`, `publish` and this library find it. */
+  /** The variables by which `pubsub`, `publish` and this library find the broker. */
   readonly env: Readonly<Record<string, string>>;
   /** Messages in a queue, those being processed included; 0 when there is no such queue. */
   depth(destination: string): number;
@@ -45,7 +45,7 @@ export interface TestBroker extends AsyncDisposable {
   publish(destination: string, body: unknown, headers?: Readonly<Record<string, string>>): void;
   /** Breaks every connection, as a network does; unsettled messages go back. */
   dropConnections(): void;
-  /** Resolves when it listens no more. */
+  /** Resolves when the broker listens no more. */
   close(): Promise<void>;
 }
 
@@ -98,7 +98,7 @@ export interface OneOutcome {
 
 export interface PublishedMessage {
   readonly destination: string;
-  /** As whoever consumes it gets it. */
+  /** As a consumer gets it. */
   readonly body: unknown;
   /** As given, not those that every message has. */
   readonly headers: Readonly<Record<string, string>>;
@@ -126,7 +126,7 @@ export async function consumeOnce<Body = unknown>(
   const broker = await startBroker();
   const stop = new AbortController();
   let published: PublishedMessage[] = [];
-  /** Sees what is published, and changes nothing about it. */
+  /** The callback, whose publishing is seen and not changed. */
   const watched = (payload: Payload<Body>): unknown => {
     published = [];
     const publish: Payload['publish'] = (destination, body, options) => {

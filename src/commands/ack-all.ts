@@ -1,4 +1,4 @@
-/** `pubsub ack-all-messages <destination>`: removes what is in a queue, and writes it to a file first when told to. */
+/** `pubsub ack-all-messages <destination>`: removes the messages of a queue, and writes them to a file first when told to. */
 import { open, type FileHandle } from 'node:fs/promises';
 import { createInterface } from 'node:readline/promises';
 import { PubsubError, reasonOf } from '../errors.js';
@@ -20,7 +20,7 @@ export interface AckAllFlags extends OperatorFlags {
 }
 
 /**
- * Resolves at the end of the run, or when the user does not want it. Rejects with a PubsubError that says how many were
+ * Resolves at the end of the run, or when the user says no. Rejects with a PubsubError that says how many were
  * removed: `invalid-usage`, `not-saved`, and those of the broker.
  */
 export async function ackAllMessages(destination: string, flags: AckAllFlags): Promise<void> {
@@ -70,7 +70,7 @@ interface Save {
   close(): Promise<void>;
 }
 
-/** A new file of one line for each message. What arrives while the disk is busy is written with the next flush. */
+/** A new file of one line for each message. Messages that arrive while the disk is busy are written with the next flush. */
 async function openSave(path: string): Promise<Save> {
   let file: FileHandle;
   try {

@@ -64,7 +64,7 @@ export async function moveMessages(
   }
 }
 
-/** What is not said of the source is as for the target. */
+/** The source is reached as the target is, but for what the user says of the source. */
 function settingsOfSource(settings: Settings): Settings {
   const { sourceHost, sourcePort, sourceUser, sourcePassword, sourceVhost, sourceUseSsl } = settings;
   const login = {

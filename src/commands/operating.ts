@@ -4,12 +4,12 @@
  */
 import { once } from 'node:events';
 import { PubsubError, reasonOf } from '../errors.js';
-import { configureLog, log } from '../log.js';
+import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
-import { listenForStop } from '../shutdown.js';
+import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
 import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../sending/take.js';
+import { start, type Start } from './start.js';
 
 export interface OperatorFlags extends Record<string, unknown> {
   readonly count?: string;
@@ -20,34 +20,29 @@ export interface OperatorFlags extends Record<string, unknown> {
 /** Longer than a broker under load takes to hand out the next message of a queue that has one. */
 const IDLE_SECONDS = 2;
 
-/** Settings, log and signals of a command. Throws `invalid-usage` and `invalid-setting`. */
+/** What a command starts with, and how much it is to take. Rejects with `invalid-usage` and `invalid-setting`. */
 export async function startOperation(flags: OperatorFlags): Promise<Operation> {
-  loadDotenv();
-  const settings = resolve(flags);
+  const begun = await start(flags);
   if (flags.follow === true && flags.idle !== undefined)
     throw new PubsubError('invalid-usage', 'give --idle or --follow, not both');
-  const limits = {
+  return {
+    ...begun,
     count: wholeNumber('--count', flags.count) ?? Infinity,
     idleMs: 1000 * (seconds('--idle', flags.idle) ?? IDLE_SECONDS),
     isEndless: flags.follow === true,
   };
-  await configureLog(settings);
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  return { settings, ...limits };
 }
 
-export interface Operation extends Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {
-  readonly settings: Settings;
-}
+export interface Operation extends Start, Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {}
 
 /** What `runTake` takes from, beside the operation. */
-interface Run {
+interface TakeRun {
   readonly queue: string;
   /** Of the broker to take from, when it is another one. */
   readonly settings?: Settings;
   readonly window?: number;
   readonly isBrowsing?: boolean;
-  /** How far it is, in words. */
+  /** How far the run is, in words. */
   readonly describe: () => string;
 }
 
@@ -57,19 +52,19 @@ export interface Ending {
 }
 
 /**
- * Takes until the operation's limits or a signal end it. A failure says how far it came; what was under way then is still
- * in the queue.
+ * Takes until the operation's limits or a signal end it. A failure says how many messages were dealt with; those that
+ * were under way are still in the queue.
  */
 export async function runTake(
   operation: Operation,
-  { describe, ...run }: Run,
+  { describe, ...run }: TakeRun,
   counts: TakeCounts,
   work: Work,
 ): Promise<Ending> {
-  const { settings } = operation;
-  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { settings, listen, ...limits } = operation;
+  const { drain, abort } = listen();
   const startMs = performance.now();
-  const options = { window: settings.publishWindow, ...operation, ...run, log, signal: drain };
+  const options = { window: settings.publishWindow, settings, ...limits, ...run, log, signal: drain };
   const total = run.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
   const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
   try {

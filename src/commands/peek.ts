@@ -9,7 +9,7 @@ const COUNT = 10;
 /** The largest prefetch: all that are shown are held un-acked at once. */
 const MAX_COUNT = 65_535;
 
-/** Resolves when they are shown, and back in the queue. Rejects with a PubsubError. */
+/** Resolves when the messages are shown, and back in the queue. Rejects with a PubsubError. */
 export async function peek(destination: string, flags: OperatorFlags): Promise<void> {
   const operation = await startOperation(flags);
   const queue = parseQueue(destination);
@@ -19,7 +19,7 @@ export async function peek(destination: string, flags: OperatorFlags): Promise<v
   await runTake(operation, run, { taken: 0, left: 0 }, (message) =>
     found.push(message) === count ? 'end' : 'leave',
   );
-  // Only now: a reader that takes its time keeps no consumer waiting.
+  // Printed only when the messages are back: a reader that takes its time keeps no consumer waiting.
   if (!process.stdout.isTTY) {
     for (const message of found) await print(`${toJson(message)}\n`);
     return;

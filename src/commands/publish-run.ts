@@ -12,7 +12,7 @@ import { Outbox } from '../sending/outbox.js';
 import { transact, type Add } from '../sending/transaction.js';
 import type { Document } from './documents.js';
 
-export interface RunOptions {
+export interface PublishOptions {
   readonly settings: Settings;
   readonly log: Logger;
   readonly encode: (json: string) => Outgoing;
@@ -30,10 +30,11 @@ export interface Counts {
   readonly confirmed: number;
 }
 
-export interface Run {
-  /** What it has done so far. */
+/** One publishing of all documents, as its command sees it. */
+export interface Publishing {
+  /** What has been sent so far. */
   readonly counts: Counts;
-  /** To be called once. Resolves when the broker has confirmed everything. */
+  /** Sends everything; to be called once. Resolves when the broker has confirmed it. */
   readonly start: () => Promise<void>;
 }
 
@@ -43,7 +44,7 @@ type Documents = AsyncIterable<Document>;
 const LARGE_TRANSACTION = 1000;
 
 /** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
-export function sendEach(documents: Documents, options: RunOptions): Run {
+export function sendEach(documents: Documents, options: PublishOptions): Publishing {
   const onUnreadable = options.onInvalid;
   const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
@@ -72,7 +73,7 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
 }
 
 /** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
-export function sendInTransactions(documents: Documents, size: number, options: RunOptions): Run {
+export function sendInTransactions(documents: Documents, size: number, options: PublishOptions): Publishing {
   const { settings, log, encode, stop, abort } = options;
   const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
   const iterator = documents[Symbol.asyncIterator]();
@@ -99,7 +100,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     counts.upTo = last.line;
   };
   const connect = async () => {
-    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without them not.
+    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without beats not.
     const opened = await connectOnce({ ...settings, outgoingHeartbeatMs: 0 }, log, stop).catch(
       (error: unknown) => {
         throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
@@ -146,7 +147,7 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
   ];
 }
 
-/** None when the input could not even be begun. */
+/** No advice when the input could not even be begun. */
 function resumeAdvice(error: unknown, line: number, { sent }: Counts, isRepeating = false): string[] {
   const code = error instanceof PubsubError ? error.code : undefined;
   if (code === 'invalid-usage' && sent === 0) return [];

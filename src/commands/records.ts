@@ -12,7 +12,7 @@ export function toJson({ headers, body, oversized }: Frame): string {
   return JSON.stringify({ headers, ...content, oversized });
 }
 
-/** The message that such a line tells of, called `what` when it is none. Throws `invalid-json`. */
+/** The message of a line that toJson made; `what` names the line in an error. Throws `invalid-json`. */
 export function fromJson(line: string, what: string): Frame {
   let record: Partial<Record<'headers' | 'body' | 'bodyBase64' | 'oversized', unknown>>;
   try {
@@ -53,7 +53,7 @@ function bodyText(body: Buffer): string {
   return printable(indented(text) ?? text, /[^\P{Cc}\n\t]/gu);
 }
 
-/** Undefined when it is no JSON, or when parsing it would change a number. */
+/** Undefined when the text is no JSON, or when parsing would change a number. */
 function indented(text: string): string | undefined {
   try {
     const value: unknown = JSON.parse(text);

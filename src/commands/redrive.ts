@@ -22,8 +22,8 @@ export interface RedriveFlags extends OperatorFlags {
 }
 
 /**
- * On each message that is sent back, with an id of the run. One that comes to the dead-letter queue again carries it:
- * everything behind it died after the start, so there the run ends.
+ * A header of each message that is sent back: the id of the run. At a message that comes to the dead-letter queue with this
+ * id again the run ends, because everything behind that message died after the start.
  */
 const MARK = 'x-redrive-id';
 

@@ -3,7 +3,6 @@ import { createReadStream } from 'node:fs';
 import { PubsubError, reasonOf } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { listenForStop } from '../shutdown.js';
 import { checkTarget, isDeadLetterQueue } from '../brokers/destinations.js';
 import { openForwarder } from '../sending/forwarder.js';
 import type { Frame } from '../stomp/frames.js';
@@ -13,14 +12,14 @@ import { fromJson } from './records.js';
 const LF = 10;
 
 /**
- * Sends them in order, whole, each confirmed. Resolves at the end of the file or after a signal; rejects with a
+ * Sends the messages in order, whole, each confirmed. Resolves at the end of the file or after a signal; rejects with a
  * PubsubError that names the first line that is not confirmed.
  */
 export async function restore(path: string, destination: string, flags: OperatorFlags): Promise<void> {
-  const { settings } = await startOperation(flags);
+  const { settings, listen } = await startOperation(flags);
   checkTarget(destination);
   const keepsDeath = isDeadLetterQueue(destination);
-  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { drain, abort } = listen();
   const forwarder = openForwarder(settings, log);
   const startMs = performance.now();
   /** By the number of its line, so that the first is the oldest. */
@@ -63,7 +62,7 @@ export async function restore(path: string, destination: string, flags: Operator
   await report(result, `${messages(done.restored)} of ${path} sent to ${destination}`);
 }
 
-/** By line feeds alone: JSON may hold the other line ends that readline knows. */
+/** Lines end with line feeds alone: JSON may hold the other line ends that readline knows. */
 async function* linesOf(path: string): AsyncGenerator<string> {
   let rest: Buffer[] = [];
   try {

@@ -4,6 +4,7 @@
  */
 import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
+import { describeEnd } from '../stomp/session-end.js';
 import type { Delivery } from './delivery.js';
 import { tell, type ConnectionEvent, type ConsumerObserver, type SettledEvent } from './events.js';
 import { attemptOf } from './retries.js';
@@ -60,7 +61,7 @@ export class Account {
     if (!this.#isClosed) this.#tellSettled(delivery, { outcome, ...why });
   }
 
-  /** The end of all that is told; of these the callbacks still run. */
+  /** The last that is told: the attempts whose callbacks still run. */
   giveUp(unfinished: readonly Delivery[]): void {
     this.#isClosed = true;
     for (const delivery of unfinished) {
@@ -73,8 +74,8 @@ export class Account {
   /** Tells that the session is open, and why when it is lost. */
   watch(session: Session): void {
     this.turned('connected', session);
-    void session.closed.then(({ kind, message }) => {
-      if (kind !== 'closed') this.turned('lost', session, { reason: message });
+    void session.closed.then((end) => {
+      if (end.kind !== 'closed') this.turned('lost', session, { reason: describeEnd(end) });
     });
   }
 

@@ -28,7 +28,7 @@ export type Outcome = 'acked' | 'dead-lettered' | 'retried' | 'released';
 /** One attempt at a message. Each attempt that was begun is told of once, when its message is settled. */
 export interface SettledEvent {
   readonly outcome: Outcome;
-  /** Absent when it is acked. */
+  /** Absent when the message is acked. */
   readonly reason?: DeadLetterReason | ReleaseReason;
   /** What the callback threw, or what kept its message from being settled. */
   readonly error?: unknown;
@@ -41,7 +41,7 @@ export interface SettledEvent {
 }
 
 /**
- * `connected`: a session is open. `subscribed`: messages may come by it. `lost`: it has ended, and another one is opened
+ * `connected`: a session is open. `subscribed`: messages may come. `lost`: the session has ended, and another one is opened
  * unless the consumer drains. `draining`: the consumer was told to stop and finishes what is in flight.
  */
 export interface ConnectionEvent {
@@ -53,15 +53,15 @@ export interface ConnectionEvent {
 }
 
 /**
- * Both are called on the event loop of the connection, in the order of what happened, and are not waited for. When one
- * throws, or returns a promise that rejects, that is logged and changes nothing.
+ * Both functions are called on the event loop of the connection, in the order of what happened, and are not waited for. A
+ * function that throws, or returns a promise that rejects, is told of in the log and changes nothing.
  */
 export interface ConsumerObserver {
   readonly onSettled?: ((event: SettledEvent) => unknown) | undefined;
   readonly onConnection?: ((event: ConnectionEvent) => unknown) | undefined;
 }
 
-/** Calls it, if there is one; never throws and never rejects. */
+/** Calls the observer, if there is one; never throws and never rejects. */
 export function tell<Event>(
   observe: ((event: Event) => unknown) | undefined,
   event: Event,

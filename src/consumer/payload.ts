@@ -87,7 +87,7 @@ export type AbortReason = 'timeout' | 'stop';
 const remedy = 'call it before ack(), nack() and the end of the callback';
 const RETURNED: RunResult = { kind: 'returned' };
 
-interface Message {
+interface ReceivedMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Buffer;
 }
@@ -98,7 +98,7 @@ export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promi
 /** Decodes the body and calls the callback, at once. */
 export function invoke(
   callback: LoadedCallback['call'],
-  { headers, raw }: Message,
+  { headers, raw }: ReceivedMessage,
   context: MessageContext,
   queueType: QueueType,
   settle: Settle,
@@ -127,7 +127,7 @@ class CallPayload implements Payload {
   #reason: DOMException | undefined;
 
   constructor(
-    { headers, raw }: Message,
+    { headers, raw }: ReceivedMessage,
     body: unknown,
     context: MessageContext,
     queueType: QueueType,

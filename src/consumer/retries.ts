@@ -10,7 +10,8 @@ import type { Declaration, QueueType } from '../brokers/queues.js';
 import { PubsubError } from '../errors.js';
 import { copyOf } from '../sending/copies.js';
 import type { Outgoing } from '../sending/heads.js';
-import { parseDelays, type Settings } from '../settings.js';
+import type { Settings } from '../settings.js';
+import { parseDelays } from '../settings/kinds.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 
 /** With jitter a delay is one of so many: on RabbitMQ each has a queue of its own. */

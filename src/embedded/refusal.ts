@@ -7,11 +7,14 @@ export class Refusal extends Error {
   override name = 'Refusal';
   readonly title: string;
   readonly isFatal: boolean;
+  /** The peer sees the end of its connection and no ERROR. */
+  readonly isSilent: boolean;
 
-  constructor(title: string, detail: string, isFatal: boolean) {
+  constructor(title: string, detail: string, isFatal: boolean, { isSilent = false } = {}) {
     super(detail);
     this.title = title;
     this.isFatal = isFatal;
+    this.isSilent = isSilent;
   }
 }
 
@@ -23,6 +26,11 @@ export function invalid(title: string, detail: string): Refusal {
 /** What AMQP calls a channel error: RabbitMQ ends the connection. */
 function channelError(title: string, detail: string): Refusal {
   return new Refusal(title, `${title.toUpperCase()} - ${detail}`, true);
+}
+
+/** The connection ends without a word; title and detail are for those who watch the broker. */
+export function silent(title: string, detail: string): Refusal {
+  return new Refusal(title, detail, true, { isSilent: true });
 }
 
 /** AMQP's bound on the names of queues and keys, in bytes; it keeps what a connection can make the broker remember small. */

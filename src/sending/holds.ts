@@ -101,7 +101,7 @@ export class Holds {
         );
       }
       const isReleased = await this.#tryFirst(hold);
-      if (end.aborted) return;
+      if (!this.#holds.has(hold.destination)) return;
       if (isReleased || hold.waiting.length === 0) {
         this.#release(hold, isReleased);
         return;

@@ -9,6 +9,7 @@ import { declaringBehaviours } from './declaring.js';
 import { deliveryBehaviours } from './delivering.js';
 import { forwardingBehaviours } from './forwarding.js';
 import { frameBehaviours } from './frames.js';
+import { observingBehaviours } from './observing.js';
 import { publishingBehaviours } from './publishing.js';
 import { queueTypeBehaviours } from './queue-types.js';
 import { retryBehaviours } from './retries.js';
@@ -27,6 +28,7 @@ export function conformance(name: BrokerName): void {
     consuming: consumingBehaviours,
     'dead letters': deadLetterBehaviours,
     forwarding: forwardingBehaviours,
+    observing: observingBehaviours,
     retries: retryBehaviours,
     topics: topicBehaviours,
     'queue types': queueTypeBehaviours,

@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
-import { flagName, settingNames, settings, type Setting } from '../../src/settings.js';
+import { settingNames, settings } from '../../src/settings.js';
+import { flagName, type Setting } from '../../src/settings/kinds.js';
 import { drainQueue, put } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
@@ -175,6 +176,23 @@ describe('settings', () => {
     );
     await stopPubsub(running);
   });
+
+  for (const [bin, ...args] of [
+    ['pubsub', 'broker'],
+    ['publish', 'x', '1'],
+    ['pubsub', 'peek', 'x'],
+  ] as const) {
+    it(`that nobody knows are warned about by ${bin} ${args[0]}, too`, async () => {
+      const [port = 0] = await freePorts(1);
+      const running = run(bin, args, { env: { ...at(port), STOMP_RECEIPT_TIMEOUTS: 'typo' } });
+      await until(
+        () => running.logLines.some(({ variable }) => variable === 'STOMP_RECEIPT_TIMEOUTS'),
+        DEADLINE_MS,
+        () => `the variable in ${running.stderr}`,
+      );
+      await running.kill();
+    });
+  }
 
   for (const bin of bins) {
     it(`in a .env that cannot be read end ${bin} with 2 and one line`, async () => {

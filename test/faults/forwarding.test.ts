@@ -58,12 +58,12 @@ const numberOf = (body: Buffer) => (JSON.parse(body.toString()) as { n: number }
 
 /** Resolves when so many messages have been acked. */
 async function acked(consuming: Consuming, count: number): Promise<void> {
-  const isAcked = ({ message, fields }: Consuming['log'][number]) =>
-    message === 'message processed' && fields.outcome === 'acked';
+  const acks = () =>
+    consuming.events.filter((event) => 'outcome' in event && event.outcome === 'acked').length;
   await until(
-    () => consuming.log.filter(isAcked).length >= count,
+    () => acks() >= count,
     DEADLINE_MS * 3,
-    () => `${count} messages acked; so far ${consuming.log.filter(isAcked).length}`,
+    () => `${count} messages acked; so far ${acks()}`,
   );
 }
 
@@ -131,8 +131,8 @@ for (const broker of brokersUnderTest()) {
       const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, { concurrency: 5 });
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
-      await consuming.logged('messages are not confirmed; sending them again');
-      await consuming.logged('messages are not confirmed; sending them again');
+      await consuming.logged('messages', 'retryInMs');
+      await consuming.logged('messages', 'retryInMs');
       assert.deepEqual(await drainQueue(broker, to), []);
       await proxy.accept();
       await acked(consuming, 5);
@@ -148,7 +148,7 @@ for (const broker of brokersUnderTest()) {
       const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, options);
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, [{ n: 0 }], withId);
-      await consuming.logged('messages are not confirmed; sending them again');
+      await consuming.logged('messages', 'retryInMs');
       await assert.rejects(consuming.stop(), { code: 'deadline-passed' });
       assert.deepEqual(await drainQueue(broker, to), []);
       assert.equal((await drainQueue(broker, from, { atLeast: 1 })).length, 1);
@@ -162,9 +162,9 @@ for (const broker of brokersUnderTest()) {
       });
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
-      await consuming.logged('messages are not confirmed; sending them again');
+      await consuming.logged('messages', 'retryInMs');
       proxy.cut();
-      await consuming.logged('the connection of this message is gone: it will be delivered again');
+      await consuming.settled('released');
       await proxy.accept();
       await acked(consuming, 1);
       await consuming.stop();

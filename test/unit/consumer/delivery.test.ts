@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { consume } from '../../../src/commands/consume.js';
+import { consume } from '../../../src/consume.js';
 import { Delivery } from '../../../src/consumer/delivery.js';
 import type { Payload, Settlement } from '../../../src/consumer/payload.js';
 import type { ConsumeSummary } from '../../../src/consumer/account.js';

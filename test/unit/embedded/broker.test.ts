@@ -53,7 +53,7 @@ describe('a message', () => {
       const { headers, body } = await client.next('MESSAGE');
       assert.ok(body.equals(bytes));
       assert.equal(headers['ké€y'], 'vä€lue😀');
-      assert.equal(headers['content-length'], String(size));
+      assert.equal(headers['content-length'], size === 0 ? undefined : String(size));
     }
   });
 

@@ -57,6 +57,42 @@ describe('the head of a message', () => {
     );
   });
 
+  it('is the same each time it is sent', () => {
+    const { lines } = messageEncoder('a', 'classic')('1');
+    assert.match(lines, /^correlation-id:\S+$/m);
+  });
+
+  it('leaves out what would change a queue or a connection, and keeps what only looks like it', () => {
+    const dangerous = {
+      ...{
+        exclusive: 'true',
+        'auto-delete': 'true',
+        durable: 'false',
+        'x-message-ttl': '1',
+        'x-expires': '1',
+      },
+      ...{
+        'x-max-length': '1',
+        'x-overflow': 'reject-publish',
+        'x-queue-type': 'stream',
+        'x-queue-name': 'q',
+      },
+      ...{ 'x-single-active-consumer': 'true', ack: '1', id: '1', receipt: '1', 'user-id': 'nobody' },
+      ...{
+        'reply-to': '/temp-queue/answers',
+        'x-attempt': '2',
+        'x-last-error': 'e',
+        'x-failure-reason': 'nack',
+      },
+    };
+    const kept = { 'x-max-retries': '3', expiration: '1000', AMQ_SCHEDULED_DELAY: '5', tenant: '7' };
+    const plain = sent('a', '1').headers;
+    const { headers } = sent('a', '1', { headers: { ...dangerous, ...kept } });
+    assert.deepEqual(Object.keys(headers).sort(), [...Object.keys(plain), ...Object.keys(kept)].sort());
+    const answers = { 'reply-to': '/queue/answers' };
+    assert.equal(sent('a', '1', { headers: answers }).headers['reply-to'], '/queue/answers');
+  });
+
   it('takes what is no header for an error', () => {
     const wrong: object[] = [{ '': 'no name' }, { a: 1 }, { a: undefined }, { a: 'NUL \0' }, { 'a\0': 'b' }];
     for (const headers of wrong)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { openPublisher } from '../../../src/commands/publish.js';
+import { openPublisher } from '../../../src/publish.js';
 import { PubsubError } from '../../../src/errors.js';
 import { obliging, startScriptedServer } from '../../support/scripted-server.js';
 import type { ScriptedServer } from '../../support/scripted-server.js';
