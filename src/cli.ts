@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
 import { leave } from './leave.js';
+import { printableText } from './printable.js';
 import { flagName, settingNames, settings, type Setting } from './settings.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -127,10 +128,11 @@ function addOperators(program: Command): void {
   const restore = add(
     'restore',
     'send the messages that ack-all-messages --save or peek wrote to a file',
-    `restore removed.ndjson xpto`,
+    `restore removed.ndjson xpto\nrestore removed.ndjson xpto --resume-from 1200`,
   )
     .argument('<file>', 'one message a line')
     .argument('<destination>', 'where to send them')
+    .option('--resume-from <line>', 'leave out the lines up to this one')
     .action(async (file: string, destination: string) => {
       const command = await import('./commands/restore.js');
       await command.restore(file, destination, flagsOf(restore));
@@ -152,18 +154,25 @@ function addOperators(program: Command): void {
   const redrive = add(
     'redrive',
     'send the dead letters of a queue back to where they came from',
-    `redrive xpto --dry-run\nredrive xpto --count 100\nredrive DLQ.xpto --match tenant=7`,
+    `redrive xpto --dry-run\nredrive xpto --match tenant=7 --count 100\nredrive --from graveyard --to xpto`,
   )
-    .argument('<destination>', 'the queue or its dead-letter queue')
+    .argument('[destination]', 'the queue or its dead-letter queue')
+    .option('--from <queue>', 'with --to, in place of a destination: a dead-letter queue of any name')
+    .option('--to <queue>', 'where everything in it goes, whatever the messages say')
     .option('--count <number>', 'send so many back at most')
     .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
     .option('--dry-run', 'only tell what would be sent back where')
     .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
-    .action(async (destination: string) => {
+    .action(async (destination?: string) => {
       const command = await import('./commands/redrive.js');
       await command.redrive(destination, flagsOf(redrive));
     });
 
+  for (const command of [move, ackAll, peek, redrive])
+    command.option(
+      '--delivery-limit <number>',
+      'deliveries after which a quorum queue drops a message, if a policy says so (default 20)',
+    );
   for (const command of [move, ackAll, restore, peek, redrive])
     addSettings(command, ['operator', command.name()]);
 }
@@ -270,10 +279,10 @@ function report(error: unknown, name: string): number {
   // Commander has printed its own message.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof PubsubError) {
-    process.stderr.write(`${error.message.replace(/^/gm, `${name}: `)}\n`);
+    process.stderr.write(`${printableText(error.message).replace(/^/gm, `${name}: `)}\n`);
     return error.exitStatus;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`${name}: this is a bug, please report it\n${text}\n`);
+  process.stderr.write(`${name}: this is a bug, please report it\n${printableText(text)}\n`);
   return 1;
 }
