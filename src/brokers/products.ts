@@ -9,6 +9,9 @@ const embedded: Dialect = { ...rabbitmq, name: 'embedded', declaresLater: false 
 
 const dialects = { rabbitmq, activemq, artemis, embedded };
 
+/** Un-acked messages that one subscription gets at most, on the product that gives it most. */
+export const mostHeldByAny = Math.max(...Object.values(dialects).map(({ mostHeld }) => mostHeld));
+
 /** The dialect of a CONNECTED `server` header, or the one forced; RabbitMQ when the header is hidden or unknown. */
 export function detectDialect(
   server: string | undefined,
