@@ -107,8 +107,6 @@ class Taking {
   #held = 0;
   /** Messages that `work` or a renewal deals with now. */
   #pending = 0;
-  /** Some that go back come when the connection is being closed. */
-  #worn: PubsubError | undefined;
   #renewer: Forwarder | undefined;
   #failure: unknown;
   #idle: NodeJS.Timeout | undefined;
@@ -144,7 +142,6 @@ class Taking {
       if (isOutOfOrder && this.#session.isOpen) await giveBack(this.#session, queue, this.#unacked);
       if (reason === 'failure' || this.#failure !== undefined) throw this.#failure;
       await this.#session.close();
-      if (this.#worn !== undefined) throw this.#worn;
       return reason;
     } catch (error) {
       // What is un-acked goes back.
@@ -195,7 +192,7 @@ class Taking {
   #receive(message: Frame): void {
     this.#countUnacked(message, 1);
     if (!this.#isTaking) {
-      // It goes back like one that is left, and this was a delivery.
+      // It goes back as one that is left does.
       this.#spare(message);
       return;
     }
@@ -263,8 +260,7 @@ class Taking {
     const rule = this.#session.dialect.deliveryLimit;
     const deliveries = rule?.deliveriesOf(message.headers) ?? 0;
     if (rule === undefined || deliveries < this.#deliveryLimit * WORN_AT) return;
-    this.#worn ??= wornError(this.#options.queue, deliveries, this.#deliveryLimit, rule);
-    this.#fail(this.#worn);
+    this.#fail(wornError(this.#options.queue, deliveries, this.#deliveryLimit, rule));
     const isNear = deliveries >= this.#deliveryLimit * RENEWED_AT;
     if (isNear && this.#session.isOpen) void this.#settle(this.#renew(message));
   }
