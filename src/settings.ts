@@ -214,6 +214,15 @@ export const settings = {
       parseDelays(delays);
       return delays;
     }),
+  retryJitter: setting(['Consuming', 'STOMP_RETRY_JITTER', '--retry-jitter <share>', 0],
+    'by how much of it a delay is made shorter or longer at random, from 0 to 1, like 0.2',
+    parseNumber(/^(0|1|0?\.\d+)$/, 'a number', [0, 1])),
+  deadLetterBy: choice('Consuming', 'STOMP_DEAD_LETTER_BY', '--dead-letter-by <way>', 'copy', ['copy', 'nack'],
+    'copy: a confirmed copy with the failure in its headers; nack: the broker moves the message itself, which it confirms to nobody'),
+  tellsFailure: boolean('Consuming', 'STOMP_FAILURE_MESSAGE', '--failure-message', true,
+    'put the class and the message of an error into the headers of a dead letter'),
+  holdSeconds: seconds('Consuming', 'STOMP_HOLD_SECONDS', undefined, 1200, [1, 86_400],
+    "how long a message is held that cannot be dead-lettered, retried or forwarded, before it goes back to its queue; below the broker's consumer_timeout"),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],

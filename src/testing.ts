@@ -3,7 +3,7 @@
  * on a socket like a real one and keeps everything in memory.
  */
 import { consume } from './commands/consume.js';
-import type { DeadLetterReason } from './consumer/delivery.js';
+import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
@@ -106,6 +106,15 @@ export interface PublishedMessage {
 
 const QUEUE = 'consume-once';
 
+const ignore = () => undefined;
+const silent: Logger = {
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  isLevelEnabled: () => false,
+};
+
 /**
  * Runs the callback against one message, through a broker and a connection as in production, and resolves with what
  * became of the message. Rejects as `consume` does.
@@ -132,22 +141,8 @@ export async function consumeOnce<Body = unknown>(
       }) as Payload,
     );
   };
-  let deadLettered: { reason?: DeadLetterReason; err?: unknown } = {};
-  const ignore = () => undefined;
-  const log: Logger = {
-    info: ignore,
-    warn: ignore,
-    error: (fields, text) => {
-      if (text === 'message dead-lettered') deadLettered = fields;
-    },
-    // The last word on a message, whatever became of it.
-    debug: (fields, text) => {
-      const { outcome } = fields as { outcome?: unknown };
-      const comesAgain = outcome === 'retried' || outcome === 'released';
-      if (text === 'message processed' && !comesAgain) stop.abort();
-    },
-    isLevelEnabled: () => true,
-  };
+  let conclude: (outcome: OneOutcome) => void = () => undefined;
+  const concluded = new Promise<OneOutcome>((resolve) => (conclude = resolve));
   try {
     const { host, port } = broker;
     const consuming = consume({
@@ -159,19 +154,21 @@ export async function consumeOnce<Body = unknown>(
       destination: `/queue/${QUEUE}`,
       callback: watched as (payload: Payload) => unknown,
       signal: stop.signal,
-      log,
+      log: silent,
+      onSettled: ({ outcome, reason, error }) => {
+        if (outcome === 'retried' || outcome === 'released') return;
+        conclude({
+          outcome,
+          ...(reason === undefined ? {} : { reason: reason as DeadLetterReason }),
+          ...(error === undefined ? {} : { error }),
+          ...(outcome === 'dead-lettered' || published.length === 0 ? {} : { published }),
+        });
+        stop.abort();
+      },
     });
     broker.publish(`/queue/${QUEUE}`, message.body, message.headers ?? { 'correlation-id': QUEUE });
-    const summary = await consuming;
-    if (summary.deadLettered === 0) {
-      return { outcome: 'acked', ...(published.length === 0 ? {} : { published }) };
-    }
-    const { reason, err } = deadLettered;
-    return {
-      outcome: 'dead-lettered',
-      ...(reason === undefined ? {} : { reason }),
-      ...(err === undefined ? {} : { error: err }),
-    };
+    await consuming;
+    return await concluded;
   } finally {
     await broker.close();
   }

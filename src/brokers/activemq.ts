@@ -24,14 +24,16 @@ export const activemq: Dialect = {
   declarations: () => [],
   nackHeaders: {},
   // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter
-  // queue. Nor does the NACK of a message that is in a dead-letter queue already.
-  canDeadLetterByNack: (source, headers) =>
-    source.kind !== 'topic' && headers.persistent === 'true' && !source.queue.startsWith('DLQ.'),
+  // queue. Nor does the NACK of a message that is in a dead-letter queue already, nor, but for one, those of the copies
+  // that the queues of a virtual topic got: they share one id, which the dead-letter strategy takes for a repetition.
+  survivesNack: (source, headers) =>
+    source.kind !== 'topic' && headers.persistent === 'true' && !/^(?:DLQ|Consumer)\./.test(source.queue),
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: true,
   comparesArguments: false,
   swallowsWhenDeleted: false,
+  hasTopicQueues: false,
   hasDelayQueues: false,
   declaresLater: false,
   canBrowse: true,

@@ -24,8 +24,8 @@ export interface Dialect {
   /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
   declarations(source: Source, queueType: QueueType): readonly Declaration[];
   readonly nackHeaders: Headers;
-  /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
-  canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
+  /** Does this message survive a NACK, in its dead-letter queue? Elsewhere a NACK destroys it. */
+  survivesNack(source: Source, headers: Readonly<Headers>): boolean;
   /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
   outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
   /** Is a transaction carried out frame by frame at COMMIT, up to the first that fails? */
@@ -36,6 +36,8 @@ export interface Dialect {
   readonly comparesArguments: boolean;
   /** Is what is sent to a queue that was deleted after the first SEND of the connection to it confirmed and dropped? */
   readonly swallowsWhenDeleted: boolean;
+  /** Does a subscription to a topic have a queue, which one can send to? */
+  readonly hasTopicQueues: boolean;
   /** Do messages wait for their next attempt in queues of their own, which must be declared? */
   readonly hasDelayQueues: boolean;
   /** Is a SEND confirmed before the queue it declares is there, or refused? */

@@ -21,21 +21,26 @@ export const rabbitmq: Dialect = {
     ...queueArguments(source.deadLetterQueue, queueType),
   }),
   // Of the same type: a dead letter must survive what its message survives.
-  declarations: ({ deadLetterQueue }, queueType) => [
-    {
-      destination: `/queue/${deadLetterQueue}`,
-      headers: queueArguments(`DLQ.${deadLetterQueue}`, queueType),
-    },
-  ],
+  declarations: ({ deadLetterQueue }, queueType) => {
+    const named = (queue: string) => ({
+      destination: `/queue/${queue}`,
+      headers: queueArguments(`DLQ.${queue}`, queueType),
+    });
+    // A quorum queue drops a message that was delivered too often (20 times on RabbitMQ 4), to its own dead-letter queue.
+    return queueType === 'quorum'
+      ? [named(deadLetterQueue), named(`DLQ.${deadLetterQueue}`)]
+      : [named(deadLetterQueue)];
+  },
   // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
   nackHeaders: { requeue: 'false' },
-  canDeadLetterByNack: () => true,
+  survivesNack: () => true,
   outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
   commitsOneByOne: true,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,
   comparesArguments: true,
   swallowsWhenDeleted: true,
+  hasTopicQueues: true,
   hasDelayQueues: true,
   declaresLater: true,
   canBrowse: false,

@@ -1,12 +1,9 @@
 /** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
 import { loadCallback } from '../consumer/callback.js';
-import {
-  Consumer,
-  nothingYet,
-  orAborted,
-  type ConsumerOptions,
-  type ConsumeSummary,
-} from '../consumer/consumer.js';
+import { orAborted } from '../aborted.js';
+import { nothingYet, type ConsumeSummary } from '../consumer/account.js';
+import { Consumer, type ConsumerOptions } from '../consumer/consumer.js';
+import type { ConsumerObserver } from '../consumer/events.js';
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
 import { ThreadPool } from '../consumer/threads.js';
@@ -25,7 +22,7 @@ import { listenForStop, surviveStrayErrors } from '../shutdown.js';
 import { parseSource } from '../brokers/destinations.js';
 import { startBeside } from './broker.js';
 
-export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
+export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
   /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
@@ -43,7 +40,7 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
  * `gracefulWaitSeconds`.
  */
 export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
-  const { destination, callback, signal, log: logger = log, ...given } = options;
+  const { destination, callback, signal, log: logger = log, onSettled, onConnection, ...given } = options;
   if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
@@ -55,7 +52,17 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
     const call = callback as LoadedCallback['call'] | string;
     const runner = await startUnlessStopped(call, settings, logger, stop);
     if (runner === undefined) return nothingYet();
-    return await run({ source, settings, runner, log: logger, ...stop });
+    const callbackName = typeof callback === 'string' ? callback : callback.name;
+    return await run({
+      source,
+      settings,
+      runner,
+      callbackName,
+      log: logger,
+      onSettled,
+      onConnection,
+      ...stop,
+    });
   } finally {
     stop.forget();
   }
@@ -154,7 +161,7 @@ export async function pubsub(
   for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
   const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
-  const summary = await run({ source, settings, runner, log, ...stop });
+  const summary = await run({ source, settings, runner, callbackName: callbackSpec, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

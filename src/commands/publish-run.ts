@@ -6,6 +6,7 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from '../sending/connect.js';
+import type { Outgoing } from '../sending/heads.js';
 import { Link } from '../sending/link.js';
 import { Outbox } from '../sending/outbox.js';
 import { transact, type Add } from '../sending/transaction.js';
@@ -14,8 +15,9 @@ import type { Document } from './documents.js';
 export interface RunOptions {
   readonly settings: Settings;
   readonly log: Logger;
-  /** Encodes the head of a message. */
-  readonly encodeHead: (json: string) => string;
+  readonly encode: (json: string) => Outgoing;
+  /** For a document that cannot be sent: it is left out when this returns; what it throws ends all. */
+  readonly onInvalid: (error: PubsubError, line: number) => void;
   /** So many lines are done already; undefined when the input has no lines. */
   readonly resumeFrom: number | undefined;
   readonly stop: AbortSignal;
@@ -42,10 +44,11 @@ const LARGE_TRANSACTION = 1000;
 
 /** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
 export function sendEach(documents: Documents, options: RunOptions): Run {
-  const outbox = new Outbox(options, options.resumeFrom ?? 0);
+  const onUnreadable = options.onInvalid;
+  const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
     for await (const { line, json } of documents) {
-      outbox.add(line, json);
+      outbox.add(line, options.encode(json));
       if (outbox.isFull) await outbox.room();
     }
     await outbox.settled();
@@ -70,7 +73,7 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
 
 /** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
 export function sendInTransactions(documents: Documents, size: number, options: RunOptions): Run {
-  const { settings, log, encodeHead, stop, abort } = options;
+  const { settings, log, encode, stop, abort } = options;
   const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
   const iterator = documents[Symbol.asyncIterator]();
   const next = async (): Promise<Document | undefined> => {
@@ -83,7 +86,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     let count = 0;
     const send = async (add: Add) => {
       for (let document: Document | undefined = first; document !== undefined; document = await next()) {
-        const taken = add(encodeHead(document.json), document.json);
+        const taken = add(encode(document.json));
         if (taken !== undefined) await taken;
         counts.sent++;
         last = document;

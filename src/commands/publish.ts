@@ -4,7 +4,8 @@ import { configureLog, log, type Logger } from '../log.js';
 import { showProgress } from '../progress.js';
 import { loadDotenv, resolve, unknownOptions, unknownVariables, type LibrarySettings } from '../settings.js';
 import { listenForStop } from '../shutdown.js';
-import { headEncoder, isReservedHeader } from '../sending/heads.js';
+import { isSendable } from '../brokers/headers.js';
+import { messageEncoder } from '../sending/heads.js';
 import { Publisher } from '../sending/publisher.js';
 import { checkJson, Input, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
@@ -42,7 +43,7 @@ export async function publish(
   const settings = resolve(flags);
   await configureLog(settings);
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  const encodeHead = headEncoder(destination, settings.queueType, {
+  const encode = messageEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
@@ -58,7 +59,7 @@ export async function publish(
   const startMs = performance.now();
   const elapsedSeconds = () => (performance.now() - startMs) / 1000;
   const options = {
-    ...{ settings, log, encodeHead, stop: shutdown.drain, abort: shutdown.abort },
+    ...{ settings, log, encode, onInvalid: source.onInvalid, stop: shutdown.drain, abort: shutdown.abort },
     resumeFrom: flags.lines === true ? resumeFrom : undefined,
   };
   const run =
@@ -96,7 +97,9 @@ function describe(
 interface Source {
   readonly documents: AsyncIterable<Document>;
   readonly input?: Input;
-  /** Lines left out because they are not JSON. */
+  /** For a document that cannot be sent: leaves it out, or throws. */
+  readonly onInvalid: (error: PubsubError, line: number) => void;
+  /** Lines left out because they cannot be sent. */
   readonly skipped: () => number;
 }
 
@@ -107,6 +110,16 @@ async function openSource(
   resumeFrom: number,
   stop: AbortSignal,
 ): Promise<Source> {
+  let skipped = 0;
+  const onInvalid = (error: PubsubError, line: number) => {
+    const named = flags.lines === true && error.code === 'message-too-large';
+    if (flags.skipInvalid !== true)
+      throw named ? new PubsubError(error.code, `line ${line}: ${error.message}`, { cause: error }) : error;
+    skipped++;
+    // One by one, so that any number of them can be told.
+    log.warn({ line, reason: error.message }, 'line left out');
+  };
+  const found = { onInvalid, skipped: () => skipped };
   const isArgument = json !== undefined && json !== '-';
   if (isArgument && flags.lines === true) {
     throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
@@ -114,18 +127,11 @@ async function openSource(
   if (isArgument) {
     if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
     const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
-    return { documents: only(document), skipped: () => 0 };
+    return { documents: only(document), ...found };
   }
   const input = new Input(flags.file, json === '-', stop);
-  if (flags.lines !== true) return { documents: only(await input.document()), skipped: () => 0 };
-  let skipped = 0;
-  const onInvalid = (error: PubsubError, line: number) => {
-    if (flags.skipInvalid !== true) throw error;
-    skipped++;
-    // One by one, so that any number of them can be told.
-    log.warn({ line, reason: error.message }, 'line left out');
-  };
-  return { documents: input.lines(resumeFrom, onInvalid), input, skipped: () => skipped };
+  if (flags.lines !== true) return { documents: only(await input.document()), ...found };
+  return { documents: input.lines(resumeFrom, onInvalid), input, ...found };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all
@@ -180,8 +186,12 @@ function parseHeaders(headers: readonly string[]): Record<string, string> {
         );
       }
       const name = header.slice(0, equals);
-      if (isReservedHeader(name)) log.warn({ header: name }, 'this header cannot be given; it is left out');
-      return [name, header.slice(equals + 1)];
+      const value = header.slice(equals + 1);
+      if (!isSendable(name, value)) {
+        const why = 'it belongs to the delivery, or would change the queue or the connection';
+        throw new PubsubError('invalid-usage', `--header ${name}: this header cannot be given: ${why}`);
+      }
+      return [name, value];
     }),
   );
 }

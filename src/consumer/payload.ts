@@ -7,7 +7,7 @@ import { isUtf8 } from 'node:buffer';
 import { runInContext, type MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { QueueType } from '../brokers/queues.js';
-import { headEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
+import { messageEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
@@ -147,8 +147,8 @@ class CallPayload implements Payload {
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
       const json = stringify(content);
-      const lines = headEncoder(destination, queueType, { ...options, correlationId })(json);
-      (this.#outgoing ??= []).push({ lines, body: json });
+      const encode = messageEncoder(destination, queueType, { ...options, correlationId });
+      (this.#outgoing ??= []).push(encode(json));
     };
   }
 

@@ -14,7 +14,17 @@ export interface SessionEnd {
   /** Nothing but a change of settings, or at the broker, cures it. */
   readonly isConfiguration: boolean;
   readonly advice?: string;
+  readonly meaning?: Meaning;
+  /** For how long nobody should connect again, when that is for a reason. */
+  readonly stayAwayMs?: number;
 }
+
+/**
+ * What an ERROR means to the program itself. `other-queue`: there is a queue of that name, only another one.
+ * `nothing-committed`: a COMMIT was refused before any of its frames was carried out. `too-large`: the broker takes no such
+ * message anywhere.
+ */
+export type Meaning = 'other-queue' | 'nothing-committed' | 'too-large';
 
 /** The same as it is given: that waiting may cure it goes without saying. */
 export type EndCause = Omit<SessionEnd, 'isConfiguration'> & Partial<Pick<SessionEnd, 'isConfiguration'>>;
@@ -24,6 +34,7 @@ export interface Diagnosis {
   /** Trying again changes nothing until somebody changes a setting or the broker. */
   readonly isConfiguration: boolean;
   readonly advice: string;
+  readonly meaning?: Meaning;
 }
 
 /** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */

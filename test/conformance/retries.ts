@@ -79,11 +79,12 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     assert.equal(dead!.body.toString(), '{"n":1}');
     const {
       tenant,
-      'x-attempt': attempt,
-      'x-last-error': error,
+      'x-failure-attempts': attempts,
+      'x-failure-error': error,
+      'x-failure-message': what,
       'original-destination': origin,
     } = dead!.headers;
-    assert.deepEqual([tenant, attempt, error], ['7', '3', 'RangeError: not yet at "3"']);
+    assert.deepEqual([tenant, attempts, error, what], ['7', '3', 'RangeError', 'not yet at "3"']);
     assert.equal(origin, `/queue/${queue}`);
     assert.deepEqual(await drainQueue(broker, queue), []);
   });
@@ -184,7 +185,8 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
       await consuming.logged('message dead-lettered');
       const { retried, deadLettered } = await consuming.stop();
       assert.deepEqual([retried, deadLettered], [1, 1]);
-      assert.equal((await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 }))[0]!.headers['x-attempt'], '2');
+      const [dead] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+      assert.equal(dead!.headers['x-failure-attempts'], '2');
     },
   );
 

@@ -272,7 +272,7 @@ for (const isInline of [false, true]) {
             );
             assert.deepEqual(
               processed(name).map(({ outcome }) => outcome),
-              [reason === undefined ? 'acked' : 'nacked'],
+              [reason === undefined ? 'acked' : 'dead-lettered'],
             );
             const dead = lines().filter(({ msg }) => msg === 'message dead-lettered');
             assert.deepEqual(

@@ -29,7 +29,7 @@ async function assertEmpty(broker: BrokerUnderTest, queue: string): Promise<void
 
 for (const broker of brokersUnderTest()) {
   describe(`retry faults: ${broker.name}`, { concurrency: 4 }, () => {
-    for (const step of handOverSteps(broker, true)) {
+    for (const step of handOverSteps) {
       test(`kill -9 ${step.name} of a retry`, async (t) => {
         const queue = uniqueName(t);
         const proxy = await startProxy(broker);

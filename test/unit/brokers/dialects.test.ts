@@ -97,7 +97,7 @@ describe('rabbitmq', () => {
   it('T28: dead-letters every message by a NACK that does not requeue it', () => {
     assert.deepEqual(rabbitmq.nackHeaders, { requeue: 'false' });
     for (const source of [queue, topic, virtualTopic]) {
-      assert.equal(rabbitmq.canDeadLetterByNack(source, {}), true);
+      assert.equal(rabbitmq.survivesNack(source, {}), true);
     }
   });
 
@@ -154,12 +154,12 @@ describe('activemq', () => {
 
   it('T28: dead-letters by NACK only what a NACK does not destroy', () => {
     assert.deepEqual(activemq.nackHeaders, {});
-    assert.equal(activemq.canDeadLetterByNack(queue, persistent), true);
-    assert.equal(activemq.canDeadLetterByNack(virtualTopic, persistent), true);
-    assert.equal(activemq.canDeadLetterByNack(queue, {}), false);
-    assert.equal(activemq.canDeadLetterByNack(queue, { persistent: 'false' }), false);
-    assert.equal(activemq.canDeadLetterByNack(topic, persistent), false);
-    assert.equal(activemq.canDeadLetterByNack(parseSource('DLQ.orders'), persistent), false);
+    assert.equal(activemq.survivesNack(queue, persistent), true);
+    assert.equal(activemq.survivesNack(virtualTopic, persistent), false);
+    assert.equal(activemq.survivesNack(queue, {}), false);
+    assert.equal(activemq.survivesNack(queue, { persistent: 'false' }), false);
+    assert.equal(activemq.survivesNack(topic, persistent), false);
+    assert.equal(activemq.survivesNack(parseSource('DLQ.orders'), persistent), false);
   });
 });
 
@@ -191,7 +191,7 @@ describe('artemis', () => {
   });
 
   it('T28: never dead-letters by NACK, which it takes for an ACK', () => {
-    assert.equal(artemis.canDeadLetterByNack(queue, persistent), false);
+    assert.equal(artemis.survivesNack(queue, persistent), false);
     assert.deepEqual(artemis.declarations(queue, 'quorum'), []);
   });
 });
