@@ -38,6 +38,8 @@ export async function restore(path: string, destination: string, flags: RestoreF
   const restoring = new Restoring((message) => forwarder.send(destination, message, { keepsDeath }));
   const startMs = performance.now();
   const overdue = deadline(settings, abort);
+  // Nobody waits for it while the next line is read.
+  overdue.catch(() => undefined);
   const text = () => `${messages(restoring.restored)} restored`;
   const hide = await showProgress(() => ({ done: restoring.restored, total: undefined, text: text() }));
   try {
@@ -51,7 +53,7 @@ export async function restore(path: string, destination: string, flags: RestoreF
     restoring.checkLength(resumeFrom);
     await Promise.race([restoring.allConfirmed(), overdue]);
   } catch (error) {
-    await Promise.race([restoring.allSettled(), overdue.catch(() => undefined)]);
+    await Promise.race([restoring.allSettled(), overdue]).catch(() => undefined);
     throw restoring.outcome(error, text());
   } finally {
     hide();
@@ -156,14 +158,15 @@ class Restoring {
 async function* linesOf(path: string, stop: AbortSignal): AsyncGenerator<Line> {
   let rest: Buffer[] = [];
   let number = 0;
-  const line = (last: Buffer, isWhole: boolean): Line => {
-    if (stop.aborted) throw new PubsubError('interrupted', `stopped before the end of ${path}`);
-    return { number: ++number, content: Buffer.concat([...rest, last]).toString('utf8'), isWhole };
-  };
+  const line = (last: Buffer, isWhole: boolean): Line => ({
+    ...{ number: ++number, isWhole },
+    content: Buffer.concat([...rest, last]).toString('utf8'),
+  });
   try {
     for await (const chunk of createReadStream(path, { signal: stop }) as AsyncIterable<Buffer>) {
       let start = 0;
       for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
+        if (stop.aborted) throw stopped(path);
         yield line(chunk.subarray(start, end), true);
         rest = [];
         start = end + 1;
@@ -171,8 +174,10 @@ async function* linesOf(path: string, stop: AbortSignal): AsyncGenerator<Line> {
       rest.push(chunk.subarray(start));
     }
   } catch (error) {
-    if (stop.aborted) throw new PubsubError('interrupted', `stopped before the end of ${path}`);
+    if (stop.aborted) throw stopped(path);
     throw new PubsubError('invalid-usage', `${path} cannot be read: ${reasonOf(error)}`, { cause: error });
   }
   if (rest.some(({ length }) => length > 0)) yield line(Buffer.alloc(0), false);
 }
+
+const stopped = (path: string) => new PubsubError('interrupted', `stopped before the end of ${path}`);

@@ -9,7 +9,6 @@ import type { DeliveryLimit } from '../brokers/delivery-limit.js';
 import type { Dialect } from '../brokers/dialect.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import { printable } from '../printable.js';
 import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
 import { endError } from '../stomp/session-end.js';
@@ -268,7 +267,7 @@ class Taking {
   async #renew(message: Frame): Promise<void> {
     const { queue, settings, log } = this.#options;
     this.#renewer ??= openForwarder(settings, log);
-    const messageId = printable(message.headers['message-id'] ?? '');
+    const messageId = message.headers['message-id'];
     try {
       await this.#renewer.send(`/queue/${queue}`, message, { keepsDeath: true });
       await this.#ack(message);
