@@ -58,6 +58,13 @@ export async function onTerminal(
   return within(text(terminal.stdout), DEADLINE_MS, `the end of ${args} on a terminal`);
 }
 
+/** Fails when a terminal got a control character but line ends and the three sequences that a line of progress is made of. */
+export function assertHarmless(screen: string): void {
+  // eslint-disable-next-line no-control-regex -- those are looked for
+  const shown = screen.replace(/[\r\n]|\x1b\[(?:\d*G|0?K|0J)/g, '');
+  assert.doesNotMatch(shown, /[\p{Cc}\p{Bidi_Control}]/u);
+}
+
 export async function bodiesIn(broker: BrokerUnderTest, queue: string, atLeast = 0): Promise<string[]> {
   return (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
 }
