@@ -223,6 +223,7 @@ class Taking {
     this.#counts.left++;
     this.#held++;
     this.#spare(message);
+    if (!this.#isTaking) return;
     if (decision === 'end') this.#end('end');
     // A browser's ACK removes nothing, it makes room for the next (ActiveMQ 5.17).
     else if (this.#isBrowsing) this.#session.sendWithoutReceipt('ACK', { id: message.headers.ack ?? '' });
@@ -261,7 +262,9 @@ class Taking {
     if (rule === undefined || deliveries < this.#deliveryLimit * WORN_AT) return;
     this.#fail(wornError(this.#options.queue, deliveries, this.#deliveryLimit, rule));
     const isNear = deliveries >= this.#deliveryLimit * RENEWED_AT;
-    if (isNear && this.#session.isOpen) void this.#settle(this.#renew(message));
+    // Of one that is too large to be read a part is missing here.
+    const isWhole = message.oversized === undefined;
+    if (isNear && isWhole && this.#session.isOpen) void this.#settle(this.#renew(message));
   }
 
   async #renew(message: Frame): Promise<void> {

@@ -78,6 +78,14 @@ describe('looks at a quorum queue', skip, () => {
     }
   });
 
+  it('do not send a message anew that is too large to be read', async () => {
+    const dead = unique('DLQ.looks');
+    await put(broker!, `/queue/${dead}`, 'x'.repeat(5000), quorum);
+    const peek = ['peek', dead, '--count', '1', '--max-message-bytes', '4096'];
+    for (let look = 0; look <= RENEWED + 1; look++) await startOperator(broker!, peek).exit();
+    assert.deepEqual(await bodiesIn(broker!, dead, 1), ['x'.repeat(5000)]);
+  });
+
   it('do not count where messages are taken: what was delivered often is sent back', async () => {
     const queue = unique('looks');
     await put(broker!, `/queue/DLQ.${queue}`, '1', quorum);

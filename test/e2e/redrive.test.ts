@@ -188,6 +188,22 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual(await bodiesIn(broker, other), []);
     });
 
+    it('sends what died of a topic back to its queue, and leaves it where a topic has none', async () => {
+      const topic = unique('prices');
+      const consumer = await startPubsub(broker, `/topic/${topic}`, nack);
+      await published(broker, [`/topic/${topic}`, '{"n":1}']);
+      await consumer.waitFor(/message dead-lettered/);
+      await stopPubsub(consumer);
+      const hasQueue = broker.name !== 'activemq';
+      const result = await operate(broker, ['redrive', topic, ...IDLE]);
+      assert.deepEqual([result.redriven, result.unknown], hasQueue ? [1, 0] : [0, 1]);
+      const holder = hasQueue ? topic : `DLQ.${topic}`;
+      const [message] = await drainQueue(broker, holder, { atLeast: 1 });
+      assert.equal(message!.body.toString(), '{"n":1}');
+      const told = Object.keys(message!.headers).filter((name) => name.startsWith('x-failure-'));
+      assert.equal(told.length > 0, !hasQueue, told.join());
+    });
+
     it('ends although a running consumer lets everything die again, and nothing is lost', async () => {
       const queue = unique('redrive');
       const bodies = Array.from({ length: 30 }, (_, n) => String(n));
