@@ -24,7 +24,6 @@ export const activemq: Dialect = {
   swallowsWhenDeleted: false,
   hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: true,
   takeHeaders: (queue, prefetch, isBrowsing) => ({
     destination: `/queue/${queue}`,
@@ -37,7 +36,7 @@ export const activemq: Dialect = {
   // It refuses more than 1000, and ends the connection.
   mostHeaders: 980,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   // A subscription to a topic has no queue that one could send to.
   delayed: ({ kind, queue }, delayMs) =>
     kind === 'topic'

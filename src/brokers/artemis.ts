@@ -29,7 +29,6 @@ export const artemis: Dialect = {
   swallowsWhenDeleted: false,
   hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: false,
   takeHeaders: (queue) => ({
     destination: `/queue/${queue}`,
@@ -40,7 +39,7 @@ export const artemis: Dialect = {
   returnsInOrder: false,
   mostHeaders: Infinity,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   delayed: () => undefined,
   delaysByScheduler: false,
 };

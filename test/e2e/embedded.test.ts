@@ -42,7 +42,7 @@ test('pubsub broker serves publish and pubsub, and tells at its end what is left
 test('pubsub --embedded brings a broker along that publish in another process reaches', async () => {
   const { env } = await place();
   const consumer = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
-  await consumer.waitFor(/"consuming"/);
+  await consumer.says('subscribed');
   assert.match(consumer.stderr, /development and tests/);
   const publish = run('publish', ['/queue/xpto', '{"key":"value"}'], { env });
   assert.equal((await publish.exit(SUMMARY_MS)).code, 0);
@@ -50,7 +50,7 @@ test('pubsub --embedded brings a broker along that publish in another process re
   // The second finds the first one's broker and competes for its queue.
   const second = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
   await second.waitFor(/a broker listens here already/);
-  await second.waitFor(/"consuming"/);
+  await second.says('subscribed');
   second.signal('SIGTERM');
   assert.equal((await second.exit(SUMMARY_MS)).code, 0);
   consumer.signal('SIGTERM');
@@ -105,7 +105,7 @@ test('a .env in the working directory is where --embedded listens', async () => 
   const { port } = await place();
   const cwd = temporaryFolder({ '.env': `STOMP_SERVER_HOST=127.0.0.1\nSTOMP_SERVER_PORT=${port}\n` });
   const consumer = run('pubsub', ['--embedded', 'xpto', `${callbacks}#ack`], { cwd });
-  await consumer.waitFor(/"consuming"/);
+  await consumer.says('subscribed');
   assert.equal((await run('publish', ['xpto', '1'], { cwd }).exit(SUMMARY_MS)).code, 0);
   await consumer.waitFor(/received 1/);
   consumer.signal('SIGTERM');

@@ -8,7 +8,7 @@ import { after, describe, it } from 'node:test';
 import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { drainQueue } from '../support/messages.js';
-import { packageRoot, run } from '../support/process.js';
+import { packageRoot, run, type Running } from '../support/process.js';
 import { until } from '../support/until.js';
 import { complaint, DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
 import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
@@ -16,8 +16,7 @@ import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n + 1));
 const bodies = (frames: readonly Frame[]) => frames.map(({ body }) => body.toString());
 const sends = (server: ScriptedServer) => server.frames.filter(({ command }) => command === 'SEND');
-const summary = (running: { logLines: Record<string, unknown>[] }) =>
-  running.logLines.find(({ msg }) => msg === 'messages published' || msg === 'message published');
+const summary = (running: Pick<Running, 'said'>) => running.said('published')[0];
 
 /** Holds back the receipts of the frames chosen until they are released, then and later. */
 function holdReceipts(isHeld: (frame: Frame) => boolean) {
@@ -184,7 +183,7 @@ describe('publish --lines --skip-invalid', () => {
     const running = await publish(server, ['/queue/x', '--lines', '--skip-invalid'], { input });
     assert.equal(running.code, 0, running.stderr);
     assert.deepEqual(bodies(sends(server)), ['1', '2', '3']);
-    const left = running.logLines.filter(({ msg }) => msg === 'line left out');
+    const left = running.said('line left out');
     assert.deepEqual(
       left.map(({ line }) => line),
       [2, 4, 5],
@@ -203,7 +202,7 @@ describe('publish --lines --skip-invalid', () => {
     const running = await publish(server, ['/queue/x', '--lines', '--skip-invalid', '--file', file]);
     assert.equal(running.code, 0, running.stderr);
     assert.deepEqual(bodies(sends(server)), ['1', '3']);
-    const left = running.logLines.filter(({ msg }) => msg === 'line left out');
+    const left = running.said('line left out');
     assert.match(String(left.map(({ reason }) => reason)), /^line 2 is longer than \d+ bytes$/);
   });
 
@@ -240,7 +239,7 @@ describe('publish that is stopped', () => {
     const running = run('publish', ['/queue/x', '--lines', '--window', '3'], { env: server.env, input });
     await until(() => held.length === 3, DEADLINE_MS, 'a full window');
     running.signal('SIGTERM');
-    await running.waitFor(/stopping; a second signal/);
+    await running.says('stopping');
     release();
     assert.equal((await running.exit()).code, 5, running.stderr);
     const [confirmed, upTo] = /; (\d+) confirmed, 0 unknown; go on with --resume-from (\d+)$/
@@ -279,7 +278,7 @@ describe('publish that is stopped', () => {
       const args = [queue, '--lines', '--transaction', '--log-level', 'debug'];
       const running = run('publish', args, { env: broker.env, input: null });
       running.child.stdin.write('1\n2\n');
-      await running.waitFor(/"msg":"connected"/);
+      await running.says('connected');
       running.signal('SIGINT');
       assert.equal((await running.exit()).code, 5, running.stderr);
       assert.match(complaint(running.stderr), /^stopped.*; nothing was published$/);

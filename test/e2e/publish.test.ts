@@ -57,12 +57,12 @@ describe('publish takes the body', () => {
     await using server = await startScriptedServer();
     const lines = Array.from({ length: 1000 }, (_, n) => `{"n":${n}}`);
     const folder = temporaryFolder({ 'many.ndjson': lines.join('\n') });
-    const { code, stderr, logLines } = await publish(server, [
+    const running = await publish(server, [
       ...['/queue/x', '--lines', '--file', `${folder}/many.ndjson`, '--window', '7'],
     ]);
-    assert.equal(code, 0, stderr);
+    assert.equal(running.code, 0, running.stderr);
     assert.deepEqual(sentTo(server), lines);
-    const said = logLines.find(({ msg }) => msg === 'messages published');
+    const [said] = running.said('published');
     assert.deepEqual([said?.count, said?.destination], [1000, '/queue/x']);
   });
 });

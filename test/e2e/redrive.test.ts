@@ -69,7 +69,7 @@ for (const broker of brokersUnderTest()) {
       const result = await resultOf(running);
       assert.deepEqual(result.to, { [other]: 1, [queue]: 3, [foreign]: 1 });
       assert.deepEqual([result.redriven, result.unknown], [5, 3]);
-      const reasons = running.logLines.filter(({ msg }) => msg === 'left where it is');
+      const reasons = running.said('message left');
       assert.equal(reasons.length, 3);
       assert.match(String(reasons[1]!.reason), /it came by the topic prices/);
       assert.deepEqual(await bodiesIn(broker, queue), ['to queue', 'of an earlier life', 'after a retry']);
@@ -113,15 +113,12 @@ for (const broker of brokersUnderTest()) {
     it('sends the copy of a virtual topic back to its own queue, not to the topic', async () => {
       const topic = `VirtualTopic.${unique('redrive')}`;
       const [failing, other] = [`Consumer.a.${topic}`, `Consumer.b.${topic}`];
-      const consumers = [
-        await startPubsub(broker, failing, nack),
-        await startPubsub(broker, other, fixture('plain.js#ack')),
-      ];
+      const refusing = await startPubsub(broker, failing, nack);
+      const acking = await startPubsub(broker, other, fixture('plain.js#ack'));
       await published(broker, [`/topic/${topic}`, '{"n":1}']);
-      for (const consumer of consumers) {
-        await consumer.waitFor(/message dead-lettered|"source":"console"/);
-        await stopPubsub(consumer);
-      }
+      await refusing.says('dead-lettered');
+      await acking.waitFor(/"source":"console"/);
+      for (const consumer of [refusing, acking]) await stopPubsub(consumer);
       const result = await operate(broker, ['redrive', failing, ...IDLE]);
       assert.deepEqual(result.to, { [failing]: 1 });
       assert.deepEqual(await bodiesIn(broker, failing), ['{"n":1}']);
@@ -135,11 +132,7 @@ for (const broker of brokersUnderTest()) {
       const consumer = await startPubsub(broker, queue, nack);
       const result = await operate(broker, ['redrive', queue, '--idle', '30']);
       assert.deepEqual([result.redriven, result.stopped], [30, 'returned']);
-      await until(
-        () => consumer.logLines.filter(({ msg }) => msg === 'message dead-lettered').length === 30,
-        DEADLINE_MS,
-        'all messages die again',
-      );
+      await until(() => consumer.said('dead-lettered').length === 30, DEADLINE_MS, 'all messages die again');
       await stopPubsub(consumer);
       const dead = await bodiesIn(broker, `DLQ.${queue}`, 30);
       assert.deepEqual(dead.toSorted(), bodies.toSorted());

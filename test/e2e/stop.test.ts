@@ -62,7 +62,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const idle = await startPubsub(broker, `/queue/${unique('stop')}`, fixture('stop.mjs#held'));
       idle.signal(signal);
       assert.deepEqual(await idle.exit(), zero, idle.stderr);
-      assert.equal(idle.logLines.find(({ msg }) => msg === 'stopped')?.received, 0);
+      assert.equal(idle.said('stopped')[0]?.received, 0);
     });
 
     it(`${signal} lets the callback in flight ack, starts no other and ends with 0; the rest stays in the queue`, async () => {
@@ -71,12 +71,12 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue);
       await consumer.waitFor(/"msg":"started 1"/);
       consumer.signal(signal);
-      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      await consumer.says('waiting for callbacks');
       consumer.child.stdin.write('go on\n');
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
       assert.match(consumer.stderr, /"msg":"settled 1 sent"/);
       assert.doesNotMatch(consumer.stderr, /started [23]/);
-      const summary = consumer.logLines.find(({ msg }) => msg === 'stopped');
+      const summary = consumer.said('stopped')[0];
       assert.deepEqual([summary?.received, summary?.acked], [1, 1]);
       assert.deepEqual(await bodiesIn(broker, queue, 2), ['2', '3']);
     });
@@ -87,7 +87,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue);
       await consumer.waitFor(/"msg":"started 1"/);
       consumer.signal('SIGTERM');
-      await consumer.waitFor(/"msg":"stopping/);
+      await consumer.says('stopping');
       await signalUntilGone(consumer, signal);
       assert.deepEqual(await consumer.exit(), { code: 128 + constants.signals[signal], signal: null });
       assert.doesNotMatch(consumer.stderr, /"msg":"settled/);
@@ -101,7 +101,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
     const consumer = await held(queue);
     await consumer.waitFor(/"msg":"started 1"/);
     consumer.signal('SIGINT');
-    await consumer.waitFor(/"msg":"stopping/);
+    await consumer.says('stopping');
     consumer.signal('SIGINT');
     consumer.child.stdin.write('go on\n');
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
@@ -117,7 +117,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue, ['--concurrency', '3', ...inline]);
       await consumer.waitFor(/"msg":"started 3"/);
       consumer.signal('SIGTERM');
-      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      await consumer.says('waiting for callbacks');
       consumer.child.stdin.write('go on\n');
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
       assert.deepEqual(await bodiesIn(broker, queue, 1), ['4']);
@@ -207,7 +207,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
     await consumer.waitFor(/"msg":"started"/);
     proxy.stall();
     consumer.signal('SIGTERM');
-    await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+    await consumer.says('waiting for callbacks');
     writeFileSync(release, '');
     assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
     assert.match(consumer.stderr, /"msg":"settled sent"/);
@@ -221,7 +221,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       env: at(proxy.port),
     });
     await proxy.close();
-    await consumer.waitFor(/trying again/);
+    await consumer.says('no connection');
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
@@ -231,7 +231,7 @@ describe('stopping a consumer that has not subscribed yet', () => {
   it('it finds no broker: it ends with 0', async () => {
     const [port] = await freePorts(1);
     const consumer = pubsub({ env: at(port!) }, 'xpto', fixture('stop.mjs#held'));
-    await consumer.waitFor(/trying again/);
+    await consumer.says('no connection');
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
