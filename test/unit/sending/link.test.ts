@@ -207,41 +207,6 @@ describe('a link', () => {
     assert.equal(under.opened, 1);
   });
 
-  it('lends itself alone for the first message to a destination, and beside others when that is confirmed', async () => {
-    await using under = await startLink();
-    const { link } = under;
-    const first = await settled(link.lease('a'));
-    assert.equal(first.isAlone, true);
-    const [second, other] = [link.lease('a'), link.lease('b')];
-    assert.equal(link.tryLease('a'), undefined);
-    assert.equal(await stateOf(second), 'pending');
-    first.end('a');
-    const beside = await settled(second);
-    assert.equal(beside.isAlone, false);
-    assert.equal(await stateOf(other), 'pending');
-    beside.end('a');
-    assert.equal((await settled(other)).isAlone, true);
-    assert.equal(link.tryLease('a'), undefined);
-    beside.end();
-    assert.equal(link.tryLease('a')?.isAlone, false);
-    assert.equal(link.tryLease('b'), undefined);
-  });
-
-  it('lends itself alone when it is asked to, after what is under way and before what comes later', async () => {
-    await using under = await startLink();
-    const { link } = under;
-    (await settled(link.lease('a'))).end('a');
-    const underWay = await settled(link.lease('a'));
-    const [suspect, later] = [link.lease('a', true), link.lease('a')];
-    assert.equal(await stateOf(suspect), 'pending');
-    underWay.end('a');
-    const alone = await settled(suspect);
-    assert.equal(alone.isAlone, true);
-    assert.equal(await stateOf(later), 'pending');
-    alone.end('a');
-    assert.equal((await settled(later)).isAlone, false);
-  });
-
   it('disconnects at its end, and breaks off when told to', async () => {
     for (const end of ['close', 'abandon'] as const) {
       await using under = await startLink();
