@@ -30,8 +30,8 @@ export interface OutboxOptions {
 
 interface Entry {
   readonly number: number;
-  readonly message: Outgoing;
-  isSettled: boolean;
+  /** Undefined when it is settled: it is kept no longer. */
+  message: Outgoing | undefined;
 }
 
 /** Settled entries are removed so many at a time. */
@@ -82,7 +82,7 @@ export class Outbox {
   /** Takes a message, whose number is above all before. The next should wait until it is not full. */
   add(number: number, message: Outgoing): void {
     if (this.#hasFailed) return;
-    this.#entries.push({ number, message, isSettled: false });
+    this.#entries.push({ number, message });
     this.#unsettled++;
     this.#last = number;
     if (this.#isBusy) return;
@@ -117,7 +117,8 @@ export class Outbox {
 
   /** Messages that were sent and not confirmed: they may or may not have arrived. */
   get unknown(): number {
-    return this.#entries.filter(({ number, isSettled }) => !isSettled && number <= this.#lastSent).length;
+    return this.#entries.filter(({ number, message }) => message !== undefined && number <= this.#lastSent)
+      .length;
   }
 
   /** Disconnects; never rejects. Await `settled` first. */
@@ -136,10 +137,10 @@ export class Outbox {
   /** Sends all that has not been sent over the current connection, or the next one. */
   async #send(): Promise<void> {
     this.#isBusy = true;
-    for (let entry = this.#upNext(); entry !== undefined; entry = this.#upNext()) {
+    for (let next = this.#upNext(); next !== undefined; next = this.#upNext()) {
       await this.#recovery;
       try {
-        const lease = await this.#link.lease(entry.message.destination);
+        const lease = await this.#link.lease(next.message.destination);
         if (this.#recovery === undefined && !this.#hasFailed) this.#transmit(lease);
         else lease.end();
       } catch (error) {
@@ -150,23 +151,27 @@ export class Outbox {
     this.#onChange();
   }
 
-  #upNext(): Entry | undefined {
+  #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
     if (this.#hasFailed) return undefined;
-    while (this.#entries[this.#next]?.isSettled === true) this.#next++;
-    return this.#entries[this.#next];
+    for (let entry = this.#entries[this.#next]; entry !== undefined; entry = this.#entries[++this.#next]) {
+      const { message } = entry;
+      if (message !== undefined) return { entry, message };
+    }
+    return undefined;
   }
 
   #transmit(lease: Lease): void {
-    const entry = this.#upNext();
-    if (entry === undefined) {
+    const next = this.#upNext();
+    if (next === undefined) {
       lease.end();
       return;
     }
+    const { entry, message } = next;
     this.#next++;
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, entry.number);
     const { session, isAlone } = lease;
-    session.sendWithReceipt(entry.message.lines, entry.message.body, (error) => {
+    session.sendWithReceipt(message.lines, message.body, (error) => {
       if (error === undefined) {
         this.confirmed++;
         this.#attempts = 0;
@@ -176,14 +181,15 @@ export class Outbox {
       } else {
         this.#lose(session, isAlone ? entry : undefined);
       }
-      lease.end(error === undefined ? entry.message.destination : undefined);
+      lease.end(error === undefined ? message.destination : undefined);
     });
   }
 
   #settle(entry: Entry): void {
-    entry.isSettled = true;
+    entry.message = undefined;
     this.#unsettled--;
-    while (this.#entries[this.#first]?.isSettled === true) this.#first++;
+    while (this.#first < this.#entries.length && this.#entries[this.#first]?.message === undefined)
+      this.#first++;
     if (this.#first >= COMPACT_AT) {
       this.#entries.splice(0, this.#first);
       this.#next = Math.max(0, this.#next - this.#first);
@@ -211,12 +217,15 @@ export class Outbox {
   }
 
   async #isUnreadable({ message }: Entry, { kind }: SessionEnd): Promise<boolean> {
-    return kind === 'transport' && (await examine(() => this.#open(), message)) === 'unreadable';
+    if (message === undefined || kind !== 'transport') return false;
+    return (await examine(() => this.#open(), message)) === 'unreadable';
   }
 
   #leaveOut(entry: Entry, end: SessionEnd): void {
+    const { message, number } = entry;
+    if (message === undefined) return;
     try {
-      this.#options.onUnreadable(tooLarge(entry.message, describeEnd(end)), entry.number);
+      this.#options.onUnreadable(tooLarge(message, describeEnd(end)), number);
       this.#settle(entry);
     } catch (error) {
       this.#fail(error);

@@ -158,7 +158,8 @@ describe('settings', () => {
       spellings.map(async ([env, flags, isOn]) => {
         await using server = await startScriptedServer();
         const running = pubsub(server, 'x', ack, { flags, env: { STOMP_DEFAULT_EXCLUSIVE_QUEUE: env } });
-        const [frame] = await server.received('SUBSCRIBE');
+        // The first one declares the dead-letter queue.
+        const [, frame] = await server.received('SUBSCRIBE', 2);
         assert.equal(frame?.headers.exclusive, isOn ? 'true' : undefined, `${env} ${flags.join(' ')}`);
         await running.kill();
       }),
