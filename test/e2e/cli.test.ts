@@ -347,7 +347,7 @@ describe('what changes nothing', () => {
       await using server = await startScriptedServer();
       const consumer = await startPubsub(server, 'x', ack, { flags });
       await stopPubsub(consumer);
-      const told = consumer.logLines.find(({ msg }) => msg === 'this setting changes nothing');
+      const told = consumer.logLines.find((line) => 'setting' in line);
       assert.ok(String(told?.setting).startsWith(setting), consumer.stderr);
     });
   }
