@@ -2,6 +2,7 @@
  * ActiveMQ Artemis, from its documentation and source: not exercised. Its acceptor must map /queue/ and /topic/
  * (`anycastPrefix`, `multicastPrefix`).
  */
+import { isOneQueue } from './activemq.js';
 import type { Dialect } from './dialect.js';
 
 export const artemis: Dialect = {
@@ -35,6 +36,7 @@ export const artemis: Dialect = {
     'subscription-type': 'ANYCAST',
     'consumer-window-size': '0',
   }),
+  isOneQueue,
   mostHeld: 1,
   returnsInOrder: false,
   mostHeaders: Infinity,

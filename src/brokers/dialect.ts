@@ -4,6 +4,7 @@
  */
 import type { Headers } from '../stomp/frames.js';
 import type { Source } from './destinations.js';
+import type { DeliveryLimit } from './delivery-limit.js';
 import type { Declaration, QueueType } from './queues.js';
 
 export interface SubscribeOptions {
@@ -43,6 +44,10 @@ export interface Dialect {
   readonly canBrowse: boolean;
   /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
   takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** Does this name of a queue mean one queue, and not a pattern or a list of several? */
+  isOneQueue(queue: string): boolean;
+  /** Are there queues that drop a message which was delivered too often? A look is a delivery where it cannot browse. */
+  readonly deliveryLimit?: DeliveryLimit;
   /** Un-acked messages that one subscription gets at most, whatever its prefetch. */
   readonly mostHeld: number;
   /**

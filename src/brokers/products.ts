@@ -7,6 +7,9 @@ import { rabbitmq, rabbitmqWithFewHeaders } from './rabbitmq.js';
 /** The broker for tests is made after RabbitMQ. */
 const embedded: Dialect = { ...rabbitmq, name: 'embedded' };
 
+/** Un-acked messages that one subscription gets at most, on the product that gives it most. */
+export const mostHeldByAny = Math.max(...[rabbitmq, activemq, artemis].map(({ mostHeld }) => mostHeld));
+
 /** The dialect of a CONNECTED `server` header, or the one forced; RabbitMQ when the header is hidden or unknown. */
 export function detectDialect(
   server: string | undefined,

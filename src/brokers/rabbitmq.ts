@@ -1,5 +1,6 @@
 /** RabbitMQ. Seen on the wire with 3.10.8 unless said otherwise. */
 import type { Dialect } from './dialect.js';
+import { quorumDeliveryLimit } from './delivery-limit.js';
 import { existingQueue, queueArguments } from './queues.js';
 
 const sharedTopic = (topic: string): string =>
@@ -58,6 +59,8 @@ export const rabbitmq: Dialect = {
     destination: existingQueue(queue),
     'prefetch-count': String(prefetch),
   }),
+  isOneQueue: () => true,
+  deliveryLimit: quorumDeliveryLimit,
   // The prefetch has 16 bits.
   mostHeld: 65_535,
   returnsInOrder: true,

@@ -92,6 +92,11 @@ export async function publish(
   return Object.assign(running, { code });
 }
 
+/** The last line on stderr of a `publish`, without its name. */
+export function complaint(stderr: string): string {
+  return (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
+}
+
 /** Runs `publish`, which must end with 0. */
 export async function published(...args: Parameters<typeof publish>): Promise<void> {
   const { code, stderr } = await publish(...args);

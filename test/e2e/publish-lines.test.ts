@@ -9,15 +9,15 @@ import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { drainQueue } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
+import { findProgram } from '../support/server-process.js';
 import { until } from '../support/until.js';
-import { DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
+import { complaint, DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
+import { assertHarmless, onTerminal } from './operator.js';
 import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n + 1));
 const bodies = (frames: readonly Frame[]) => frames.map(({ body }) => body.toString());
 const sends = (server: ScriptedServer) => server.frames.filter(({ command }) => command === 'SEND');
-/** The last line on stderr, without the name of the command. */
-const complaint = (stderr: string) => (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
 const summary = (running: Pick<Running, 'said'>) => running.said('published')[0];
 
 /** Holds back the receipts of the frames chosen until they are released, then and later. */
@@ -175,6 +175,24 @@ describe('publish --lines --resume-from', () => {
 });
 
 describe('publish --lines --skip-invalid', () => {
+  const script = findProgram('script') === undefined ? { skip: 'no "script" to make a terminal with' } : {};
+  it('lets no control character of a line reach a terminal, with and without it', script, async () => {
+    const lines = '{"n":1}\n\x1b]0;title\x07\x1b[2J\u009b31m\u202ehello\n{"n":3}\n';
+    const file = join(temporaryFolder({ 'escape.ndjson': lines }), 'escape.ndjson');
+    await using server = await startScriptedServer();
+    const publishing = (flag: string) =>
+      onTerminal(server, `/queue/x --lines ${flag} --file ${file}`, 'publish');
+    const refused = await publishing('');
+    assert.match(
+      refused,
+      /publish: line 2 is not JSON: .*\\u001b\]0;title\\u0007.*go on with --resume-from 1/,
+    );
+    const skipped = await publishing('--skip-invalid');
+    assert.match(skipped, /line left out \{"line":2,"reason":"line 2 is not JSON/);
+    assert.deepEqual(bodies(sends(server)).slice(-2), ['{"n":1}', '{"n":3}']);
+    for (const screen of [refused, skipped]) assertHarmless(screen);
+  });
+
   it('sends all others, names each line it leaves out and counts them', async () => {
     await using server = await startScriptedServer();
     const input = Buffer.concat([

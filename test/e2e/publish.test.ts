@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { openPublisher, PubsubError } from '../../src/index.js';
-import type { BrokerUnderTest } from '../support/brokers.js';
-import { drainQueue } from '../support/messages.js';
+import { bodiesIn, drainQueue } from '../support/messages.js';
 import { startProxy } from '../support/proxy.js';
 import { connectRaw } from '../support/raw-client.js';
 import { freePorts } from '../support/server-process.js';
 import {
   anyBroker,
   at,
+  complaint,
   publish,
   published,
   realBrokers,
@@ -19,14 +19,8 @@ import {
 } from './commands.js';
 import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
 
-const bodiesIn = async (broker: BrokerUnderTest, queue: string, atLeast = 0) =>
-  (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
-
 const sentTo = (server: ScriptedServer) =>
   server.frames.filter(({ command }) => command === 'SEND').map(({ body }) => body.toString());
-
-/** The last line on stderr, without the name of the command. */
-const complaint = (stderr: string) => (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
 
 describe('publish takes the body', () => {
   const exact = '{"n": 9007199254740993, "m":1.0,\n "big":123456789012345678901234567890, "e":1e400}';
