@@ -14,7 +14,6 @@ import {
   DEADLINE_MS,
   fixture,
   printed,
-  publish,
   published,
   realBrokers,
   startPubsub,
