@@ -5,6 +5,7 @@
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
+import { deferTransactions } from './deferring.js';
 import type { Address } from './raw-client.js';
 import { until } from './until.js';
 
@@ -20,6 +21,11 @@ interface Watch {
   readonly seen: () => void;
 }
 
+export interface ProxyOptions {
+  /** The broker behind it behaves as one that keeps transactions whole until COMMIT. */
+  readonly defersTransactions?: boolean;
+}
+
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
@@ -32,6 +38,7 @@ export class Proxy implements AsyncDisposable {
   connections = 0;
   #listener: Server;
   #target: Address;
+  readonly #options: ProxyOptions;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
@@ -39,9 +46,10 @@ export class Proxy implements AsyncDisposable {
   #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
-  constructor(listener: Server, target: Address) {
+  constructor(listener: Server, target: Address, options: ProxyOptions) {
     this.#listener = listener;
     this.#target = target;
+    this.#options = options;
     this.port = (listener.address() as AddressInfo).port;
     listener.on('connection', this.#accept);
   }
@@ -192,7 +200,10 @@ export class Proxy implements AsyncDisposable {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
-    from.on('data', (chunk) => {
+    const isDeferring = direction === 'toServer' && this.#options.defersTransactions === true;
+    const pass = isDeferring ? deferTransactions() : (chunk: Buffer) => chunk;
+    from.on('data', (arrived) => {
+      const chunk = pass(arrived);
       const watch = isWatched(chunk);
       if (watch?.isHeld === true) {
         this.stall(direction);
@@ -227,8 +238,8 @@ export class Proxy implements AsyncDisposable {
 }
 
 /** A proxy on a free port of 127.0.0.1; connections go to `target`. */
-export async function startProxy(target: Address): Promise<Proxy> {
-  return new Proxy(await listen(0), target);
+export async function startProxy(target: Address, options: ProxyOptions = {}): Promise<Proxy> {
+  return new Proxy(await listen(0), target, options);
 }
 
 function listen(port: number): Promise<Server> {
