@@ -5,7 +5,7 @@
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
-import { deferTransactions } from './deferring.js';
+import { Deferral } from './deferral.js';
 import type { Address } from './raw-client.js';
 import { until } from './until.js';
 
@@ -21,14 +21,18 @@ interface Watch {
   readonly seen: () => void;
 }
 
-export interface ProxyOptions {
-  /** The broker behind it behaves as one that keeps transactions whole until COMMIT. */
-  readonly defersTransactions?: boolean;
-}
-
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
+  readonly deferral: Deferral | undefined;
+}
+
+export interface ProxyOptions {
+  /**
+   * The server sees nothing of a transaction before its COMMIT, and nothing of one that is aborted. Only for connections
+   * that speak STOMP; what is waited for, counted and cut toServer is what goes to the server.
+   */
+  readonly defersTransactions?: boolean;
 }
 
 export class Proxy implements AsyncDisposable {
@@ -47,9 +51,9 @@ export class Proxy implements AsyncDisposable {
 
   /** Of a listening server; tests call startProxy. */
   constructor(listener: Server, target: Address, options: ProxyOptions) {
+    this.#options = options;
     this.#listener = listener;
     this.#target = target;
-    this.#options = options;
     this.port = (listener.address() as AddressInfo).port;
     listener.on('connection', this.#accept);
   }
@@ -89,6 +93,7 @@ export class Proxy implements AsyncDisposable {
       this.#stalled.delete(each);
       for (const pair of this.#pairs) sourceOf(pair, each).resume();
     }
+    for (const pair of this.#pairs) this.#answer(pair);
   }
 
   /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
@@ -165,7 +170,8 @@ export class Proxy implements AsyncDisposable {
 
   readonly #accept = (client: Socket): void => {
     const server = connect({ ...this.#target, noDelay: true, allowHalfOpen: true });
-    const pair = { client, server };
+    const deferral = this.#options.defersTransactions === true ? new Deferral() : undefined;
+    const pair = { client, server, deferral };
     client.setNoDelay(true);
     this.#pairs.add(pair);
     this.connections++;
@@ -196,14 +202,21 @@ export class Proxy implements AsyncDisposable {
     };
   }
 
+  /** Sends the receipts that are due from here. */
+  #answer({ client, deferral }: Pair): void {
+    if (deferral === undefined || this.#stalled.has('toClient')) return;
+    const receipts = deferral.takeReceipts();
+    if (receipts.length > 0) client.write(receipts);
+  }
+
   #forward(pair: Pair, direction: Direction): void {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
-    const isDeferring = direction === 'toServer' && this.#options.defersTransactions === true;
-    const pass = isDeferring ? deferTransactions() : (chunk: Buffer) => chunk;
-    from.on('data', (arrived) => {
-      const chunk = pass(arrived);
+    from.on('data', (received) => {
+      const chunk = pair.deferral?.[direction](received) ?? received;
+      this.#answer(pair);
+      if (chunk.length === 0) return;
       const watch = isWatched(chunk);
       if (watch?.isHeld === true) {
         this.stall(direction);
