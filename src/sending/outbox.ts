@@ -1,8 +1,9 @@
 /**
  * Messages that must arrive, in the order given, at one destination: each is kept until the broker has confirmed it, a
  * window of them at a time, over as many connections as that takes. A lost connection is replaced and what was unconfirmed
- * on it is sent again, in order, before anything new: at least once, nothing dropped. The first one goes alone (link.ts):
- * where the connection ended because of a message, that costs one repetition and not a window.
+ * on it is sent again, in order, before anything new: at least once, nothing dropped. The first one goes alone (link.ts),
+ * and one more may be under way with each that is confirmed: where a connection ends because of a message, or because its
+ * queue is full again, that costs few repetitions and not a window.
  *
  * States: idle (nothing to send) -> sending <-> recovering (a connection was lost) -> failed, for good: when the first
  * connection cannot be had, when the broker refuses, when it confirms nothing for too long, or at a stop.
@@ -54,6 +55,9 @@ export class Outbox {
   #unsettled = 0;
   #last: number;
   #lastSent = 0;
+  /** Over the current connection, and how many it may be. */
+  #underWay = 0;
+  #mostUnderWay = Infinity;
   /** It waits for a connection, or sends what has waited for one. */
   #isBusy = false;
   #session: Session | undefined;
@@ -152,7 +156,7 @@ export class Outbox {
   }
 
   #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
-    if (this.#hasFailed) return undefined;
+    if (this.#hasFailed || this.#underWay >= this.#mostUnderWay) return undefined;
     for (let entry = this.#entries[this.#next]; entry !== undefined; entry = this.#entries[++this.#next]) {
       const { message } = entry;
       if (message !== undefined) return { entry, message };
@@ -168,6 +172,7 @@ export class Outbox {
     }
     const { entry, message } = next;
     this.#next++;
+    this.#underWay++;
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, entry.number);
     const { session, isAlone } = lease;
@@ -175,6 +180,8 @@ export class Outbox {
       if (error === undefined) {
         this.confirmed++;
         this.#attempts = 0;
+        this.#underWay--;
+        this.#mostUnderWay++;
         this.#settle(entry);
       } else if (session.isOpen) {
         this.#fail(error);
@@ -182,6 +189,7 @@ export class Outbox {
         this.#lose(session, isAlone ? entry : undefined);
       }
       lease.end(error === undefined ? message.destination : undefined);
+      if (error === undefined && !this.#isBusy && this.#upNext() !== undefined) void this.#send();
     });
   }
 
@@ -201,6 +209,8 @@ export class Outbox {
   /** What becomes of all that was under way is decided once, at the end of its connection. */
   #lose(session: Session, alone: Entry | undefined): void {
     this.#next = this.#first;
+    this.#underWay = 0;
+    this.#mostUnderWay = 1;
     if (this.#recovery !== undefined || this.#hasFailed) return;
     this.#recovery = this.#recover(session, alone).finally(() => (this.#recovery = undefined));
     if (!this.#isBusy) void this.#send();
