@@ -36,6 +36,7 @@ export class Proxy implements AsyncDisposable {
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
   readonly #onConnection: ((count: number) => void)[] = [];
+  readonly #onFrame: ((direction: Direction, frame: Frame) => void)[] = [];
   #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
@@ -94,8 +95,8 @@ export class Proxy implements AsyncDisposable {
   }
 
   /**
-   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives, as
-   * by `stall`. Else it has been passed on.
+   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives before
+   * `resume`. Else it has been passed on.
    */
   frame(
     direction: Direction,
@@ -134,6 +135,11 @@ export class Proxy implements AsyncDisposable {
   /** `listener` gets the count with each connection accepted from now on. */
   onConnection(listener: (count: number) => void): void {
     this.#onConnection.push(listener);
+  }
+
+  /** `listener` gets each frame that comes here, before it is passed on; set it before the first connection. */
+  onFrame(listener: (direction: Direction, frame: Frame) => void): void {
+    this.#onFrame.push(listener);
   }
 
   /** Resolves when `count` connections have been accepted since the start; one more than now when left out. */
@@ -175,6 +181,7 @@ export class Proxy implements AsyncDisposable {
     let found: Watch | undefined;
     const limits = { strict: false, headerBytes: Infinity, bodyBytes: Infinity };
     const decoder = new FrameDecoder(limits, (frame) => {
+      for (const listener of this.#onFrame) listener(direction, frame);
       if (this.#watch?.direction === direction && this.#watch.isMatch(frame)) {
         found = this.#watch;
         this.#watch = undefined;
@@ -183,7 +190,8 @@ export class Proxy implements AsyncDisposable {
     return (chunk) => {
       found = undefined;
       // Only then: others than STOMP's connections go through here too.
-      if (this.#watch !== undefined || decoder.isMidFrame) decoder.push(chunk);
+      const isOfUse = this.#watch !== undefined || this.#onFrame.length > 0;
+      if (isOfUse || decoder.isMidFrame) decoder.push(chunk);
       return found;
     };
   }
@@ -192,10 +200,13 @@ export class Proxy implements AsyncDisposable {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
+    let heldBack: Buffer | undefined;
     from.on('data', (chunk) => {
-      const watch = isWatched(chunk);
+      const watch = chunk === heldBack ? undefined : isWatched(chunk);
       if (watch?.isHeld === true) {
         this.stall(direction);
+        heldBack = chunk;
+        from.unshift(chunk);
         watch.seen();
         return;
       }
