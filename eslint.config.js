@@ -9,9 +9,9 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots aborted leave', ''],
+  ['errors context slots aborted leave printable', ''],
   ['settings', 'errors dotenv'],
-  ['log', 'errors context settings pino pino-pretty'],
+  ['log', 'errors context settings printable pino pino-pretty'],
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log leave'],
   ['stomp', 'errors log slots stompit'],
@@ -27,9 +27,9 @@ const rooms = [
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',
-    'errors settings log progress shutdown stomp/frames brokers sending consumer consume publish embedded',
+    'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded',
   ],
-  ['cli', 'errors settings leave commands commander'],
+  ['cli', 'errors settings leave printable commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
 import { leave } from './leave.js';
+import { printableText } from './printable.js';
 import { addFlags, addSettings, append } from './cli/flags.js';
 import { addOperators } from './cli/operators.js';
 import { settings } from './settings.js';
@@ -144,10 +145,10 @@ function report(error: unknown, name: string): number {
   // Commander has printed its own message.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof PubsubError) {
-    process.stderr.write(`${error.message.replace(/^/gm, `${name}: `)}\n`);
+    process.stderr.write(`${printableText(error.message).replace(/^/gm, `${name}: `)}\n`);
     return error.exitStatus;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`${name}: this is a bug, please report it\n${text}\n`);
+  process.stderr.write(`${name}: this is a bug, please report it\n${printableText(text)}\n`);
   return 1;
 }

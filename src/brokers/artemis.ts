@@ -2,6 +2,7 @@
  * ActiveMQ Artemis, from its documentation and source: not exercised. Its acceptor must map /queue/ and /topic/
  * (`anycastPrefix`, `multicastPrefix`).
  */
+import { isOneQueue } from './activemq.js';
 import type { Dialect } from './dialect.js';
 
 export const artemis: Dialect = {
@@ -29,18 +30,18 @@ export const artemis: Dialect = {
   swallowsWhenDeleted: false,
   hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: false,
   takeHeaders: (queue) => ({
     destination: `/queue/${queue}`,
     'subscription-type': 'ANYCAST',
     'consumer-window-size': '0',
   }),
+  isOneQueue,
   mostHeld: 1,
   returnsInOrder: false,
   mostHeaders: Infinity,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   delayed: () => undefined,
   delaysByScheduler: false,
 };

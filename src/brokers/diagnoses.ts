@@ -63,7 +63,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     'the node that holds the queue is down: a quorum queue (--queue-type quorum) would be held by others too',
   ],
   [/NOT_FOUND/, true, 'create what is missing, or correct the destination'],
-  [/not a valid (?:queue )?destination|Unknown destination/, true, 'correct the destination'],
+  [
+    /not a valid (?:\S+ )?destination|Unknown destination/,
+    true,
+    'correct the destination; a "/" in the name of a queue is written %2F',
+  ],
   [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],
   [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
   [/canceled a subscription/, false, 'the queue was deleted: connecting again declares it again'],

@@ -4,10 +4,14 @@ import { addSettings, append } from './flags.js';
 
 /** Adds all of the subcommands, under django-stomp's names too. */
 export function addOperators(program: Command): void {
-  for (const add of [addMove, addAckAll, addRestore, addPeek, addRedrive]) {
-    const command = add(program);
-    addSettings(command, ['operator', command.name()]);
+  const takers = [addMove, addAckAll, addPeek, addRedrive].map((add) => add(program));
+  for (const command of takers) {
+    command.option(
+      '--delivery-limit <number>',
+      'deliveries after which a quorum queue drops a message, if a policy says so (default 20)',
+    );
   }
+  for (const command of [...takers, addRestore(program)]) addSettings(command, ['operator', command.name()]);
 }
 
 function operator(program: Command, name: string, description: string, examples: string): Command {
@@ -71,10 +75,11 @@ function addRestore(program: Command): Command {
     program,
     'restore',
     'send the messages that ack-all-messages --save or peek wrote to a file',
-    `restore removed.ndjson xpto`,
+    `restore removed.ndjson xpto\nrestore removed.ndjson xpto --resume-from 1200`,
   )
     .argument('<file>', 'one message a line')
     .argument('<destination>', 'where to send them')
+    .option('--resume-from <line>', 'leave out the lines up to this one')
     .action(async (file: string, destination: string) => {
       const { restore } = await import('../commands/restore.js');
       await restore(file, destination, flagsOf(command));
@@ -104,14 +109,16 @@ function addRedrive(program: Command): Command {
     program,
     'redrive',
     'send the dead letters of a queue back to where they came from',
-    `redrive xpto --dry-run\nredrive xpto --count 100\nredrive DLQ.xpto --match tenant=7`,
+    `redrive xpto --dry-run\nredrive xpto --match tenant=7 --count 100\nredrive --from graveyard --to xpto`,
   )
-    .argument('<destination>', 'the queue or its dead-letter queue')
+    .argument('[destination]', 'the queue or its dead-letter queue')
+    .option('--from <queue>', 'with --to, in place of a destination: a dead-letter queue of any name')
+    .option('--to <queue>', 'where everything in it goes, whatever the messages say')
     .option('--count <number>', 'send so many back at most')
     .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
     .option('--dry-run', 'only tell what would be sent back where')
     .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
-    .action(async (destination: string) => {
+    .action(async (destination?: string) => {
       const { redrive } = await import('../commands/redrive.js');
       await redrive(destination, flagsOf(command));
     });

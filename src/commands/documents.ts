@@ -6,6 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream, fstatSync, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { PubsubError, reasonOf } from '../errors.js';
+import { printable } from '../printable.js';
 
 /** One message to be. Lines are counted from 1, blank ones too. */
 export interface Document {
@@ -165,7 +166,9 @@ export function checkJson(bytes: Buffer, what: string): string {
   try {
     JSON.parse(text);
   } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${printable(reasonOf(error))}`, {
+      cause: error,
+    });
   }
   return text;
 }

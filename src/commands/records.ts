@@ -1,6 +1,7 @@
 /** A message as an operator reads it: as one line of JSON that keeps every byte, or as text on a terminal. */
 import { isUtf8 } from 'node:buffer';
 import { PubsubError, reasonOf } from '../errors.js';
+import { printable, printableText } from '../printable.js';
 import type { Frame } from '../stomp/frames.js';
 
 /**
@@ -18,7 +19,9 @@ export function fromJson(line: string, what: string): Frame {
   try {
     record = Object(JSON.parse(line)) as typeof record;
   } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${printable(reasonOf(error))}`, {
+      cause: error,
+    });
   }
   const { headers, body, bodyBase64, oversized } = record;
   const content = body ?? bodyBase64;
@@ -50,7 +53,7 @@ export function toText({ headers, body, oversized }: Frame): string {
 function bodyText(body: Buffer): string {
   if (!isUtf8(body)) return `(${body.length} bytes that are no text) ${body.toString('base64')}`;
   const text = body.toString('utf8');
-  return printable(indented(text) ?? text, /[^\P{Cc}\n\t]/gu);
+  return printableText(indented(text) ?? text);
 }
 
 /** Undefined when the text is no JSON, or when parsing would change a number. */
@@ -65,8 +68,3 @@ function indented(text: string): string | undefined {
 }
 
 const withoutSpace = (text: string): string => text.replace(/\s+/g, '');
-
-/** Control characters of a stranger must not reach the terminal. */
-function printable(text: string, controls = /\p{Cc}/gu): string {
-  return text.replace(controls, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}

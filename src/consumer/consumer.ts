@@ -151,8 +151,11 @@ export class Consumer {
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
     }
-    const warning = this.#hasSubscribed ? undefined : dialect.warning(source);
-    if (warning !== undefined) log.warn({ destination: source.destination, queue: source.queue }, warning);
+    if (!this.#hasSubscribed) {
+      const facts = { queueType: settings.queueType, hasRetries: settings.retries > 0 };
+      for (const warning of dialect.warnings(source, facts))
+        log.warn({ destination: source.destination, queue: source.queue }, warning);
+    }
     this.#hasSubscribed = true;
     log.info(
       {

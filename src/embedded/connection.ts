@@ -17,7 +17,7 @@ import { Input } from './input.js';
 import { binary, type Message } from './message.js';
 import { Output } from './output.js';
 import type { Queues } from './queues.js';
-import { invalid, Refusal } from './refusal.js';
+import { errorHeaders, invalid, Refusal } from './refusal.js';
 import type { ChannelOutput, Subscription } from './subscription.js';
 
 export type ConnectionEvent =
@@ -291,13 +291,4 @@ export class Connection implements ChannelOutput {
     this.#timers.get(name)?.();
     this.#timers.delete(name);
   }
-}
-
-function errorHeaders(title: string, detail: string): Record<string, string> {
-  return {
-    message: title,
-    'content-type': 'text/plain',
-    version: '1.0,1.1,1.2',
-    'content-length': String(Buffer.byteLength(detail)),
-  };
 }

@@ -43,9 +43,9 @@ export type MessageEvent =
 
 /**
  * Dead letters and copies of them that one message may lead to at once. Queues that dead-letter into a topic they are
- * bound to multiply a message without end; the longest chain of queues by default is a tenth of this.
+ * bound to multiply a message without end; the longest chain of queues by default is half as long.
  */
-const DEATHS_AT_ONCE = 100_000;
+const DEATHS_AT_ONCE = 20_000;
 
 export class Queues {
   readonly clock: Clock;

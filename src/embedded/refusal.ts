@@ -18,6 +18,16 @@ export class Refusal extends Error {
   }
 }
 
+/** Of the ERROR frame, whose body is the detail. */
+export function errorHeaders(title: string, detail: string): Record<string, string> {
+  return {
+    message: title,
+    'content-type': 'text/plain',
+    version: '1.0,1.1,1.2',
+    'content-length': String(Buffer.byteLength(detail)),
+  };
+}
+
 /** The connection stays open; RabbitMQ sends no RECEIPT for the refused frame. */
 export function invalid(title: string, detail: string): Refusal {
   return new Refusal(title, detail, false);

@@ -64,14 +64,19 @@ interface Waiting {
 export class Link {
   readonly #open: () => Promise<Session>;
   #current: Lease | undefined;
+  readonly #isOrdered: boolean;
   #isOpening = false;
   #isClosed = false;
   /** For a connection, the first first. */
   readonly #waiting: Waiting[] = [];
 
-  /** `open` makes a connection; what it rejects with is told to all that wait for one. */
-  constructor(open: () => Promise<Session>) {
+  /**
+   * `open` makes a connection; what it rejects with is told to all that wait for one. Where order does not matter, none
+   * waits for another: a stale connection that is in use is left to its users, and closed after them.
+   */
+  constructor(open: () => Promise<Session>, { isOrdered = true } = {}) {
     this.#open = open;
+    this.#isOrdered = isOrdered;
   }
 
   /** Lends the connection at once; undefined when a message to this destination has to wait for something. */
@@ -133,9 +138,9 @@ export class Link {
     if (this.#isOpening) return;
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
       const lease = this.#current;
-      if (lease === undefined || (lease.isSpent && (lease.uses === 0 || !lease.session.isOpen))) {
+      if (lease === undefined || (lease.isSpent && this.#mayLeave(lease))) {
         this.#current = undefined;
-        void lease?.session.close();
+        if (lease?.uses === 0) void lease.session.close();
         void this.#renew();
         return;
       }
@@ -144,6 +149,15 @@ export class Link {
       this.#waiting.shift();
       next.admit(lease.lend(isAlone));
     }
+  }
+
+  #mayLeave({ uses, session }: Lease): boolean {
+    return uses === 0 || !session.isOpen || !this.#isOrdered;
+  }
+
+  #takeBack(lease: Lease): void {
+    if (lease !== this.#current) void lease.session.close();
+    this.#advance();
   }
 
   async #renew(): Promise<void> {
@@ -158,7 +172,8 @@ export class Link {
     }
     this.#isOpening = false;
     if (this.#isClosed) session.abandon('closed while it was opened');
-    this.#current = new Lease(session, () => this.#advance());
+    const lease: Lease = new Lease(session, () => this.#takeBack(lease));
+    this.#current = lease;
     void session.closed.then(() => this.#advance());
     this.#advance();
   }

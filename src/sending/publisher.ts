@@ -25,6 +25,8 @@ export class Publisher implements TransactionSender {
   readonly #settings: Settings;
   readonly #log: Logger;
   readonly #link: Link;
+  /** Their own: a transaction may wait for what is sent outside of it, or for another one. */
+  readonly #transactions: Link;
   /** Calls of send and transaction that have not settled. */
   #pending = 0;
   /** Messages in the window. */
@@ -37,7 +39,9 @@ export class Publisher implements TransactionSender {
     this.window = settings.publishWindow;
     this.#settings = settings;
     this.#log = log;
-    this.#link = new Link(() => connectOnce(settings, log));
+    const connect = () => connectOnce(settings, log);
+    this.#link = new Link(connect);
+    this.#transactions = new Link(connect, { isOrdered: false });
   }
 
   /**
@@ -81,7 +85,7 @@ export class Publisher implements TransactionSender {
   async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
     this.#begin();
     try {
-      return await this.#link.use((session) =>
+      return await this.#transactions.use((session) =>
         transact(session, this.#log, (add) => {
           const sendJson = (destination: string, json: string, options?: SendOptions) =>
             add(this.#encode(destination, json, options));
@@ -104,7 +108,7 @@ export class Publisher implements TransactionSender {
 
   async #close(): Promise<void> {
     if (this.#pending > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
-    await this.#link.close();
+    await Promise.all([this.#link.close(), this.#transactions.close()]);
   }
 
   #encode(destination: string, json: string, options?: SendOptions): Outgoing {

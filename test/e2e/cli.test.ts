@@ -290,8 +290,8 @@ describe('a broker that cannot be reached', () => {
     await using proxy = await startProxy({ host: '127.0.0.1', port: server.port });
     await proxy.refuse();
     const consumer = pubsub({ env: at(proxy.port) }, 'x', ack, { env: { STOMP_WAIT_TO_CONNECT: '0.2' } });
-    await consumer.waitFor(/trying again/);
-    const waiting = consumer.logLines.find(({ msg }) => String(msg).includes('trying again'));
+    await consumer.says('no connection');
+    const waiting = consumer.said('no connection')[0];
     assert.equal(waiting?.level, 'warn');
     assert.match(String(waiting.reason), new RegExp(`127\\.0\\.0\\.1:${proxy.port}.*ECONNREFUSED`));
     assert.ok(typeof waiting.retryInMs === 'number' && waiting.retryInMs <= 200);
@@ -407,7 +407,7 @@ describe('what is printed', () => {
       assert.ok(!Number.isNaN(Date.parse(String(time))), line);
       assert.ok(typeof msg === 'string' && msg !== '', line);
     }
-    const processed = consumer.logLines.find(({ msg }) => msg === 'message processed');
+    const processed = consumer.said('settled')[0];
     assert.deepEqual(
       [processed?.messageId, processed?.correlationId, processed?.redelivered, processed?.outcome],
       ['m-0', 'c-0', false, 'acked'],

@@ -77,7 +77,7 @@ for (const broker of brokersUnderTest()) {
           const callback = `${packageRoot}/test/fixtures/callbacks/forward.mjs#forward`;
           const env = { ...behind.env, TARGET: `/queue/${to}` };
           const victim = run('pubsub', [`/queue/${from}`, callback, ...flags], { env });
-          await victim.waitFor(/"msg":"consuming"/);
+          await victim.says('subscribed');
           const reached = reaches(proxy, step);
           await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
           await reached;

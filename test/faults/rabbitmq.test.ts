@@ -5,7 +5,7 @@ import { brokerUnderTest } from '../support/brokers.js';
 import type { PubsubError } from '../../src/index.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
-import { drainQueue, putAll, queueDepth } from '../support/messages.js';
+import { bodiesIn, drainQueue, putAll, queueDepth } from '../support/messages.js';
 import { run } from '../support/process.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
@@ -139,8 +139,10 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     assert.match(String(fields.detail), /forbidden.*refused for user 'limited'/);
     const { acked, deadLettered, released } = await consuming.stop();
     assert.deepEqual([acked, deadLettered, released], [1, 1, 0]);
-    const bodies = async (name: string) => (await drainQueue(broker, name)).map(({ body }) => String(body));
-    assert.deepEqual([await bodies(`${queue}-to`), await bodies(`DLQ.${queue}`)], [['2'], ['1']]);
+    assert.deepEqual(
+      [await bodiesIn(broker, `${queue}-to`), await bodiesIn(broker, `DLQ.${queue}`)],
+      [['2'], ['1']],
+    );
   });
 
   test('a memory alarm stops no consumer, not even one that starts during the alarm', async (t) => {

@@ -44,7 +44,7 @@ for (const broker of brokersUnderTest()) {
           ],
           { env: { ...broker.env, STOMP_SERVER_HOST: host, STOMP_SERVER_PORT: String(port) } },
         );
-        await victim.waitFor(/"msg":"consuming"/);
+        await victim.says('subscribed');
         const reached = reaches(proxy, step);
         const ledger = new Ledger(2);
         await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);

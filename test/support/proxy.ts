@@ -5,6 +5,7 @@
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
+import { Deferral } from './deferral.js';
 import type { Address } from './raw-client.js';
 import { until } from './until.js';
 
@@ -23,6 +24,15 @@ interface Watch {
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
+  readonly deferral: Deferral | undefined;
+}
+
+export interface ProxyOptions {
+  /**
+   * The server sees nothing of a transaction before its COMMIT, and nothing of one that is aborted. Only for connections
+   * that speak STOMP; what is waited for, counted and cut toServer is what goes to the server.
+   */
+  readonly defersTransactions?: boolean;
 }
 
 export class Proxy implements AsyncDisposable {
@@ -32,6 +42,7 @@ export class Proxy implements AsyncDisposable {
   connections = 0;
   #listener: Server;
   #target: Address;
+  readonly #options: ProxyOptions;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
@@ -40,7 +51,8 @@ export class Proxy implements AsyncDisposable {
   #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
-  constructor(listener: Server, target: Address) {
+  constructor(listener: Server, target: Address, options: ProxyOptions) {
+    this.#options = options;
     this.#listener = listener;
     this.#target = target;
     this.port = (listener.address() as AddressInfo).port;
@@ -82,6 +94,7 @@ export class Proxy implements AsyncDisposable {
       this.#stalled.delete(each);
       for (const pair of this.#pairs) sourceOf(pair, each).resume();
     }
+    for (const pair of this.#pairs) this.#answer(pair);
   }
 
   /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
@@ -163,7 +176,8 @@ export class Proxy implements AsyncDisposable {
 
   readonly #accept = (client: Socket): void => {
     const server = connect({ ...this.#target, noDelay: true, allowHalfOpen: true });
-    const pair = { client, server };
+    const deferral = this.#options.defersTransactions === true ? new Deferral() : undefined;
+    const pair = { client, server, deferral };
     client.setNoDelay(true);
     this.#pairs.add(pair);
     this.connections++;
@@ -196,13 +210,24 @@ export class Proxy implements AsyncDisposable {
     };
   }
 
+  /** Sends the receipts that are due from here. */
+  #answer({ client, deferral }: Pair): void {
+    if (deferral === undefined || this.#stalled.has('toClient')) return;
+    const receipts = deferral.takeReceipts();
+    if (receipts.length > 0) client.write(receipts);
+  }
+
   #forward(pair: Pair, direction: Direction): void {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
     let heldBack: Buffer | undefined;
-    from.on('data', (chunk) => {
-      const watch = chunk === heldBack ? undefined : isWatched(chunk);
+    from.on('data', (received) => {
+      const isNew = received !== heldBack;
+      const chunk = (isNew ? pair.deferral?.[direction](received) : undefined) ?? received;
+      this.#answer(pair);
+      if (chunk.length === 0) return;
+      const watch = isNew ? isWatched(chunk) : undefined;
       if (watch?.isHeld === true) {
         this.stall(direction);
         heldBack = chunk;
@@ -238,8 +263,8 @@ export class Proxy implements AsyncDisposable {
 }
 
 /** A proxy on a free port of 127.0.0.1; connections go to `target`. */
-export async function startProxy(target: Address): Promise<Proxy> {
-  return new Proxy(await listen(0), target);
+export async function startProxy(target: Address, options: ProxyOptions = {}): Promise<Proxy> {
+  return new Proxy(await listen(0), target, options);
 }
 
 function listen(port: number): Promise<Server> {

@@ -3,9 +3,9 @@
  * is `N passed, N failed, N skipped`. Arguments choose folders or files of test/ (`unit`, `test/e2e/publish.test.ts`).
  * TEST_BROKERS (`rabbitmq,activemq,embedded`) names the brokers that must run; unset, those that this machine has do.
  */
+import { setMaxListeners } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
-import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { run } from 'node:test';

@@ -80,8 +80,36 @@ describe('a link', () => {
     assert.deepEqual(await confirmNext(connection, 3), ['1', '2', '3']);
     await settled(sent);
     assert.equal(under.opened, 1);
-    const lease = await under.link.lease('a');
-    assert.equal(lease.session, under.sessions[0]);
+  });
+
+  it('lends a connection for the first message to a destination alone, and for those after it to all', async () => {
+    await using under = await startLink();
+    const { link } = under;
+    const first = await settled(link.lease('a'));
+    const [again, other] = [link.lease('a'), link.lease('b')];
+    await turn();
+    assert.deepEqual([await stateOf(again), await stateOf(other)], ['pending', 'pending']);
+    first.end('a');
+    const second = await settled(again);
+    assert.equal(await stateOf(other), 'pending');
+    second.end();
+    (await settled(other)).end('b');
+    const [a, b] = [link.tryLease('a'), link.tryLease('b')];
+    assert.deepEqual([a?.session, b?.session], [under.sessions[0], under.sessions[0]]);
+    assert.equal(link.tryLease('c'), undefined);
+    assert.equal(under.opened, 1);
+  });
+
+  it('lends alone again what was not confirmed, and what is to be alone', async () => {
+    await using under = await startLink();
+    const { link } = under;
+    (await settled(link.lease('a'))).end();
+    assert.equal(link.tryLease('a'), undefined);
+    (await settled(link.lease('a'))).end('a');
+    const alone = await settled(link.lease('a', true));
+    assert.equal(link.tryLease('a'), undefined);
+    alone.end();
+    assert.notEqual(link.tryLease('a'), undefined);
   });
 
   it('renews a stale connection under load: once all on the old one is confirmed, in the order of the calls', async () => {
@@ -179,41 +207,6 @@ describe('a link', () => {
     assert.equal(under.opened, 1);
   });
 
-  it('lends itself alone for the first message to a destination, and beside others when that is confirmed', async () => {
-    await using under = await startLink();
-    const { link } = under;
-    const first = await settled(link.lease('a'));
-    assert.equal(first.isAlone, true);
-    const [second, other] = [link.lease('a'), link.lease('b')];
-    assert.equal(link.tryLease('a'), undefined);
-    assert.equal(await stateOf(second), 'pending');
-    first.end('a');
-    const beside = await settled(second);
-    assert.equal(beside.isAlone, false);
-    assert.equal(await stateOf(other), 'pending');
-    beside.end('a');
-    assert.equal((await settled(other)).isAlone, true);
-    assert.equal(link.tryLease('a'), undefined);
-    beside.end();
-    assert.equal(link.tryLease('a')?.isAlone, false);
-    assert.equal(link.tryLease('b'), undefined);
-  });
-
-  it('lends itself alone when it is asked to, after what is under way and before what comes later', async () => {
-    await using under = await startLink();
-    const { link } = under;
-    (await settled(link.lease('a'))).end('a');
-    const underWay = await settled(link.lease('a'));
-    const [suspect, later] = [link.lease('a', true), link.lease('a')];
-    assert.equal(await stateOf(suspect), 'pending');
-    underWay.end('a');
-    const alone = await settled(suspect);
-    assert.equal(alone.isAlone, true);
-    assert.equal(await stateOf(later), 'pending');
-    alone.end('a');
-    assert.equal((await settled(later)).isAlone, false);
-  });
-
   it('disconnects at its end, and breaks off when told to', async () => {
     for (const end of ['close', 'abandon'] as const) {
       await using under = await startLink();
@@ -233,7 +226,7 @@ describe('a link', () => {
     }
   });
 
-  it('that is ended while it opens refuses those that wait, and opens no other', async () => {
+  it('that is ended while it opens refuses those that wait and those that come, and opens no other', async () => {
     await using under = await startLink();
     let release: () => void = () => undefined;
     under.delays.push(new Promise((resolve) => (release = resolve)));
@@ -243,6 +236,7 @@ describe('a link', () => {
     await assert.rejects(settled(waiting), { code: 'connection-lost' });
     release();
     await (await under.server.connection()).waitForClose();
+    await assert.rejects(settled(under.send('2')), { code: 'connection-lost' });
     assert.equal(under.opened, 1);
   });
 });

@@ -213,10 +213,10 @@ describe('what a publisher sends', () => {
       publisher.transaction((transaction) => transaction.send('/queue/a', 1, { headers: { odd: 'a\0' } })),
       hasCode('invalid-header'),
     );
-    await publisher.send('/queue/a', 2);
+    await publisher.transaction((transaction) => transaction.send('/queue/a', 2));
     await publisher.close();
     const { commands } = await server.connection();
-    assert.deepEqual(commands, ['CONNECT', 'BEGIN', 'ABORT', 'SEND', 'DISCONNECT']);
+    assert.deepEqual(commands, ['CONNECT', 'BEGIN', 'ABORT', 'BEGIN', 'SEND', 'COMMIT', 'DISCONNECT']);
   });
 
   it('T19: reserved headers of the caller do not go out', async () => {
