@@ -7,6 +7,7 @@ import { consumingBehaviours } from './consuming.js';
 import { deadLetterBehaviours } from './dead-letters.js';
 import { declaringBehaviours } from './declaring.js';
 import { deliveryBehaviours } from './delivering.js';
+import { envelopeBehaviours } from './envelopes.js';
 import { forwardingBehaviours } from './forwarding.js';
 import { frameBehaviours } from './frames.js';
 import { observingBehaviours } from './observing.js';
@@ -27,6 +28,7 @@ export function conformance(name: BrokerName): void {
   const product = {
     consuming: consumingBehaviours,
     'dead letters': deadLetterBehaviours,
+    'what dead letters say': envelopeBehaviours,
     forwarding: forwardingBehaviours,
     observing: observingBehaviours,
     retries: retryBehaviours,

@@ -20,6 +20,7 @@ import {
   stopPubsub,
   unique,
 } from './commands.js';
+import { operate } from './operator.js';
 import { startScriptedServer } from './scripted-server.js';
 
 const lastPart = (destination: string) => destination.replace(/^.*\//, '');
@@ -192,6 +193,35 @@ for (const broker of realBrokers()) {
         assert.deepEqual([dead!.body.toString(), more.length], ['{"n":2}', 0]);
         assert.deepEqual(await drainQueue(broker, queue), []);
       });
+
+      for (const tool of ['redrive', 'move-messages']) {
+        it(`${kind}: django-stomp's dead letters and ours lie in one queue, and ${tool} takes both`, async () => {
+          const { source, target, queue } = make();
+          const ours = await startPubsub(broker, source, fixture('interop.mjs#consume'));
+          await djangoPublish(broker, target, '{"n":1,"refuse":true}');
+          await ours.waitFor(/refused 1/);
+          await stopPubsub(ours);
+          const django = await djangoPubsub(broker, source);
+          await djangoPublish(broker, target, '{"n":2}');
+          (await djangoReceive(django)).nack();
+          await djangoDisconnect(django);
+          assertNoErrors(django);
+
+          const to = tool === 'redrive' ? queue : `${queue}-to`;
+          const args = tool === 'redrive' ? [queue] : [`DLQ.${queue}`, `/queue/${to}`];
+          const { redriven, moved } = await operate(broker, [tool, ...args, '--count', '2', '--idle', '10']);
+          assert.equal(redriven ?? moved, 2);
+          const back = await drainQueue(broker, to, { atLeast: 2 });
+          const bodies = back.map(({ body }) => body.toString()).sort();
+          assert.deepEqual(bodies, ['{"n":1,"refuse":true}', '{"n":2}']);
+          for (const { headers } of back) {
+            const failure = Object.keys(headers).filter((name) => name.startsWith('x-failure-'));
+            assert.deepEqual(failure, []);
+            assert.equal(headers['tshoot-destination'], target);
+          }
+          assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
+        });
+      }
 
       it(`${kind}: both consume at the same time and share the messages of both publishers`, async () => {
         const { source, target } = make();

@@ -63,12 +63,15 @@ export interface Consuming {
 
 type Options = Partial<Omit<ConsumeOptions, 'callback' | 'destination'>>;
 
-/** Starts consuming and resolves when subscribed. Stopped at the end of the test if it still runs. */
+/**
+ * Starts consuming and resolves when subscribed. Stopped at the end of the test if it still runs. With a callback of
+ * a module, as `module#export`, no payloads are seen here.
+ */
 export async function startConsuming(
   t: TestContext,
   broker: BrokerUnderTest,
   destination: string,
-  callback: (payload: Payload) => unknown,
+  callback: ((payload: Payload) => unknown) | string,
   options: Options = {},
 ): Promise<Consuming> {
   const consuming = launchConsuming(t, broker, destination, callback, options);
@@ -81,7 +84,7 @@ export function launchConsuming(
   t: TestContext,
   broker: BrokerUnderTest,
   destination: string,
-  callback: (payload: Payload) => unknown,
+  callback: ((payload: Payload) => unknown) | string,
   options: Options = {},
 ): Consuming {
   const stop = new AbortController();
@@ -113,10 +116,7 @@ export function launchConsuming(
       error: write('error'),
       isLevelEnabled: () => true,
     },
-    callback: (payload: Payload) => {
-      payloads.push(payload);
-      return callback(payload);
-    },
+    callback: typeof callback === 'string' ? callback : observed(callback, payloads),
   });
   ended.catch(() => undefined);
   t.after(() => {
@@ -152,6 +152,15 @@ export function launchConsuming(
       return ended;
     },
   };
+}
+
+/** The same function, by its own name, which notes what it is called with. */
+function observed(callback: (payload: Payload) => unknown, payloads: Payload[]) {
+  const noting = (payload: Payload) => {
+    payloads.push(payload);
+    return callback(payload);
+  };
+  return Object.defineProperty(noting, 'name', { value: callback.name });
 }
 
 /** Waits, each time, for the next of its kind that fits; what came before that is passed over. */

@@ -47,6 +47,7 @@ export class Proxy implements AsyncDisposable {
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
   readonly #onConnection: ((count: number) => void)[] = [];
+  readonly #onFrame: ((direction: Direction, frame: Frame) => void)[] = [];
   #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
@@ -107,8 +108,8 @@ export class Proxy implements AsyncDisposable {
   }
 
   /**
-   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives, as
-   * by `stall`. Else it has been passed on.
+   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives before
+   * `resume`. Else it has been passed on.
    */
   frame(
     direction: Direction,
@@ -147,6 +148,11 @@ export class Proxy implements AsyncDisposable {
   /** `listener` gets the count with each connection accepted from now on. */
   onConnection(listener: (count: number) => void): void {
     this.#onConnection.push(listener);
+  }
+
+  /** `listener` gets each frame that comes here, before it is passed on; set it before the first connection. */
+  onFrame(listener: (direction: Direction, frame: Frame) => void): void {
+    this.#onFrame.push(listener);
   }
 
   /** Resolves when `count` connections have been accepted since the start; one more than now when left out. */
@@ -189,6 +195,7 @@ export class Proxy implements AsyncDisposable {
     let found: Watch | undefined;
     const limits = { strict: false, headerBytes: Infinity, bodyBytes: Infinity };
     const decoder = new FrameDecoder(limits, (frame) => {
+      for (const listener of this.#onFrame) listener(direction, frame);
       if (this.#watch?.direction === direction && this.#watch.isMatch(frame)) {
         found = this.#watch;
         this.#watch = undefined;
@@ -197,7 +204,8 @@ export class Proxy implements AsyncDisposable {
     return (chunk) => {
       found = undefined;
       // Only then: others than STOMP's connections go through here too.
-      if (this.#watch !== undefined || decoder.isMidFrame) decoder.push(chunk);
+      const isOfUse = this.#watch !== undefined || this.#onFrame.length > 0;
+      if (isOfUse || decoder.isMidFrame) decoder.push(chunk);
       return found;
     };
   }
@@ -213,13 +221,17 @@ export class Proxy implements AsyncDisposable {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
+    let heldBack: Buffer | undefined;
     from.on('data', (received) => {
-      const chunk = pair.deferral?.[direction](received) ?? received;
+      const isNew = received !== heldBack;
+      const chunk = (isNew ? pair.deferral?.[direction](received) : undefined) ?? received;
       this.#answer(pair);
       if (chunk.length === 0) return;
-      const watch = isWatched(chunk);
+      const watch = isNew ? isWatched(chunk) : undefined;
       if (watch?.isHeld === true) {
         this.stall(direction);
+        heldBack = chunk;
+        from.unshift(chunk);
         watch.seen();
         return;
       }
