@@ -4,7 +4,6 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
-import { leave } from './leave.js';
 import { flagName, settingNames, settings, type Setting } from './settings.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -231,7 +230,7 @@ function addSettings(program: Command, users: readonly string[]): void {
 /** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
 function addFlags(program: Command, name: string, row: Setting<unknown>): void {
   const flag = row.flag ?? '';
-  const fallback = row.default === undefined ? '' : `, default ${row.default as string | number | boolean}`;
+  const fallback = row.default === undefined || row.isList === true ? '' : `, default ${row.default as string | number | boolean}`;
   const off = row.default === true ? 'turn off: ' : '';
   const help = `${off}${row.help} [${row.variable}${fallback}]`;
   const long = flagName(row)?.slice(2) ?? '';
@@ -240,7 +239,8 @@ function addFlags(program: Command, name: string, row: Setting<unknown>): void {
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
-      program.setOptionValue(name, value ?? given);
+      const before = row.isList === true ? (program.getOptionValue(name) as unknown[] | undefined) ?? [] : [];
+      program.setOptionValue(name, row.isList === true ? [...before, given] : (value ?? given));
     });
   };
   if (row.offFlag !== undefined) {
@@ -259,9 +259,9 @@ async function run(program: Command): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
     await program.parseAsync(process.argv);
-    leave(0);
+    process.exit(0);
   } catch (error) {
-    leave(report(error, program.name()));
+    process.exit(report(error, program.name()));
   }
 }
 

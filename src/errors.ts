@@ -107,7 +107,8 @@ export class PubsubError extends Error {
 /** The text of anything thrown, also of what is no Error or cannot be printed. */
 export function reasonOf(thrown: unknown): string {
   try {
-    return thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
+    // An Error's own properties may be anything.
+    return thrown instanceof Error ? String(thrown.message || thrown.name) : String(thrown);
   } catch {
     return `a thrown ${typeof thrown} that cannot be printed`;
   }

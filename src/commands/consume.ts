@@ -9,7 +9,7 @@ import {
 } from '../consumer/consumer.js';
 import type { Callback, LoadedCallback } from '../consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
-import { ThreadPool } from '../consumer/threads.js';
+import { WorkerPool } from '../consumer/worker-pool.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
 import {
@@ -28,11 +28,11 @@ import { startBeside } from './broker.js';
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
-  /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
+  /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
   readonly callback: Callback<Body> | string;
   /** Aborted: drain, then resolve. */
   readonly signal?: AbortSignal;
-  /** Default: the exported `log`. What a callback prints in a worker thread goes to that one always. */
+  /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
   readonly log?: Logger;
 }
 
@@ -110,7 +110,7 @@ async function startUnlessStopped(
   return runner;
 }
 
-/** Resolves when the callback is loaded and set up, in each thread that there is. */
+/** Resolves when the callback is loaded and set up, in each worker that there is. */
 async function startRunner(
   callback: LoadedCallback['call'] | string,
   settings: Settings,
@@ -121,15 +121,16 @@ async function startRunner(
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
   if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
-  const pool = new ThreadPool({
+  const pool = new WorkerPool({
     ...options,
     drain,
     callback,
-    threads: Math.min(processWorkers, concurrency),
-    concurrency,
+    workers: Math.min(processWorkers, concurrency),
     logLevel: log.level,
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
+    memoryMb: settings.workerMemoryMb,
+    imports: settings.imports,
   });
   await pool.start();
   return pool;

@@ -1,6 +1,6 @@
 /**
  * Where callbacks run, as the consumer sees it, and the runner on the event loop of the connection: fastest, and without
- * isolation. The one in worker threads is in threads.ts.
+ * isolation. The one in worker processes is in worker-pool.ts.
  */
 import type { Logger } from '../log.js';
 import type { QueueType } from '../brokers/queues.js';
@@ -26,7 +26,7 @@ export interface Job {
   /** At once, or when what is to be sent first is confirmed. */
   readonly ack: (outgoing?: readonly Outgoing[]) => Settlement | Promise<Settlement>;
   readonly nack: () => Settlement;
-  /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
+  /** Unsettled, on a session that can still settle it: worth running again when its worker is lost. */
   readonly isOpen: () => boolean;
   readonly session: Pick<Session, 'closed'>;
 }
