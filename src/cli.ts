@@ -230,7 +230,10 @@ function addSettings(program: Command, users: readonly string[]): void {
 /** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
 function addFlags(program: Command, name: string, row: Setting<unknown>): void {
   const flag = row.flag ?? '';
-  const fallback = row.default === undefined || row.isList === true ? '' : `, default ${row.default as string | number | boolean}`;
+  const fallback =
+    row.default === undefined || row.isList === true
+      ? ''
+      : `, default ${row.default as string | number | boolean}`;
   const off = row.default === true ? 'turn off: ' : '';
   const help = `${off}${row.help} [${row.variable}${fallback}]`;
   const long = flagName(row)?.slice(2) ?? '';
@@ -239,7 +242,8 @@ function addFlags(program: Command, name: string, row: Setting<unknown>): void {
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
-      const before = row.isList === true ? (program.getOptionValue(name) as unknown[] | undefined) ?? [] : [];
+      const before =
+        row.isList === true ? ((program.getOptionValue(name) as unknown[] | undefined) ?? []) : [];
       program.setOptionValue(name, row.isList === true ? [...before, given] : (value ?? given));
     });
   };

@@ -53,7 +53,14 @@ function cutLine(line: string): string {
     `${JSON.stringify(JSON.parse(line), (_, value: unknown) => (typeof value === 'string' ? cutText(value, most) : value))}\n`;
   const shorter = cut(LONGEST_TEXT);
   if (shorter.length <= LONGEST_LINE) return shorter;
-  const { level, time, pid, correlationId: id, reason, msg } = JSON.parse(cut(1000)) as Record<string, unknown>;
+  const {
+    level,
+    time,
+    pid,
+    correlationId: id,
+    reason,
+    msg,
+  } = JSON.parse(cut(1000)) as Record<string, unknown>;
   return `${JSON.stringify({ level, time, pid, correlationId: id, reason, isCut: true, msg })}\n`;
 }
 

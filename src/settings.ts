@@ -108,7 +108,12 @@ const parseList = (text: string): readonly string[] =>
   text.startsWith('[') ? (JSON.parse(text) as string[]) : text.split(',').map((part) => part.trim());
 
 /** Repeated flags come as an array; a variable has commas. */
-const list = (group: SettingGroup, variable: string, flag: string, help: string): Setting<readonly string[]> => ({
+const list = (
+  group: SettingGroup,
+  variable: string,
+  flag: string,
+  help: string,
+): Setting<readonly string[]> => ({
   ...setting<readonly string[]>([group, variable, flag, []], help, parseList),
   isList: true,
 });

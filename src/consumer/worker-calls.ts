@@ -30,6 +30,8 @@ import {
 const SLICE_MS = 5;
 /** A shorter body would keep the chunk alive that it came in. */
 const COPIED = 4096;
+/** How long verdicts wait for others of messages that are started together. */
+const GATHER_MS = 0.5;
 const SENT = Promise.resolve<Settlement>('sent');
 
 /**
@@ -56,6 +58,8 @@ export class Calls {
   readonly #settling = new Slots<(settlement: Settlement) => void>();
   /** Received and not started. */
   #waiting: WireFrame[] = [];
+  /** Several messages are being started: their verdicts are written together. */
+  #isGathering = false;
   /** The last connection that has ended. */
   #endedConnection = 0;
 
@@ -89,11 +93,20 @@ export class Calls {
 
   #startWaiting(): void {
     const sinceMs = performance.now();
+    let flushedMs = sinceMs;
     let started = 0;
     while (started < this.#waiting.length) {
-      this.#start(this.#waiting[started++]!);
-      if (performance.now() - sinceMs > SLICE_MS) break;
+      const frame = this.#waiting[started++]!;
+      this.#isGathering = started < this.#waiting.length;
+      this.#start(frame);
+      const nowMs = performance.now();
+      if (nowMs - sinceMs > SLICE_MS) break;
+      if (nowMs - flushedMs <= GATHER_MS) continue;
+      this.#outbox.flush();
+      flushedMs = nowMs;
     }
+    this.#isGathering = false;
+    this.#outbox.flush();
     this.#waiting = this.#waiting.slice(started);
     if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
   }
@@ -113,8 +126,10 @@ export class Calls {
       }
       isSettled = true;
       if (outgoing !== undefined) return this.#forward(number, outgoing);
-      outbox.send(kind, number);
-      return connection > this.#endedConnection ? SENT : Promise.resolve('connection-lost');
+      const written = outbox.gather(kind, number);
+      if (!this.#isGathering) outbox.flush();
+      if (connection <= this.#endedConnection) return Promise.resolve('connection-lost');
+      return this.#isGathering ? written.then(() => 'sent') : SENT;
     };
     const calling = this.#calling;
     calling[1] = performance.now();

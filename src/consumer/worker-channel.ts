@@ -100,7 +100,11 @@ export class WorkerChannel {
 
   #takeAnswer(chunk: Buffer): void {
     this.#answer = Buffer.concat([this.#answer, chunk]);
-    for (; this.#answer.length >= OBSERVATION_BYTES; this.#answer = this.#answer.subarray(OBSERVATION_BYTES)) {
+    for (
+      ;
+      this.#answer.length >= OBSERVATION_BYTES;
+      this.#answer = this.#answer.subarray(OBSERVATION_BYTES)
+    ) {
       const [calling, forMs, lastStarted, residentBytes] = [0, 8, 16, 24].map((at) =>
         this.#answer.readDoubleLE(at),
       ) as [number, number, number, number];

@@ -15,7 +15,8 @@ export interface WireFrame {
   readonly body: Buffer;
 }
 
-const PREFIX = 17;
+/** Bytes of a frame without head and body. */
+export const PREFIX = 17;
 /** Of heads: V8 takes longer texts, and nothing that is right is as long. */
 const LONGEST_HEAD = 2 ** 29;
 /** A body of the longest message, and far more than what a callback publishes with one ack. */
@@ -93,6 +94,14 @@ function parse(chunk: Buffer, from: number, length: number): WireFrame {
     head: headEnd === from + PREFIX ? NONE : chunk.subarray(from + PREFIX, headEnd),
     body: headEnd === from + length ? NONE : chunk.subarray(headEnd, from + length),
   };
+}
+
+/** Writes a frame without head and body there; returns where the next one goes. */
+export function encodePlain(buffer: Buffer, at: number, kind: number, number: number): number {
+  buffer[at] = kind;
+  buffer.writeDoubleLE(number, at + 1);
+  buffer.fill(0, at + 9, at + PREFIX);
+  return at + PREFIX;
 }
 
 /** Frames that are to be written together. */

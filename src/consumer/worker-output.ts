@@ -33,7 +33,11 @@ export class WorkerOutput {
   #hasRunOut = false;
 
   /** `correlationId`: of the message whose callback must have printed what says nothing of it. */
-  constructor(pid: number | undefined, { log, stdout, stderr }: Printed, correlationId: () => string | undefined) {
+  constructor(
+    pid: number | undefined,
+    { log, stdout, stderr }: Printed,
+    correlationId: () => string | undefined,
+  ) {
     this.#pid = pid;
     this.#correlationId = correlationId;
     this.#streams = [log, stdout, stderr];

@@ -127,7 +127,10 @@ export class WorkerPool implements CallbackRunner {
   #retire(worker: WorkerProcess): void {
     if (!worker.isRetired || !this.#ready.has(worker) || worker.load > 0) return;
     this.#ready.delete(worker);
-    this.#options.log.info({ worker: worker.pid }, 'a worker has grown beyond its memory; another takes over');
+    this.#options.log.info(
+      { worker: worker.pid },
+      'a worker has grown beyond its memory; another takes over',
+    );
     worker.stop();
     void this.#replace();
   }
@@ -166,7 +169,10 @@ export class WorkerPool implements CallbackRunner {
   async #lose(worker: WorkerProcess, loss: Loss): Promise<void> {
     this.#ready.delete(worker);
     if (loss.mayBeStop && (await this.#isStopping())) {
-      this.#options.log.warn({ detail: loss.detail }, 'a worker took the stop for its own; its messages go back');
+      this.#options.log.warn(
+        { detail: loss.detail },
+        'a worker took the stop for its own; its messages go back',
+      );
       for (const run of loss.runs) run.resolve({ kind: 'gone' });
       return;
     }

@@ -88,6 +88,9 @@ type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Partial<Lo
 
 /** How long what a worker wrote is read after its end: another process may hold its descriptors. */
 const LAST_READING_MS = 1000;
+/** A worker that is silent for so long is asked for verdicts that it keeps back, and then ever more rarely. */
+const SILENCE_MS = 20;
+const LONGEST_SILENCE_MS = 1000;
 const MEMORY_CHECK_MS = 500;
 /** Beyond its limit by so much it has gone on growing, and its messages do not end. */
 const FAR_BEYOND = 1.25;
@@ -106,6 +109,7 @@ export class WorkerProcess {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #endLimit: () => void;
   readonly #memoryKills = countMemoryKills();
+  #askTimer: NodeJS.Timeout | undefined;
   #hasSuspect = false;
   #isRetired = false;
   #cause: Cause | undefined;
@@ -123,7 +127,11 @@ export class WorkerProcess {
       onFrame: (frame) => this.#receive(frame),
       onTurn: () => events.onDone(),
       onGarbled: (problem) =>
-        this.#kill({ reason: 'callback-crashed', detail: `${problem} came from the worker`, culprits: undefined }),
+        this.#kill({
+          reason: 'callback-crashed',
+          detail: `${problem} came from the worker`,
+          culprits: undefined,
+        }),
     });
     this.#output = new WorkerOutput(spawned.child.pid, spawned, () => this.#onlyCorrelationId());
     this.#endLimit = watchLimit(this.#inFlight, options.timeoutMs, (entry, number) =>
@@ -172,6 +180,7 @@ export class WorkerProcess {
     const entry: InFlight = { run, startMs: performance.now(), isOverdue: false, isSent: false };
     const number = this.#inFlight.add(entry);
     this.#hasSuspect = run.isSuspect;
+    this.#askLater(SILENCE_MS);
     this.#channel.sendLazily((frames) => {
       if (this.#inFlight.get(number) === undefined) return;
       entry.isSent = true;
@@ -270,7 +279,9 @@ export class WorkerProcess {
         return;
       case fromWorker.failed: {
         const { code, message, error } = parse<FailureReport>(head);
-        this.#settleReady?.reject(new PubsubError(code satisfies ErrorCode, message, { cause: decodeError(error) }));
+        this.#settleReady?.reject(
+          new PubsubError(code satisfies ErrorCode, message, { cause: decodeError(error) }),
+        );
         return;
       }
       case fromWorker.dying:
@@ -314,6 +325,20 @@ export class WorkerProcess {
 
   #onlyCorrelationId(): string | undefined {
     return this.#inFlight.size === 1 ? this.#inFlight.entries()[0]?.[1].run.job.correlationId : undefined;
+  }
+
+  /** A worker that is blocked tells of no verdict by itself. */
+  #askLater(delayMs: number): void {
+    const sinceMs = performance.now();
+    this.#askTimer ??= setTimeout(() => {
+      this.#askTimer = undefined;
+      if (this.#inFlight.size === 0) return;
+      if (this.#heardMs >= sinceMs) this.#askLater(SILENCE_MS);
+      else {
+        void this.#channel.observe();
+        this.#askLater(Math.min(2 * delayMs, LONGEST_SILENCE_MS));
+      }
+    }, delayMs).unref();
   }
 
   #giveUpStart(): void {
@@ -406,7 +431,7 @@ export class WorkerProcess {
       delay(LAST_READING_MS, undefined, { ref: false }),
     ]);
     this.#endLimit();
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const timer of [...this.#timers, this.#askTimer]) clearTimeout(timer);
     for (const stream of this.#spawned.child.stdio) stream?.destroy();
     const cause = this.#cause ?? this.#causeOf(code, signal);
     this.#settleReady?.reject(

@@ -109,6 +109,12 @@ export interface LastWords extends RefusalReport {
 
 export type WireSettlement = Settlement;
 
+/** What the thread that watches shares with the process's own. */
+export interface WatchData {
+  readonly calling: Float64Array;
+  readonly verdicts: SharedArrayBuffer;
+}
+
 /** What the thread that watches answers: doubles, in this order. */
 export interface Observation {
   /** The run whose callback the worker is in the middle of calling, or 0. */

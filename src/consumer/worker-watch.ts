@@ -1,13 +1,14 @@
 /**
  * A thread of a worker process that runs no callback: it ends the process, and what that spawned, when the consumer is
- * gone, and tells what the process is at, both also while a callback blocks it.
+ * gone, and tells what the process is at and which verdicts were given, also while a callback blocks it.
  */
 import { Socket } from 'node:net';
 import { workerData } from 'node:worker_threads';
-import { descriptors, OBSERVATION_BYTES } from './worker-protocol.js';
+import { SharedFrames } from './worker-outbox.js';
+import { descriptors, OBSERVATION_BYTES, type WatchData } from './worker-protocol.js';
 
-/** See createCalling. */
-const calling = workerData as Float64Array;
+const { calling, verdicts: memory } = workerData as WatchData;
+const verdicts = new SharedFrames(memory);
 
 function observe(): Buffer {
   const answer = Buffer.alloc(OBSERVATION_BYTES);
@@ -20,6 +21,8 @@ function observe(): Buffer {
 
 const socket = new Socket({ fd: descriptors.watch });
 socket.on('data', (questions) => {
+  // What a callback that blocks the process keeps back is told before.
+  verdicts.flush();
   for (let count = questions.length; count > 0; count--) socket.write(observe());
 });
 socket.on('error', () => undefined);

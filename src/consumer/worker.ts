@@ -22,6 +22,7 @@ import {
   type FailureReport,
   type LastWords,
   type LoadOrder,
+  type WatchData,
   type WireError,
 } from './worker-protocol.js';
 
@@ -63,7 +64,7 @@ export function serve(signals: Signals): void {
 /** Its cost is that of one more isolate; nothing of the user's is loaded there. */
 function watch(calling: Float64Array): void {
   const thread = new Worker(new URL('./worker-watch.js', import.meta.url), {
-    workerData: calling,
+    workerData: { calling, verdicts: outbox.verdicts.memory } satisfies WatchData,
     execArgv: [],
     env: {},
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 },

@@ -137,10 +137,7 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
       await put(broker, queue, '"ack"', headers);
       await untilPrinted(consumer, 'started ack');
       writeFileSync(gate, '');
-      await untilLogged(
-        consumer,
-        'code of no message in flight ended its worker; another takes over',
-      );
+      await untilLogged(consumer, 'code of no message in flight ended its worker; another takes over');
       await untilPrinted(consumer, 'started ack', 2);
       writeFileSync(second, '');
       const { acked, deadLettered } = await stopPubsub(consumer);
