@@ -196,6 +196,7 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
       owner = isObject(value) ? value : {};
       value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
     }
+    if (isClass(value)) throw new PubsubError('callback-not-function', describeClass(module, names));
     if (typeof value === 'function') return (value as LoadedCallback['call']).bind(owner);
     found ??= value;
   }
@@ -208,6 +209,16 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
     'callback-not-exported',
     `there is no ${name}; ${suggestExport(module, roots, names.length)}`,
   );
+}
+
+/** It cannot be called: every message would fail. */
+function isClass(value: unknown): boolean {
+  return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
+}
+
+function describeClass(module: string, names: readonly string[]): string {
+  const name = `${module}#${names.join('.')}`;
+  return `${name} is a class, not a function to call; export a function, like (payload) => new ${names.at(-1) ?? ''}().run(payload)`;
 }
 
 function isObject(value: unknown): value is object {

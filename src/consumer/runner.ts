@@ -16,6 +16,7 @@ import {
   type Settlement,
 } from './payload.js';
 import { Slots } from '../slots.js';
+import { tame } from './thrown.js';
 import { untimed, watchLimit, type Timed } from './time-limit.js';
 
 /** A message to be run, and how to settle it. */
@@ -90,7 +91,7 @@ export async function startInlineRunner(
       return new Promise((resolve) => {
         const finish = (result: RunResult) => {
           running.remove(id);
-          resolve(result);
+          resolve(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
         };
         const id = running.add(Object.assign(timed, { invocation, finish }));
         void invocation.result.then(finish);

@@ -15,9 +15,9 @@ import {
   type Settlement,
 } from './payload.js';
 import type { WireFrame } from './worker-frames.js';
+import { encodeError } from './thrown.js';
 import type { Outbox } from './worker-outbox.js';
 import {
-  encodeError,
   fromWorker,
   toWorker,
   type ForwardHead,

@@ -247,9 +247,10 @@ export class WorkerPool implements CallbackRunner {
   }
 }
 
-function describe(culprits: readonly Run[], { culprits: known }: Loss): string {
+function describe(culprits: readonly Run[], { culprits: known, isAnonymous }: Loss): string {
   if (culprits.length > 0) return 'a callback ended its worker';
+  if (isAnonymous) return 'code that belongs to no message ended its worker';
   return known === undefined
     ? 'a worker ended and it is not known whose doing that was'
-    : 'code of no message in flight ended its worker';
+    : 'a callback ended its worker after its message was done';
 }

@@ -18,9 +18,9 @@ import { untimed, watchLimit, type Timed } from './time-limit.js';
 import { WorkerChannel } from './worker-channel.js';
 import { countMemoryKills, describeEnd, isStopSignal } from './worker-end.js';
 import type { WireFrame } from './worker-frames.js';
+import { decodeError } from './thrown.js';
 import { WorkerOutput } from './worker-output.js';
 import {
-  decodeError,
   fromWorker,
   toWorker,
   type FailureReport,
@@ -52,6 +52,8 @@ export interface Loss {
   readonly error?: unknown;
   /** Whose doing it is; none when that is no message in flight, undefined when it is not known. */
   readonly culprits: readonly Run[] | undefined;
+  /** The doing of code that belongs to no message, such as the module's own timers. */
+  readonly isAnonymous: boolean;
   /** By a signal that means "stop", or an exit after one. */
   readonly mayBeStop: boolean;
   /** By a SIGKILL that is not ours, for which nothing is known to be to blame. */
@@ -297,6 +299,7 @@ export class WorkerProcess {
       detail,
       error: error && decodeError(error),
       culprits: run === undefined ? [] : [run],
+      isAnonymous: number === 0,
       mayBeStop: reason === 'callback-exited' && isSignalled,
     };
   }
@@ -443,7 +446,7 @@ export class WorkerProcess {
     const entries = this.#inFlight.entries();
     const runs = entries.map(([, { run }]) => run);
     const started = entries.filter(([, { isSent }]) => isSent).map(([, { run }]) => run);
-    this.#events.onLost({ mayBeStop: false, isKill: false, ...cause, runs, started });
+    this.#events.onLost({ isAnonymous: false, mayBeStop: false, isKill: false, ...cause, runs, started });
   }
 
   #causeOf(code: number | null, signal: NodeJS.Signals | null): Cause {

@@ -1,11 +1,11 @@
 /**
  * What the consumer and a worker process say to each other: the kinds of frames, the descriptors of the worker that they
- * come and go by, and errors as text.
+ * come and go by.
  */
-import { reasonOf, type ErrorCode } from '../errors.js';
-import { cutText, serializeError } from '../log.js';
+import type { ErrorCode } from '../errors.js';
 import type { QueueType } from '../brokers/queues.js';
-import type { Refusal, Settlement } from './payload.js';
+import type { Refusal } from './payload.js';
+import type { WireError } from './thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
 export const descriptors = {
@@ -107,8 +107,6 @@ export interface LastWords extends RefusalReport {
   readonly isSignalled: boolean;
 }
 
-export type WireSettlement = Settlement;
-
 /** What the thread that watches shares with the process's own. */
 export interface WatchData {
   readonly calling: Float64Array;
@@ -127,51 +125,3 @@ export interface Observation {
   readonly residentBytes: number;
 }
 export const OBSERVATION_BYTES = 32;
-
-/** An error as its log entry shows it, or anything else that was thrown, as JSON. */
-export interface WireError {
-  readonly isError: boolean;
-  readonly json: string;
-}
-
-/** Longer ones are cut: they are for a log entry. */
-const LONGEST_ERROR = 200_000;
-
-/** What was thrown, for the other process; never throws. */
-export function encodeError(error: unknown): WireError {
-  // What is not like an Error is given back as it is.
-  const told = serializeError(error);
-  const isError = told !== error;
-  const json = stringify(told);
-  if (json !== undefined && json.length <= LONGEST_ERROR) return { isError, json };
-  // Not everything is JSON, and not everything is short: of an error there is more to tell than its text.
-  const { type, stack } = (isError ? told : {}) as Record<string, unknown>;
-  const message = cutText(reasonOf(error));
-  const cut = { type, message, stack: typeof stack === 'string' ? cutText(stack) : undefined };
-  return { isError, json: JSON.stringify(isError ? cut : message) };
-}
-
-function stringify(value: unknown): string | undefined {
-  try {
-    return JSON.stringify(value);
-  } catch {
-    return undefined;
-  }
-}
-
-/** What was thrown there, as it is logged; an Error of the same name, stack and properties. Never throws. */
-export function decodeError({ isError, json }: WireError): unknown {
-  const value = JSON.parse(json) as unknown;
-  // What an error's own toJSON makes of it may be anything.
-  if (!isError || typeof value !== 'object' || value === null) return value;
-  const { type, message, stack, ...properties } = value as Record<string, unknown>;
-  const name = typeof type === 'string' ? type : 'Error';
-  const text = typeof message === 'string' ? message : json;
-  const hidden = { configurable: true, enumerable: false, writable: true };
-  return Object.defineProperties(Object.assign(new Error(text), properties), {
-    name: { ...hidden, value: name },
-    stack: { ...hidden, value: typeof stack === 'string' ? stack : `${name}: ${text}` },
-    // The log takes the type from it, else from the name.
-    constructor: { ...hidden, value: undefined },
-  });
-}

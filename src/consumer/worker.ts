@@ -11,11 +11,11 @@ import { loadCallback } from './callback.js';
 import type { LoadedCallback, Refusal } from './payload.js';
 import { Calls, createCalling } from './worker-calls.js';
 import { FrameReader, type WireFrame } from './worker-frames.js';
+import { encodeError, type WireError } from './thrown.js';
 import { Outbox } from './worker-outbox.js';
 import { printToLog } from './worker-print.js';
 import {
   descriptors,
-  encodeError,
   fromWorker,
   isKnownKind,
   toWorker,
@@ -23,7 +23,6 @@ import {
   type LastWords,
   type LoadOrder,
   type WatchData,
-  type WireError,
 } from './worker-protocol.js';
 
 export interface Signals {

@@ -137,7 +137,7 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
       await put(broker, queue, '"ack"', headers);
       await untilPrinted(consumer, 'started ack');
       writeFileSync(gate, '');
-      await untilLogged(consumer, 'code of no message in flight ended its worker; another takes over');
+      await untilLogged(consumer, 'code that belongs to no message ended its worker; another takes over');
       await untilPrinted(consumer, 'started ack', 2);
       writeFileSync(second, '');
       const { acked, deadLettered } = await stopPubsub(consumer);
@@ -329,12 +329,12 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
     await put(broker, queue, '1', { ...id, gate });
     await untilPrinted(consumer, 'started 1');
     writeFileSync(crash, '');
-    await untilLogged(consumer, 'code of no message in flight ended its worker; another takes over');
+    await untilLogged(consumer, 'code that belongs to no message ended its worker; another takes over');
     await untilPrinted(consumer, 'started 1', 2);
     writeFileSync(gate, '');
     const { acked, deadLettered } = await stopPubsub(consumer);
     assert.deepEqual([acked, deadLettered], [1, 0]);
-    const line = consumer.logLines.find(({ msg }) => String(msg).startsWith('code of no message'));
+    const line = consumer.logLines.find(({ msg }) => String(msg).startsWith('code that belongs'));
     assert.match((line?.err as { stack: string }).stack, /no database[^]*timer-crash/);
   });
 
