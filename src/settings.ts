@@ -108,13 +108,8 @@ const parseList = (text: string): readonly string[] =>
   text.startsWith('[') ? (JSON.parse(text) as string[]) : text.split(',').map((part) => part.trim());
 
 /** Repeated flags come as an array; a variable has commas. */
-const list = (
-  group: SettingGroup,
-  variable: string,
-  flag: string,
-  help: string,
-): Setting<readonly string[]> => ({
-  ...setting<readonly string[]>([group, variable, flag, []], help, parseList),
+const optionalList = (group: SettingGroup, variable: string, flag: string, help: string) => ({
+  ...setting<readonly string[] | undefined>([group, variable, flag, undefined], help, parseList),
   isList: true,
 });
 
@@ -220,7 +215,7 @@ export const settings = {
     'heap of each worker process, in MB; default: what Node gives'),
   workerMemoryMb: optionalInteger('Consuming', 'STOMP_WORKER_MEMORY_MB', '--worker-memory <MB>', [64, 1_048_576],
     'resident memory of a worker process, in MB, beyond which another takes over; default: any'),
-  imports: list('Consuming', 'STOMP_WORKER_IMPORT', '--import <module>',
+  imports: optionalList('Consuming', 'STOMP_WORKER_IMPORT', '--import <module>',
     'module to load in each worker process before the callback, as Node does; may be repeated (variable: with commas between)'),
   setupTimeoutSeconds: seconds('Consuming', 'STOMP_SETUP_TIMEOUT', '--setup-timeout <seconds>', 60, [0.1, 86_400],
     'limit for loading the callback and its setup() in a worker process'),

@@ -101,6 +101,8 @@ async function startUnlessStopped(
   stop: Stop,
 ): Promise<CallbackRunner | undefined> {
   const starting = startRunner(callback, settings, logger, stop);
+  // The error itself is one line.
+  starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
   const runner = await orAborted(stop.drain, starting);
   if (runner === undefined)
     starting.then(
@@ -130,7 +132,7 @@ async function startRunner(
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
     memoryMb: settings.workerMemoryMb,
-    imports: settings.imports,
+    imports: settings.imports ?? [],
   });
   await pool.start();
   return pool;

@@ -50,6 +50,8 @@ export type Callback<Body = never> = (payload: Payload<Body>) => unknown;
 
 /** A callback as its module exports it, with what may stand beside it. */
 export interface LoadedCallback {
+  /** Where it was loaded from, and the file's time before that, as ISO 8601. */
+  readonly origin?: { readonly file: string; readonly changed: string } | undefined;
   readonly call: (payload: Payload) => unknown;
   /** Awaited once in each process before its first message. */
   readonly setup?: (() => unknown) | undefined;
@@ -60,8 +62,7 @@ export interface LoadedCallback {
 export type Verdict = 'ack' | 'nack';
 
 /** Why a message cannot be, or was not, processed by a callback that threw nothing. */
-export type Refusal =
-  'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory';
+export type Refusal = 'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory';
 
 /** What a callback published and did not ack goes with an ack that is given for it. */
 export type RunResult =

@@ -63,7 +63,10 @@ function isTame(thrown: unknown): boolean {
   try {
     const { name, message, stack } = thrown as Error;
     const texts = [name, message, stack ?? ''];
-    return thrown instanceof Error && texts.every((text) => typeof text === 'string' && text.length < LONGEST_ERROR);
+    return (
+      thrown instanceof Error &&
+      texts.every((text) => typeof text === 'string' && text.length < LONGEST_ERROR)
+    );
   } catch {
     return false;
   }

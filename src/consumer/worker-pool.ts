@@ -118,7 +118,8 @@ export class WorkerPool implements CallbackRunner {
     void worker.ended.then(() => this.#workers.delete(worker));
     // The stop came while it was started.
     if (this.#isClosed) worker.terminate();
-    await worker.ready;
+    const origin = await worker.ready;
+    this.#options.log.info({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
     this.#ready.add(worker);
     this.#assign();
   }

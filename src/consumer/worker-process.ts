@@ -28,6 +28,7 @@ import {
   type LastWords,
   type LoadOrder,
   type PublishedHead,
+  type ReadyReport,
   type RefusalReport,
   type RunHead,
 } from './worker-protocol.js';
@@ -99,7 +100,7 @@ const FAR_BEYOND = 1.25;
 
 export class WorkerProcess {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
-  readonly ready: Promise<void>;
+  readonly ready: Promise<ReadyReport>;
   /** Resolves when the process is no more, and all that it said has been heard. */
   readonly ended: Promise<void>;
   readonly #options: WorkerOptions;
@@ -119,7 +120,7 @@ export class WorkerProcess {
   #heardMs = 0;
   #isReady = false;
   #isStopping = false;
-  #settleReady: { resolve: () => void; reject: (reason: PubsubError) => void } | undefined;
+  #settleReady: { resolve: (report: ReadyReport) => void; reject: (reason: PubsubError) => void } | undefined;
 
   constructor(spawned: Spawned, options: WorkerOptions, events: WorkerEvents) {
     this.#options = options;
@@ -277,7 +278,7 @@ export class WorkerProcess {
       case fromWorker.ready:
         clearTimeout(this.#timers[0]);
         this.#isReady = true;
-        this.#settleReady?.resolve();
+        this.#settleReady?.resolve(parse<ReadyReport>(head));
         return;
       case fromWorker.failed: {
         const { code, message, error } = parse<FailureReport>(head);

@@ -49,7 +49,7 @@ export function serve(signals: Signals): void {
         if (frame.kind === toWorker.stop) void stop(loaded);
         else calls.receive(frame);
       };
-      outbox.send(fromWorker.ready, 0);
+      outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.origin ?? {}));
     });
   };
   const reader = new FrameReader(isKnownKind, (frame) => receive(frame));

@@ -182,7 +182,10 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
   });
 
   it('a clock that is set back changes no time limit', async () => {
-    const { queue, consumer } = await start('act', ['--timeout', '1'], {}, ['--import', preload('clock.mjs')]);
+    const { queue, consumer } = await start('act', ['--timeout', '1'], {}, [
+      '--import',
+      preload('clock.mjs'),
+    ]);
     for (const deed of ['loops for ever', 'ok']) await send(queue, deed);
     await untilPrinted(consumer, 'started ok');
     const { acked, deadLettered } = await stopPubsub(consumer);
@@ -197,7 +200,11 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
     for (const deed of ['changes its folder', 'reads stdin', 'tells about itself']) await send(queue, deed);
     await untilPrinted(consumer, 'stdin: ""');
     await untilPrinted(consumer, 'started tells about itself');
-    const told = await until(() => printed(consumer).find((line) => line.startsWith('{')), DEADLINE_MS, 'told');
+    const told = await until(
+      () => printed(consumer).find((line) => line.startsWith('{')),
+      DEADLINE_MS,
+      'told',
+    );
     const { execArgv, preloaded, score, group, pid } = JSON.parse(told) as {
       execArgv: string[];
       preloaded: number;
@@ -205,7 +212,9 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
       group: string;
       pid: number;
     };
-    assert.ok(execArgv.includes('--no-deprecation') && !execArgv.some((flag) => flag.startsWith('--inspect')));
+    assert.ok(
+      execArgv.includes('--no-deprecation') && !execArgv.some((flag) => flag.startsWith('--inspect')),
+    );
     assert.equal(preloaded, 1);
     assert.equal(group, String(pid));
     const own = Number(readFileSync(`/proc/${consumer.pid}/oom_score_adj`, 'utf8'));
@@ -261,12 +270,23 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
   }
 
   it('a consumer whose log nobody reads processes messages, and stops', async () => {
-    const { queue, consumer } = await start('measure', ['--log-level', 'debug']);
+    const queue = unique('isolation');
+    const ledger = join(temporaryFolder(), 'ledger');
+    const consumer = await startPubsub(broker, queue, fixture('ledger.mjs#record'), {
+      flags: ['--log-level', 'debug'],
+      env: { LEDGER: ledger },
+    });
     consumer.child.stderr.pause();
-    const body = JSON.stringify('x'.repeat(1000));
-    for (let n = 0; n < 50; n++) await put(broker, queue, body, { ...id, long: 'y'.repeat(1000) });
-    await until(async () => (await drainQueue(broker, queue)).length === 0, DEADLINE_MS, 'all are taken');
+    // Several times what a pipe takes.
+    const headers = { ...id, 'correlation-id': 'y'.repeat(8000) };
+    for (let n = 0; n < 200; n++) await put(broker, queue, JSON.stringify({ n }), headers);
+    await until(
+      () => readFileSync(ledger, 'utf8').split('\n').length === 201,
+      DEADLINE_MS,
+      'all are processed',
+    );
     consumer.signal('SIGTERM');
+    await until(() => !isAlive(consumer.pid), DEADLINE_MS, 'it has ended');
     consumer.child.stderr.resume();
     assert.deepEqual(await consumer.exit(), { code: 0, signal: null });
   });
@@ -281,13 +301,14 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
   });
 
   it('a body of 120 MB does not fit a small heap: it is dead-lettered, and the next is processed', async () => {
-    const { queue, consumer } = await start('measure', ['--worker-heap', '48']);
-    await put(broker, queue, JSON.stringify('x'.repeat(120_000_000)), id);
-    await put(broker, queue, '"ok"', id);
+    await using server = await startScriptedServer({ bodies: ['x'.repeat(120_000_000), 'ok'] });
+    const consumer = await startPubsub(server, unique('isolation'), fixture('hostile.mjs#measure'), {
+      flags: ['--worker-heap', '48'],
+    });
     await untilPrinted(consumer, 'measured 4');
+    assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, 'out-of-memory', consumer.stderr);
     const { acked, deadLettered } = await stopPubsub(consumer);
     assert.deepEqual([acked, deadLettered], [1, 1]);
-    assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, 'out-of-memory');
   });
 
   it('is gone within 5 s when the consumer is killed, also in the middle of a loop', async () => {

@@ -137,7 +137,10 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
       await put(broker, queue, '"ack"', headers);
       await untilPrinted(consumer, 'started ack');
       writeFileSync(gate, '');
-      await untilLogged(consumer, 'code that belongs to no message ended its worker; another takes over');
+      await untilLogged(
+        consumer,
+        'a callback ended its worker after its message was done; another takes over',
+      );
       await untilPrinted(consumer, 'started ack', 2);
       writeFileSync(second, '');
       const { acked, deadLettered } = await stopPubsub(consumer);
@@ -435,7 +438,10 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
         env: { SETUP_FAILS: file },
       });
       assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
-      assert.match(consumer.stderr, /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database\n$/);
+      assert.match(
+        consumer.stderr,
+        /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database at \S+lifecycle\.mjs:11:\d+\n$/,
+      );
     });
   }
 
