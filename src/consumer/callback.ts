@@ -58,7 +58,8 @@ export async function loadCallback(text: string): Promise<LoadedCallback> {
 function originOf(url: string): LoadedCallback['origin'] {
   if (!url.startsWith('file:')) return undefined;
   const file = fileURLToPath(url);
-  return { file, changed: statSync(file).mtime.toISOString() };
+  const stats = statSync(file, { throwIfNoEntry: false });
+  return stats && { file, changed: stats.mtime.toISOString() };
 }
 
 function explained(module: string, setup: () => unknown): () => Promise<void> {

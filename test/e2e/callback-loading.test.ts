@@ -12,7 +12,7 @@ const callbacks = fixture('.');
 
 /** What the callback prints when it gets its one message, which it must ack. */
 async function printedBy(spec: string, cwd = callbacks, flags: string[] = []): Promise<string> {
-  await using server = await startScriptedServer({ bodies: [{ n: 1, euros: 2.5 }] });
+  await using server = await startScriptedServer({ bodies: [{ n: 1 }] });
   const consumer = pubsub(server, '/queue/xpto', spec, { cwd, flags });
   await server.received('ACK').catch((error: unknown) => {
     throw new Error(consumer.stderr, { cause: error });
@@ -91,7 +91,7 @@ const typescript = {
   'lib/settings.ts':
     'const raw: string | undefined = process.env.NOBODY_SETS_THIS;\n\nexport const address = raw!.trim();',
   'paths.ts': `import { cents } from '@lib/money';
-    export const run = async (payload: any) => { await payload.ack(); console.log('cents', cents(payload.body.euros)); };`,
+    export const run = async (payload: any) => { await payload.ack(); console.log('cents', cents(payload.body.n)); };`,
   'export-equals.ts': `const run = async (payload: any) => { await payload.ack(); console.log('export ='); };
     export = run;`,
   'needs-environment.ts': `import { address } from './lib/settings';
@@ -141,7 +141,7 @@ describe('a callback is loaded from', () => {
 
   it('TypeScript as its tsconfig.json has it: paths, export =', async () => {
     const cwd = temporaryFolder(typescript);
-    assert.equal(await printedBy('./paths.ts#run', cwd), 'cents 250');
+    assert.equal(await printedBy('./paths.ts#run', cwd), 'cents 100');
     assert.equal(await printedBy('./export-equals.ts', cwd), 'export =');
   });
 

@@ -5,12 +5,15 @@ import { encodePlain, FrameGatherer, FrameReader, PREFIX } from '../../../src/co
 import { inheritedFlags } from '../../../src/consumer/worker-spawn.js';
 
 const kind = fc.integer({ min: 0x80, max: 0xff });
-const frame = fc.record({
-  kind,
-  number: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
-  head: fc.string({ unit: 'binary', maxLength: 50 }).map((text) => Buffer.from(text).toString()),
-  body: fc.uint8Array({ maxLength: 40_000 }),
-});
+const frame = fc.record(
+  {
+    kind,
+    number: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+    head: fc.string({ unit: 'binary', maxLength: 50 }).map((text) => Buffer.from(text).toString()),
+    body: fc.uint8Array({ maxLength: 40_000 }),
+  },
+  { noNullPrototype: true },
+);
 
 test('frames are read as they were gathered, in whatever chunks they come', () => {
   const property = fc.property(
