@@ -1,8 +1,9 @@
 /**
  * Messages that must arrive, in the order given, at one destination: each is kept until the broker has confirmed it, a
  * window of them at a time, over as many connections as that takes. A lost connection is replaced and what was unconfirmed
- * on it is sent again, in order, before anything new: at least once, nothing dropped. The first one goes alone (link.ts):
- * where the connection ended because of a message, that costs one repetition and not a window.
+ * on it is sent again, in order, before anything new: at least once, nothing dropped. The first one goes alone (link.ts),
+ * and one more may be under way with each that is confirmed: where a connection ends because of a message, or because its
+ * queue is full again, that costs few repetitions and not a window.
  *
  * States: idle (nothing to send) -> sending <-> recovering (a connection was lost) -> failed, for good: when the first
  * connection cannot be had, when the broker refuses, when it confirms nothing for too long, or at a stop.
@@ -30,8 +31,8 @@ export interface OutboxOptions {
 
 interface Entry {
   readonly number: number;
-  readonly message: Outgoing;
-  isSettled: boolean;
+  /** Undefined when it is settled: it is kept no longer. */
+  message: Outgoing | undefined;
 }
 
 /** Settled entries are removed so many at a time. */
@@ -54,6 +55,9 @@ export class Outbox {
   #unsettled = 0;
   #last: number;
   #lastSent = 0;
+  /** Over the current connection, and how many it may be. */
+  #underWay = 0;
+  #mostUnderWay = Infinity;
   /** It waits for a connection, or sends what has waited for one. */
   #isBusy = false;
   #session: Session | undefined;
@@ -82,7 +86,7 @@ export class Outbox {
   /** Takes a message, whose number is above all before. The next should wait until it is not full. */
   add(number: number, message: Outgoing): void {
     if (this.#hasFailed) return;
-    this.#entries.push({ number, message, isSettled: false });
+    this.#entries.push({ number, message });
     this.#unsettled++;
     this.#last = number;
     if (this.#isBusy) return;
@@ -117,7 +121,8 @@ export class Outbox {
 
   /** Messages that were sent and not confirmed: they may or may not have arrived. */
   get unknown(): number {
-    return this.#entries.filter(({ number, isSettled }) => !isSettled && number <= this.#lastSent).length;
+    return this.#entries.filter(({ number, message }) => message !== undefined && number <= this.#lastSent)
+      .length;
   }
 
   /** Disconnects; never rejects. Await `settled` first. */
@@ -136,10 +141,10 @@ export class Outbox {
   /** Sends all that has not been sent over the current connection, or the next one. */
   async #send(): Promise<void> {
     this.#isBusy = true;
-    for (let entry = this.#upNext(); entry !== undefined; entry = this.#upNext()) {
+    for (let next = this.#upNext(); next !== undefined; next = this.#upNext()) {
       await this.#recovery;
       try {
-        const lease = await this.#link.lease(entry.message.destination);
+        const lease = await this.#link.lease(next.message.destination);
         if (this.#recovery === undefined && !this.#hasFailed) this.#transmit(lease);
         else lease.end();
       } catch (error) {
@@ -150,40 +155,49 @@ export class Outbox {
     this.#onChange();
   }
 
-  #upNext(): Entry | undefined {
-    if (this.#hasFailed) return undefined;
-    while (this.#entries[this.#next]?.isSettled === true) this.#next++;
-    return this.#entries[this.#next];
+  #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
+    if (this.#hasFailed || this.#underWay >= this.#mostUnderWay) return undefined;
+    for (let entry = this.#entries[this.#next]; entry !== undefined; entry = this.#entries[++this.#next]) {
+      const { message } = entry;
+      if (message !== undefined) return { entry, message };
+    }
+    return undefined;
   }
 
   #transmit(lease: Lease): void {
-    const entry = this.#upNext();
-    if (entry === undefined) {
+    const next = this.#upNext();
+    if (next === undefined) {
       lease.end();
       return;
     }
+    const { entry, message } = next;
     this.#next++;
+    this.#underWay++;
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, entry.number);
     const { session, isAlone } = lease;
-    session.sendWithReceipt(entry.message.lines, entry.message.body, (error) => {
+    session.sendWithReceipt(message.lines, message.body, (error) => {
       if (error === undefined) {
         this.confirmed++;
         this.#attempts = 0;
+        this.#underWay--;
+        this.#mostUnderWay++;
         this.#settle(entry);
       } else if (session.isOpen) {
         this.#fail(error);
       } else {
         this.#lose(session, isAlone ? entry : undefined);
       }
-      lease.end(error === undefined ? entry.message.destination : undefined);
+      lease.end(error === undefined ? message.destination : undefined);
+      if (error === undefined && !this.#isBusy && this.#upNext() !== undefined) void this.#send();
     });
   }
 
   #settle(entry: Entry): void {
-    entry.isSettled = true;
+    entry.message = undefined;
     this.#unsettled--;
-    while (this.#entries[this.#first]?.isSettled === true) this.#first++;
+    while (this.#first < this.#entries.length && this.#entries[this.#first]?.message === undefined)
+      this.#first++;
     if (this.#first >= COMPACT_AT) {
       this.#entries.splice(0, this.#first);
       this.#next = Math.max(0, this.#next - this.#first);
@@ -195,6 +209,8 @@ export class Outbox {
   /** What becomes of all that was under way is decided once, at the end of its connection. */
   #lose(session: Session, alone: Entry | undefined): void {
     this.#next = this.#first;
+    this.#underWay = 0;
+    this.#mostUnderWay = 1;
     if (this.#recovery !== undefined || this.#hasFailed) return;
     this.#recovery = this.#recover(session, alone).finally(() => (this.#recovery = undefined));
     if (!this.#isBusy) void this.#send();
@@ -211,12 +227,15 @@ export class Outbox {
   }
 
   async #isUnreadable({ message }: Entry, { kind }: SessionEnd): Promise<boolean> {
-    return kind === 'transport' && (await examine(() => this.#open(), message)) === 'unreadable';
+    if (message === undefined || kind !== 'transport') return false;
+    return (await examine(() => this.#open(), message)) === 'unreadable';
   }
 
   #leaveOut(entry: Entry, end: SessionEnd): void {
+    const { message, number } = entry;
+    if (message === undefined) return;
     try {
-      this.#options.onUnreadable(tooLarge(entry.message, describeEnd(end)), entry.number);
+      this.#options.onUnreadable(tooLarge(message, describeEnd(end)), number);
       this.#settle(entry);
     } catch (error) {
       this.#fail(error);

@@ -41,7 +41,7 @@ describe('examples:', { concurrency: 2 }, () => {
     const file = join(folder, 'orders.ndjson');
     const [consume = '', publish = ''] = commandsOf('orders.ts');
     const consumer = type(consume, broker, { env: { ORDERS_FILE: file } });
-    await consumer.waitFor(/"msg":"consuming"/);
+    await consumer.says('subscribed');
     await typed(publish, broker);
     broker.publish('/queue/orders', {}, { 'correlation-id': 'c' });
     await until(() => broker.depth('DLQ.orders') === 1, DEADLINE_MS, 'the order without an id');
@@ -56,7 +56,7 @@ describe('examples:', { concurrency: 2 }, () => {
     await using broker = await startBroker();
     const [consume = '', publish = '', peek = ''] = commandsOf('invoices.ts');
     const consumer = type(consume, broker);
-    await consumer.waitFor(/"msg":"consuming"/);
+    await consumer.says('subscribed');
     await typed(publish, broker);
     await until(() => broker.depth('invoices') === 1, DEADLINE_MS, 'the invoice');
     await interrupt(consumer);
@@ -100,7 +100,7 @@ describe('examples:', { concurrency: 2 }, () => {
     await using broker = await startBroker();
     const [consume = '', publish = ''] = commandsOf('consumer.ts');
     const consumer = type(consume, broker);
-    await consumer.waitFor(/"msg":"consuming"/);
+    await consumer.says('subscribed');
     await typed(publish, broker);
     await consumer.waitFor(/"order":1,"msg":"order received"/);
     await interrupt(consumer);

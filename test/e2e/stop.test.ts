@@ -236,11 +236,19 @@ describe('stopping a consumer that has not subscribed yet', () => {
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
 
-  for (const command of ['CONNECT', 'ABORT', 'SUBSCRIBE']) {
-    it(`the broker does not answer to ${command}: it ends with 0`, async () => {
-      await using server = await startScriptedServer({ answer: (frame) => frame.command === command });
+  const unanswered: Record<string, [command: string, count: number]> = {
+    CONNECT: ['CONNECT', 1],
+    'the declaration of its dead-letter queue': ['SUBSCRIBE', 1],
+    SUBSCRIBE: ['SUBSCRIBE', 2],
+  };
+  for (const [what, [command, count]] of Object.entries(unanswered)) {
+    it(`the broker does not answer to ${what}: it ends with 0`, async () => {
+      let came = 0;
+      await using server = await startScriptedServer({
+        answer: (frame) => frame.command === command && ++came === count,
+      });
       const consumer = pubsub(server, 'xpto', fixture('stop.mjs#held'));
-      await server.received(command);
+      await server.received(command, count);
       consumer.signal('SIGTERM');
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
     });

@@ -131,8 +131,8 @@ for (const broker of brokersUnderTest()) {
       const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, { concurrency: 5 });
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
-      await consuming.logged('messages', 'retryInMs');
-      await consuming.logged('messages', 'retryInMs');
+      await consuming.logged('reason', 'retryInMs');
+      await consuming.logged('reason', 'retryInMs');
       assert.deepEqual(await drainQueue(broker, to), []);
       await proxy.accept();
       await acked(consuming, 5);
@@ -148,7 +148,7 @@ for (const broker of brokersUnderTest()) {
       const consuming = await startConsuming(t, behind, `/queue/${from}`, forward, options);
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, [{ n: 0 }], withId);
-      await consuming.logged('messages', 'retryInMs');
+      await consuming.logged('reason', 'retryInMs');
       await assert.rejects(consuming.stop(), { code: 'deadline-passed' });
       assert.deepEqual(await drainQueue(broker, to), []);
       assert.equal((await drainQueue(broker, from, { atLeast: 1 })).length, 1);
@@ -162,7 +162,7 @@ for (const broker of brokersUnderTest()) {
       });
       await proxy.refuse();
       await putAll(broker, `/queue/${from}`, ledger.bodies(), withId);
-      await consuming.logged('messages', 'retryInMs');
+      await consuming.logged('reason', 'retryInMs');
       proxy.cut();
       await consuming.settled('released');
       await proxy.accept();

@@ -10,7 +10,7 @@ import { startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll, queueDepth } from '../support/messages.js';
 import type { OwnBroker } from '../support/own-broker.js';
-import { bound } from '../support/policies.js';
+import { bound, unbound } from '../support/policies.js';
 import { run } from '../support/process.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
@@ -78,8 +78,97 @@ describe('a queue that is full', { skip, concurrency: 3 }, () => {
     ledger.report(t, broker);
     t.diagnostic(`${sends} sends in ${rounds()} rounds`);
     assert.equal(ledger.lost, 0);
+    // Each time that it is full again costs no window either.
+    assert.ok(sends <= room + window + 2 * ledger.published + rounds(), `${sends} sends`);
     const said = publishing.logLines.find(({ msg }) => msg === 'messages published');
     assert.deepEqual([said?.confirmed, said?.sent], [60, sends]);
+  });
+
+  test('publish --lines that gives up says what is there, and all is there after it has gone on', async (t) => {
+    const [queue, room] = [uniqueName(t), 5];
+    const ledger = new Ledger(60);
+    await bound(broker, queue, room);
+    const publish = async (...flags: string[]) => {
+      const input = ledger.bodies().map((body) => `${JSON.stringify(body)}\n`);
+      const args = [`/queue/${queue}`, '--lines', '--window', '20', ...flags];
+      const publishing = run('publish', args, { env: broker.env, input: input.join('') });
+      const { code } = await publishing.exit(COMPLETE_MS);
+      return { code, stderr: publishing.stderr };
+    };
+    const stopped = await publish('--reconnect-for', '2');
+    assert.equal(stopped.code, 4, stopped.stderr);
+    const said = /given up after 2 s; (\d+) confirmed, (\d+) unknown; go on with --resume-from (\d+)/;
+    const [, confirmed, unknown, line] = (said.exec(stopped.stderr) ?? []).map(Number);
+    assert.ok(confirmed! <= room && confirmed! + unknown! >= room, stopped.stderr);
+    for (const { body } of await drainQueue(broker, queue)) ledger.count(numberOf(body));
+    assert.ok(ledger.processed >= line!, stopped.stderr);
+    await unbound(broker, queue);
+    const resumed = await publish('--resume-from', String(line));
+    assert.equal(resumed.code, 0, resumed.stderr);
+    for (const { body } of await drainQueue(broker, queue)) ledger.count(numberOf(body));
+    ledger.report(t, broker);
+    assert.equal(ledger.lost, 0);
+    ledger.assertRepeatedAtMost(room - line!);
+  });
+
+  test('a stop does not wait for what cannot be forwarded to it: that goes back at once', async (t) => {
+    const [queue, target, room] = [uniqueName(t), `${uniqueName(t)}-to`, 2];
+    const ledger = new Ledger(10);
+    await bound(broker, target, room);
+    const consuming = await startConsuming(
+      t,
+      broker,
+      `/queue/${queue}`,
+      (payload) => {
+        payload.publish(`/queue/${target}`, payload.body);
+        return payload.ack();
+      },
+      { concurrency: 20 },
+    );
+    await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);
+    await consuming.logged('target', 'reason', 'held');
+    await consuming.received(ledger.published);
+    const sinceMs = performance.now();
+    const { acked, released } = await consuming.stop();
+    const tookMs = performance.now() - sinceMs;
+    assert.ok(tookMs < 5000, `the stop took ${tookMs} ms`);
+    assert.equal(acked + released, ledger.published);
+    for (const from of [queue, target])
+      for (const { body } of await drainQueue(broker, from)) ledger.count(numberOf(body));
+    assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
+    ledger.report(t, broker);
+    assert.equal(ledger.lost, 0);
+    assert.equal(ledger.repeated, room - acked);
+  });
+
+  test('what shall be retried is held while the queue of its delay is full, and comes again', async (t) => {
+    const queue = uniqueName(t);
+    const ledger = new Ledger(10);
+    await bound(broker, `${queue}.retry.500`, 2);
+    const consuming = await startConsuming(
+      t,
+      broker,
+      `/queue/${queue}`,
+      async (payload) => {
+        if (payload.headers['x-attempt'] === undefined) throw new Error('not the first time');
+        if ((await payload.ack()) === 'sent') ledger.record(payload);
+      },
+      { concurrency: 20, retries: 1, retryDelay: '500ms' },
+    );
+    await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);
+    const { fields } = await consuming.logged('target', 'reason', 'held');
+    assert.equal(fields.target, `/queue/${queue}.retry.500`);
+    await ledger.complete(COMPLETE_MS);
+    const settled = () =>
+      consuming.events.filter((event) => 'outcome' in event && event.outcome === 'retried');
+    await until(() => settled().length === ledger.published, COMPLETE_MS, 'all are retried');
+    const { released, redelivered } = await consuming.stop();
+    for (const left of [queue, `${queue}.retry.500`])
+      for (const { body } of await drainQueue(broker, left)) ledger.count(numberOf(body));
+    assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
+    ledger.report(t, broker);
+    assert.deepEqual([ledger.lost, released, redelivered], [0, 0, 0]);
+    ledger.assertRepeatedAtMost(ledger.published);
   });
 
   test('what callbacks forward to it is held, others go on, and it arrives when there is room', async (t) => {
