@@ -31,9 +31,12 @@ export interface OutboxOptions {
 
 interface Entry {
   readonly number: number;
-  readonly message: Outgoing;
+  message: Outgoing;
   isSettled: boolean;
 }
+
+/** In the place of one that is settled: bodies may be long, and entries stay for a while. */
+const forgotten: Outgoing = { destination: '', lines: '', body: '' };
 
 /** Settled entries are removed so many at a time. */
 const COMPACT_AT = 4096;
@@ -171,7 +174,8 @@ export class Outbox {
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, entry.number);
     const { session, isAlone } = lease;
-    session.sendWithReceipt(entry.message.lines, entry.message.body, (error) => {
+    const { destination, lines, body } = entry.message;
+    session.sendWithReceipt(lines, body, (error) => {
       if (error === undefined) {
         this.confirmed++;
         this.#attempts = 0;
@@ -183,13 +187,14 @@ export class Outbox {
       } else {
         this.#lose(session, isAlone ? entry : undefined);
       }
-      lease.end(error === undefined ? entry.message.destination : undefined);
+      lease.end(error === undefined ? destination : undefined);
       if (error === undefined && !this.#isBusy && this.#upNext() !== undefined) void this.#send();
     });
   }
 
   #settle(entry: Entry): void {
     entry.isSettled = true;
+    entry.message = forgotten;
     this.#unsettled--;
     while (this.#entries[this.#first]?.isSettled === true) this.#first++;
     if (this.#first >= COMPACT_AT) {
