@@ -15,7 +15,7 @@ import { rabbitmqMissing, startRabbitmqCluster, type RabbitmqCluster } from '../
 import { withRaw } from '../support/raw-client.js';
 import { until } from '../support/until.js';
 
-/** Each takes about a second; TEST_MESSAGES=6000 takes a minute in all. */
+/** Many times what is in flight at once; TEST_MESSAGES=6000 is more of the same. */
 const MESSAGES = Number(process.env.TEST_MESSAGES ?? 2000);
 const CONCURRENCY = 50;
 const COMPLETE_MS = 120_000;
