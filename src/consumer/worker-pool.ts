@@ -11,7 +11,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Gone, RunResult } from './payload.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
-import { WorkerProcess, type Loss, type Run, type WorkerOptions } from './worker-process.js';
+import { WorkerProcess, type WorkerOptions } from './worker-process.js';
+import type { Loss, Run } from './worker-runs.js';
 import { spawnWorker, type SpawnOptions } from './worker-spawn.js';
 
 export interface PoolOptions extends RunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
@@ -201,23 +202,20 @@ export class WorkerPool implements CallbackRunner {
     return drain.aborted;
   }
 
-  /** Those whose messages are to be refused; marks the others that may have done it. */
+  /** Those whose messages are to be refused; marks the others that may have done it, or suffer from it again. */
   #judge({ culprits, started, isKill }: Loss): readonly Run[] {
     if (culprits !== undefined && culprits.length > 0) return culprits;
-    // It runs in this worker or that: code that ends it again and again under one message may have to do with it.
-    if (culprits !== undefined) for (const run of started) run.losses++;
-    const alone = started.length === 1 ? started[0] : undefined;
-    if (culprits !== undefined) {
-      for (const run of started) run.isSuspect = true;
-      return started.filter(({ losses }) => losses >= MAX_LOSSES);
-    }
-    // Somebody else may have done that, once.
-    if (alone !== undefined && (!isKill || alone.wasKilled)) return [alone];
+    const [alone] = started.length === 1 ? started : [];
+    // A kill may be somebody else's doing, once.
+    const isCertain = culprits === undefined && alone !== undefined && (!isKill || alone.wasKilled);
+    if (isCertain) return [alone];
     for (const run of started) {
       run.isSuspect = true;
       run.wasKilled ||= isKill;
+      // Code of no message in flight that ends worker after worker under this one may have to do with it after all.
+      if (culprits !== undefined) run.losses++;
     }
-    return [];
+    return started.filter(({ losses }) => losses >= MAX_LOSSES);
   }
 
   /** Until it succeeds: what setup() needs may be away for as long as it likes, and messages wait. */
@@ -228,17 +226,21 @@ export class WorkerPool implements CallbackRunner {
         const waitMs = Math.min(LONGEST_DELAY_MS, 500 * 2 ** Math.min(this.#failures - 2, 10));
         await delay(waitMs, undefined, { signal: abort, ref: false }).catch(() => undefined);
       }
-      if (this.#isClosed || abort.aborted) return;
+      if (this.#isDone()) return;
       try {
         await this.#spawn();
         return;
       } catch (error) {
-        if (this.#isClosed) return;
+        if (this.#isDone()) return;
         this.#failures++;
         log.error({ err: error }, 'a worker cannot start; trying again');
         this.#releaseStranded();
       }
     }
+  }
+
+  #isDone(): boolean {
+    return this.#isClosed || this.#options.abort.aborted;
   }
 
   /** Those that only a worker could run that does not start: a stop does not wait for it. */
