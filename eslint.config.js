@@ -1,210 +1,127 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 /**
- * The house rules for src/, as data: what a module may import, and who owns what. Dependencies point down only, and here
- * down is up: a module may list packages and modules that stand above it, so the table cannot hold a cycle.
- * bin -> cli -> commands -> consumer -> stomp -> stompit; embedded -> stomp/frames; the first four serve all.
+ * The house rules for src/, as data: what the modules of a room may import beside each other, and who owns what. A room is
+ * a folder or a file, with what stands in a folder of its name; a row may list rooms, modules and packages of earlier rows
+ * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
-const leaves = ['errors', 'context', 'settings', 'log'];
-const inEmbedded = (names) => names.split(' ').map((name) => `embedded/${name}`);
-const inStomp = (names) => names.split(' ').map((name) => `stomp/${name}`);
-const mayImport = {
-  errors: [],
-  context: [],
-  settings: ['errors', 'dotenv'],
-  log: ['errors', 'context', 'settings', 'pino', 'pino-pretty'],
-  progress: ['log', 'cli-progress'],
-  leave: [],
-  shutdown: ['settings', 'log', 'leave'],
-  'stomp/frames': ['errors'],
-  'stomp/destinations': ['errors', 'stomp/frames'],
-  'stomp/dialects': ['errors', 'stomp/frames', 'stomp/destinations'],
-  'stomp/writer': ['errors', 'stomp/frames'],
-  'stomp/session-end': ['errors', 'stomp/frames', 'stomp/dialects'],
-  'stomp/session': [...leaves, ...inStomp('frames dialects writer session-end'), 'stompit'],
-  'stomp/connect': [...leaves, 'stomp/session', 'stomp/session-end'],
-  'stomp/declare': [...leaves, 'stomp/dialects', 'stomp/session', 'stomp/session-end'],
-  'stomp/outgoing': ['errors', 'context', 'stomp/frames', 'stomp/destinations', 'stomp/dialects'],
-  'stomp/transaction': ['errors', 'log', 'stomp/session'],
-  'stomp/outbox': [...leaves, 'stomp/session', 'stomp/session-end', 'stomp/connect'],
-  'stomp/scheduler': [...leaves, 'stomp/frames', 'stomp/session', 'stomp/session-end'],
-  'stomp/outlet': [
-    ...leaves,
-    'stomp/frames',
-    'stomp/dialects',
-    'stomp/declare',
-    'stomp/outgoing',
-    'stomp/session',
-    'stomp/session-end',
-    'stomp/connect',
-  ],
-  'stomp/publisher': [...leaves, 'stomp/outgoing', 'stomp/session', 'stomp/connect', 'stomp/transaction'],
-  'stomp/copies': ['stomp/frames'],
-  'stomp/origins': ['stomp/frames'],
-  'stomp/take': [
-    ...leaves,
-    'stomp/frames',
-    'stomp/dialects',
-    'stomp/session',
-    'stomp/session-end',
-    'stomp/connect',
-  ],
-  'stomp/forwarder': [...leaves, ...inStomp('frames destinations dialects session connect declare copies')],
-  'consumer/payload': ['errors', 'context', 'stomp/dialects', 'stomp/outgoing'],
-  'consumer/slots': [],
-  'consumer/verdicts': ['consumer/payload'],
-  'consumer/runner': [
-    ...leaves,
-    ...inStomp('dialects frames outgoing session'),
-    'consumer/payload',
-    'consumer/slots',
-  ],
-  'consumer/callback': [...leaves, 'consumer/payload', 'jiti'],
-  'consumer/thread-protocol': [
-    ...leaves,
-    'stomp/dialects',
-    'stomp/outgoing',
-    'consumer/payload',
-    'consumer/verdicts',
-  ],
-  'consumer/thread-main': [
-    ...leaves,
-    'consumer/payload',
-    'consumer/slots',
-    'consumer/callback',
-    'consumer/thread-protocol',
-    'consumer/verdicts',
-  ],
-  'consumer/thread': [
-    ...leaves,
-    'leave',
-    'stomp/dialects',
-    'stomp/outgoing',
-    'consumer/payload',
-    'consumer/slots',
-    'consumer/runner',
-    'consumer/thread-protocol',
-    'consumer/verdicts',
-  ],
-  'consumer/threads': [...leaves, 'consumer/payload', 'consumer/runner', 'consumer/thread'],
-  'consumer/retries': [...leaves, 'stomp'],
-  'consumer/delivery': [...leaves, 'stomp', 'consumer/payload', 'consumer/retries'],
-  'consumer/recent': [],
-  'consumer/idleness': ['stomp/session'],
-  'consumer/consumer': [
-    ...leaves,
-    'stomp',
-    'consumer/payload',
-    'consumer/slots',
-    'consumer/runner',
-    'consumer/delivery',
-    'consumer/recent',
-    'consumer/retries',
-    'consumer/idleness',
-  ],
-  'embedded/clock': [],
-  'embedded/limits': [],
-  'embedded/topics': [],
-  'embedded/refusal': ['errors'],
-  'embedded/output': ['errors', 'stomp/frames'],
-  'embedded/message': ['stomp/frames'],
-  'embedded/arguments': ['stomp/frames', 'embedded/refusal'],
-  'embedded/connect': ['stomp/frames', 'embedded/refusal'],
-  'embedded/ready': ['embedded/message'],
-  'embedded/destinations': ['stomp/frames', 'embedded/message', 'embedded/refusal'],
-  'embedded/queue': ['embedded/clock', 'embedded/message', 'embedded/arguments', 'embedded/ready'],
-  'embedded/queues': [
-    ...['errors', 'stomp/frames'],
-    ...inEmbedded('clock limits topics refusal message arguments destinations queue'),
-  ],
-  'embedded/channel': ['stomp/frames', ...inEmbedded('refusal message queue queues')],
-  'embedded/commands': [
-    'stomp/frames',
-    ...inEmbedded('refusal message arguments destinations queue queues channel'),
-  ],
-  'embedded/connection': [
-    'errors',
-    'stomp/frames',
-    ...inEmbedded('refusal output message connect queues channel commands'),
-  ],
-  'embedded/broker': [
-    ...['errors', 'stomp/frames'],
-    ...inEmbedded(
-      'clock limits refusal message arguments destinations queue queues channel commands connection',
-    ),
-  ],
-  'commands/broker': [...leaves, 'shutdown', 'embedded'],
-  'commands/consume': [...leaves, 'shutdown', 'stomp', 'consumer', 'commands/broker'],
-  'commands/documents': ['errors'],
-  'commands/publish-run': [...leaves, 'stomp', 'commands/documents'],
-  'commands/publish': [
-    ...leaves,
-    'progress',
-    'shutdown',
-    'stomp',
-    'commands/documents',
-    'commands/publish-run',
-  ],
-  'commands/operating': [...leaves, 'progress', 'shutdown', 'stomp'],
-  'commands/records': ['errors', 'stomp/frames'],
-  'commands/move': [...leaves, 'stomp', 'commands/operating'],
-  'commands/ack-all': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
-  'commands/peek': [...leaves, 'stomp', 'commands/operating', 'commands/records'],
-  'commands/restore': [...leaves, 'progress', 'shutdown', 'stomp', 'commands/operating', 'commands/records'],
-  'commands/redrive': [...leaves, 'stomp', 'commands/operating'],
-  'commands/demo': [
-    ...leaves,
+const rooms = [
+  ['errors context slots aborted printable log-output', ''],
+  ['settings', 'errors dotenv'],
+  ['log', 'errors context settings printable log-output pino pino-pretty'],
+  ['progress', 'log cli-progress'],
+  ['shutdown', 'settings log'],
+  ['stomp', 'errors log slots stompit'],
+  ['brokers', 'errors stomp/frames stomp/session-end'],
+  ['sending', 'errors context settings log brokers stomp'],
+  [
     'consumer',
-    'embedded',
-    'commands/broker',
-    'commands/consume',
-    'commands/publish',
+    'errors context settings log slots aborted brokers stomp/frames stomp/session-end sending jiti',
   ],
-  cli: [...leaves, 'leave', 'commands', 'commander'],
-  index: [...leaves, 'stomp', 'consumer', 'commands'],
-  testing: [...leaves, 'stomp', 'consumer', 'embedded', 'commands'],
-};
-const within = (name, folder) => name === folder || name.startsWith(`${folder}/`);
-const modules = Object.keys(mayImport);
-for (const [name, allowed] of Object.entries(mayImport)) {
-  const isAbove = (other) => modules.indexOf(name) > modules.findLastIndex((module) => within(module, other));
-  const wrong = allowed.find((other) => modules.some((module) => within(module, other)) && !isAbove(other));
-  if (wrong) throw new Error(`eslint.config.js: ${name} lists ${wrong}, which does not stand above it`);
-}
+  ['consume publish', 'errors settings log aborted brokers sending consumer'],
+  ['index', 'errors context settings log sending consumer consume publish'],
+  ['embedded', 'errors stomp/frames'],
+  ['testing', 'settings log brokers consumer consume embedded'],
+  [
+    'commands',
+    'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded',
+  ],
+  ['cli', 'errors settings printable commands commander'],
+].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
+
 const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
-  'process.exit': ['leave', 'consumer/thread-main'],
-  'process.env': ['settings'],
-  'process.on': ['shutdown', 'consumer/thread-main'],
-  'process.once': ['shutdown'],
+  'process.exit': ['cli', 'shutdown', 'consumer/worker'],
+  'process.env': ['settings', 'consumer/worker-spawn'],
+  'process.on': ['shutdown', 'consumer/worker', 'consumer/worker-main', 'consumer/worker-print'],
+  'process.once': ['shutdown', 'consumer/worker-pool', 'log-output'],
+  stompit: ['stomp/wire'],
 };
 
+function words(text) {
+  return text.split(' ').filter((word) => word !== '');
+}
+
 const src = path.join(import.meta.dirname, 'src');
-const ruleFor = (name) =>
-  Object.keys(mayImport)
-    .filter((key) => within(name, key))
-    .sort((a, b) => b.length - a.length)[0];
+const nameOf = (file) => path.relative(src, file).replace(/\.(?:d\.)?ts$/, '');
+const isWithin = (name, room) => name === room || name.startsWith(`${room}/`);
+const roomOf = (name) => rooms.find(({ members }) => members.some((member) => isWithin(name, member)));
+const resolveFrom = (name, source) =>
+  source.startsWith('.') ? path.join(path.dirname(name), source).replace(/\.js$/, '') : source;
+
+/** What each module of src/ imports, without what comes with Node. */
+const imports = new Map(
+  readdirSync(src, { recursive: true })
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.d.ts'))
+    .map((file) => {
+      const name = nameOf(path.join(src, file));
+      const text = readFileSync(path.join(src, file), 'utf8');
+      const sources = text.matchAll(/^(?:import|export)\b[^'";]*'([^']+)'|\bimport\('([^']+)'\)/gm);
+      const targets = [...sources].map(([, fixed, late]) => fixed ?? late);
+      return [
+        name,
+        targets.filter((target) => !target.startsWith('node:')).map((target) => resolveFrom(name, target)),
+      ];
+    }),
+);
+
+/** The way from a module back to itself, if there is one. */
+function circleOf(name) {
+  const ways = imports.get(name)?.map((target) => [target]) ?? [];
+  const seen = new Set();
+  for (const way of ways) {
+    const last = way.at(-1);
+    if (last === name) return way;
+    if (seen.has(last)) continue;
+    seen.add(last);
+    for (const target of imports.get(last) ?? []) ways.push([...way, target]);
+  }
+  return undefined;
+}
+
+/** Rows of the table that list what nobody there imports, or what stands below them. */
+function problemsOfTable() {
+  return rooms.flatMap(({ members, targets }, row) => {
+    const used = [...imports]
+      .filter(([name]) => rooms.indexOf(roomOf(name)) === row)
+      .flatMap(([, all]) => all);
+    const later = rooms.slice(row).flatMap((room) => room.members);
+    return targets.flatMap((target) => [
+      ...(used.some((name) => isWithin(name, target))
+        ? []
+        : [`${members.join(', ')}: nobody imports ${target}`]),
+      ...(later.some((room) => isWithin(target, room))
+        ? [`${members.join(', ')}: ${target} stands below it`]
+        : []),
+    ]);
+  });
+}
 
 const house = {
   rules: {
     dependencies: {
       create(context) {
-        const name = path.relative(src, context.filename).replace(/\.ts$/, '');
-        const key = ruleFor(name);
+        const name = nameOf(context.filename);
+        const own = roomOf(name);
         const check = (node) => {
           const source = node.source?.value;
           if (typeof source !== 'string' || source.startsWith('node:')) return;
-          const target = source.startsWith('.')
-            ? path.relative(src, path.resolve(path.dirname(context.filename), source)).replace(/\.js$/, '')
-            : source;
-          if (key === undefined || !mayImport[key].some((allowed) => within(target, allowed))) {
+          const target = resolveFrom(name, source);
+          const isNear = own !== undefined && roomOf(target) === own;
+          const isListed = own?.targets.some((room) => isWithin(target, room)) === true;
+          const isOwner = owners[target]?.includes(name) ?? true;
+          if (!(isNear || isListed) || !isOwner)
             context.report({ node, message: `src/${name} must not import ${target}` });
-          }
         };
         return {
+          Program(node) {
+            const circle = circleOf(name);
+            if (circle) context.report({ node, message: `circle: ${[name, ...circle].join(' -> ')}` });
+          },
           ImportDeclaration: check,
           ImportExpression: check,
           ExportNamedDeclaration: check,
@@ -212,9 +129,18 @@ const house = {
         };
       },
     },
+    table: {
+      create(context) {
+        return {
+          Program(node) {
+            for (const message of problemsOfTable()) context.report({ node, message });
+          },
+        };
+      },
+    },
     owners: {
       create(context) {
-        const name = path.relative(src, context.filename).replace(/\.ts$/, '');
+        const name = nameOf(context.filename);
         return {
           MemberExpression(node) {
             const used = context.sourceCode.getText(node);
@@ -260,7 +186,7 @@ export default tseslint.config(
     rules: { 'house/dependencies': 'error', 'house/owners': 'error' },
   },
   {
-    files: ['test/**/*.ts', 'bench/**/*.ts', 'callbacks/**/*.ts'],
+    files: ['test/**/*.ts', 'bench/**/*.ts', 'callbacks/**/*.ts', 'examples/**/*.ts'],
     rules: {
       'no-console': 'off',
       // node:test's describe/it/test return promises the runner itself awaits.
@@ -278,5 +204,10 @@ export default tseslint.config(
   {
     files: ['bin/*.js', 'eslint.config.js', 'test/fixtures/**'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly' } },
+  },
+  {
+    files: ['eslint.config.js'],
+    plugins: { house },
+    rules: { 'house/table': 'error' },
   },
 );

@@ -2,9 +2,12 @@
  * The commands `pubsub` and `publish`: flags (built from the settings table), help, the error line and the exit status.
  */
 import { createRequire } from 'node:module';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
-import { flagName, settingNames, settings, type Setting } from './settings.js';
+import { printableText } from './printable.js';
+import { addFlags, addSettings, append } from './cli/flags.js';
+import { addOperators } from './cli/operators.js';
+import { settings } from './settings.js';
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
@@ -75,100 +78,6 @@ function withCommandMeant(error: unknown, destination: string, { commands }: Com
   return new PubsubError(error.code, message, { cause: error });
 }
 
-type Flags = Record<string, unknown>;
-
-/** The subcommands that look after queues, under django-stomp's names too. */
-function addOperators(program: Command): void {
-  const add = (name: string, description: string, examples: string) => {
-    const command = program.command(name).description(description);
-    if (name.includes('-')) command.alias(name.replaceAll('-', '_'));
-    return command.addHelpText('after', `\nExamples:\n${examples.replace(/^/gm, '  pubsub ')}`);
-  };
-  // Flags may stand before the subcommand as well.
-  const flagsOf = (command: Command): Flags => ({ ...program.opts(), ...command.opts() });
-
-  const move = add(
-    'move-messages',
-    'move messages to another queue, here or on another broker, each removed when its copy is confirmed',
-    `move-messages DLQ.xpto xpto\nmove-messages xpto xpto old-broker 61613`,
-  )
-    .argument('<source>', 'the queue to take from')
-    .argument('<target>', 'the destination to send to, on the broker of the settings')
-    .argument('[source-host]', 'broker to take from, when it is another one')
-    .argument('[source-port]', 'its STOMP port')
-    .option('--count <number>', 'move so many at most')
-    .option('--idle <seconds>', 'end when the source has been quiet for so long (default 2)')
-    .option('--follow', 'do not end: move what comes, too')
-    .action(async (source: string, target: string, host?: string, port?: string) => {
-      const { moveMessages } = await import('./commands/move.js');
-      await moveMessages(source, target, host, port, flagsOf(move));
-    });
-
-  const ackAll = add(
-    'ack-all-messages',
-    'remove the messages of a queue',
-    `ack-all-messages DLQ.xpto\nack-all-messages DLQ.xpto --yes --save removed.ndjson`,
-  )
-    .argument('<destination>', 'the queue')
-    .option('--yes', 'do not ask')
-    .option(
-      '--save <file>',
-      'write each message to this new file before it is removed, one line of JSON each',
-    )
-    .option('--count <number>', 'remove so many at most')
-    .option('--idle <seconds>', 'end when the queue has been quiet for so long (default 2)')
-    .option('--follow', 'do not end: remove what comes, too')
-    .action(async (destination: string) => {
-      const { ackAllMessages } = await import('./commands/ack-all.js');
-      await ackAllMessages(destination, flagsOf(ackAll));
-    });
-
-  const restore = add(
-    'restore',
-    'send the messages that ack-all-messages --save or peek wrote to a file',
-    `restore removed.ndjson xpto`,
-  )
-    .argument('<file>', 'one message a line')
-    .argument('<destination>', 'where to send them')
-    .action(async (file: string, destination: string) => {
-      const command = await import('./commands/restore.js');
-      await command.restore(file, destination, flagsOf(restore));
-    });
-
-  const peek = add(
-    'peek',
-    'show the first messages of a queue and leave them there',
-    `peek DLQ.xpto\npeek DLQ.xpto --count 100 | jq .headers`,
-  )
-    .argument('<destination>', 'the queue')
-    .option('--count <number>', 'show so many at most (default 10)')
-    .option('--idle <seconds>', 'end when no more has come for so long (default 2)')
-    .action(async (destination: string) => {
-      const command = await import('./commands/peek.js');
-      await command.peek(destination, flagsOf(peek));
-    });
-
-  const redrive = add(
-    'redrive',
-    'send the dead letters of a queue back to where they came from',
-    `redrive xpto --dry-run\nredrive xpto --count 100\nredrive DLQ.xpto --match tenant=7`,
-  )
-    .argument('<destination>', 'the queue or its dead-letter queue')
-    .option('--count <number>', 'send so many back at most')
-    .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
-    .option('--dry-run', 'only tell what would be sent back where')
-    .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
-    .action(async (destination: string) => {
-      const command = await import('./commands/redrive.js');
-      await command.redrive(destination, flagsOf(redrive));
-    });
-
-  for (const command of [move, ackAll, restore, peek, redrive])
-    addSettings(command, ['operator', command.name()]);
-}
-
-const append = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
-
 /** Runs `publish` with the process's arguments and ends the process. */
 export async function runPublish(): Promise<void> {
   const program = createProgram('publish', publishExamples)
@@ -218,45 +127,6 @@ function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
     );
 }
 
-/** The flags of all settings that one of these users has. */
-function addSettings(program: Command, users: readonly string[]): void {
-  for (const name of settingNames) {
-    const row: Setting<unknown> = settings[name];
-    if ((row.flag ?? row.offFlag) !== undefined && row.commands.some((user) => users.includes(user)))
-      addFlags(program, name, row);
-  }
-}
-
-/** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
-function addFlags(program: Command, name: string, row: Setting<unknown>): void {
-  const flag = row.flag ?? '';
-  const fallback =
-    row.default === undefined || row.isList === true
-      ? ''
-      : `, default ${row.default as string | number | boolean}`;
-  const off = row.default === true ? 'turn off: ' : '';
-  const help = `${off}${row.help} [${row.variable}${fallback}]`;
-  const long = flagName(row)?.slice(2) ?? '';
-  const register = (text: string, isHidden: boolean, value: unknown) => {
-    const option = new Option(text, help).hideHelp(isHidden);
-    // Values keep their text: settings.ts reads and checks them, like those of variables.
-    program.addOption(option);
-    program.on(`option:${option.name()}`, (given: unknown) => {
-      const before =
-        row.isList === true ? ((program.getOptionValue(name) as unknown[] | undefined) ?? []) : [];
-      program.setOptionValue(name, row.isList === true ? [...before, given] : (value ?? given));
-    });
-  };
-  if (row.offFlag !== undefined) {
-    register(row.offFlag, false, false);
-  } else if (row.isBoolean) {
-    register(`--${long}`, row.default === true, true);
-    register(`--no-${long}`, row.default === false, false);
-  } else {
-    register(flag, false, undefined);
-  }
-}
-
 async function run(program: Command): Promise<void> {
   addSettings(program, [program.name()]);
   // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
@@ -274,10 +144,10 @@ function report(error: unknown, name: string): number {
   // Commander has printed its own message.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof PubsubError) {
-    process.stderr.write(`${error.message.replace(/^/gm, `${name}: `)}\n`);
+    process.stderr.write(`${printableText(error.message).replace(/^/gm, `${name}: `)}\n`);
     return error.exitStatus;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  process.stderr.write(`${name}: this is a bug, please report it\n${text}\n`);
+  process.stderr.write(`${name}: this is a bug, please report it\n${printableText(text)}\n`);
   return 1;
 }

@@ -65,6 +65,11 @@ export const errorCodes = {
     meaning: 'the connection ended',
     remedy: 'run it again when the broker is back',
   },
+  'message-too-large': {
+    exit: 4,
+    meaning: 'a message is over a limit, of the broker or of STOMP_MAX_MESSAGE_BYTES',
+    remedy: 'raise the limit that the message names, or send less',
+  },
   'not-confirmed': {
     exit: 4,
     meaning: 'the broker did not confirm every message: the rest may or may not have arrived',
@@ -107,9 +112,19 @@ export class PubsubError extends Error {
 /** The text of anything thrown, also of what is no Error or cannot be printed. */
 export function reasonOf(thrown: unknown): string {
   try {
-    // An Error's own properties may be anything.
-    return thrown instanceof Error ? String(thrown.message || thrown.name) : String(thrown);
+    return String(thrown instanceof Error ? thrown.message || thrown.name : thrown);
   } catch {
     return `a thrown ${typeof thrown} that cannot be printed`;
+  }
+}
+
+/** The name of an Error's class; undefined for what is no Error or has no name that can be printed. */
+export function nameOf(thrown: unknown): string | undefined {
+  try {
+    if (!(thrown instanceof Error)) return undefined;
+    const name: unknown = thrown.name;
+    return String(name);
+  } catch {
+    return undefined;
   }
 }

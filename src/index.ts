@@ -1,7 +1,14 @@
 /** The public API. */
-export { consume, type ConsumeOptions } from './commands/consume.js';
-export { openPublisher, type PublisherOptions } from './commands/publish.js';
-export type { ConsumeSummary } from './consumer/consumer.js';
+export { consume, type ConsumeOptions } from './consume.js';
+export { openPublisher, type PublisherOptions } from './publish.js';
+export type { ConsumeSummary } from './consumer/account.js';
+export type {
+  ConnectionEvent,
+  DeadLetterReason,
+  Outcome,
+  ReleaseReason,
+  SettledEvent,
+} from './consumer/events.js';
 export type { Callback, Payload, Settlement } from './consumer/payload.js';
 export { correlationId } from './context.js';
 export { errorCodes, exitStatuses, PubsubError, type ErrorCode, type ExitStatus } from './errors.js';

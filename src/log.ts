@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { correlationId } from './context.js';
 import { reasonOf } from './errors.js';
 import { LogOutput } from './log-output.js';
+import { printable, printableText } from './printable.js';
 import type { Settings } from './settings.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
@@ -29,7 +30,8 @@ const output = new LogOutput((dropped) => {
   const msg = 'log lines were dropped: nobody read the log for a while';
   return render(`${JSON.stringify({ ...fields, msg })}\n`);
 });
-let render = (line: string): string => line;
+/** In a line of JSON, only characters inside of texts are changed, for the escapes that mean them. */
+let render = printableText;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';
 let isTerminalShared = false;
@@ -127,7 +129,18 @@ export async function configureLog({
   const { prettyFactory } = await import('pino-pretty');
   // hasColors heeds NO_COLOR, FORCE_COLOR and TERM=dumb.
   const colorize = process.stderr.isTTY && process.stderr.hasColors();
-  render = prettyFactory({ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' });
+  const pretty = prettyFactory({
+    ...{ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' },
+  });
+  // It prints messages and stacks as they are, so that they must be harmless before.
+  render = (line) => pretty(JSON.parse(line, (_name, value: unknown) => harmless(value)));
+}
+
+/** A text without control characters; of an object, which has harmless values by now, the names. */
+function harmless(value: unknown): unknown {
+  if (typeof value === 'string') return printableText(value);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, own]) => [printable(name), own as unknown]));
 }
 
 /**

@@ -5,142 +5,23 @@
  */
 import * as dotenv from 'dotenv';
 import { PubsubError, reasonOf } from './errors.js';
-
-export type SettingGroup = 'Connection' | 'TLS' | 'Consuming' | 'Publishing' | 'Moving' | 'Logging';
-
-/** `operator` stands for the subcommands of `pubsub` that look after queues. */
-export type SettingUser = 'pubsub' | 'publish' | 'operator' | 'move-messages';
-
-export interface Setting<T> {
-  readonly group: SettingGroup;
-  /** The environment variable. */
-  readonly variable: string;
-  /** Long flag with its placeholder, or undefined where only the variable exists. */
-  readonly flag: string | undefined;
-  readonly commands: readonly SettingUser[];
-  readonly default: T;
-  readonly help: string;
-  readonly isBoolean: boolean;
-  /** The flag may be repeated. */
-  readonly isList?: boolean;
-  /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`. */
-  readonly offFlag?: string;
-  /** Reads the text of a flag or variable; throws an Error that says what is expected. */
-  readonly parse: (text: string) => T;
-}
-
-type Row<T> = [group: SettingGroup, variable: string, flag: string | undefined, fallback: T];
-type Range = readonly [min: number, max: number];
-
-function setting<T>(
-  [group, variable, flag, fallback]: Row<T>,
-  help: string,
-  parse: (text: string) => T,
-): Setting<T> {
-  const commands = groupUsers[group] ?? ['pubsub', 'publish', 'operator'];
-  return { group, variable, flag, help, commands, default: fallback, isBoolean: false, parse };
-}
-
-const groupUsers: Partial<Record<SettingGroup, readonly SettingUser[]>> = {
-  Consuming: ['pubsub'],
-  Moving: ['move-messages'],
-};
-
-const only = <T>(commands: readonly SettingUser[], row: Setting<T>): Setting<T> => ({ ...row, commands });
-
-function parseText(text: string): string {
-  if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
-  return text;
-}
-
-const text = (...[group, variable, flag, fallback, help]: [...Row<string>, help: string]) =>
-  setting([group, variable, flag, fallback], help, parseText);
-
-const optionalText = (group: SettingGroup, variable: string, flag: string, help: string) =>
-  setting<string | undefined>([group, variable, flag, undefined], help, parseText);
-
-const parseNumber =
-  (pattern: RegExp, kind: string, [min, max]: Range) =>
-  (text: string) => {
-    const value = Number(text);
-    if (!pattern.test(text.trim()) || value < min || value > max)
-      throw new Error(`${kind} from ${min} to ${max} expected`);
-    return value;
-  };
-const parseInteger = (range: Range) => parseNumber(/^\d+$/, 'a whole number', range);
-
-const integer = (
-  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
-) => setting([group, variable, flag, fallback], help, parseInteger(range));
-
-const optionalInteger = (
-  group: SettingGroup,
-  variable: string,
-  flag: string | undefined,
-  range: Range,
-  help: string,
-) => setting<number | undefined>([group, variable, flag, undefined], help, parseInteger(range));
-
-const seconds = (
-  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
-) => setting([group, variable, flag, fallback], help, parseNumber(/^\d+(\.\d+)?$/, 'seconds', range));
-
-const truths: Record<string, boolean> = {
-  ...Object.fromEntries(['true', '1', 't', 'y', 'yes', 'on'].map((word) => [word, true])),
-  ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
-};
-
-const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-const LONGEST_DELAY_MS = 7 * 24 * 3_600_000;
-
-/** The delays, in ms, of text like `5s,30s,5m`. Throws an Error that says what is expected. */
-export function parseDelays(text: string): number[] {
-  return text.split(',').map((part) => {
-    const [, number, unit = ''] = /^\s*(\d+(?:\.\d+)?)(ms|s|m|h)\s*$/.exec(part) ?? [];
-    const ms = Math.round(Number(number) * (unitMs[unit] ?? NaN));
-    if (!(ms >= 1 && ms <= LONGEST_DELAY_MS))
-      throw new Error('delays like 500ms, 5s, 5m or 1h, up to 168h, with commas between expected');
-    return ms;
-  });
-}
-
-const parseList = (text: string): readonly string[] =>
-  text.startsWith('[') ? (JSON.parse(text) as string[]) : text.split(',').map((part) => part.trim());
-
-/** Repeated flags come as an array; a variable has commas. */
-const optionalList = (group: SettingGroup, variable: string, flag: string, help: string) => ({
-  ...setting<readonly string[] | undefined>([group, variable, flag, undefined], help, parseList),
-  isList: true,
-});
-
-function boolean(
-  ...[group, variable, flag, fallback, help]: [...Row<boolean>, help: string]
-): Setting<boolean> {
-  const parse = (text: string): boolean => {
-    const value = truths[text.trim().toLowerCase()];
-    if (value === undefined) throw new Error('true or false expected');
-    return value;
-  };
-  return { ...setting([group, variable, flag, fallback], help, parse), isBoolean: true };
-}
-
-const optionalBoolean = (
-  group: SettingGroup,
-  variable: string,
-  flag: string,
-  help: string,
-): Setting<boolean | undefined> => ({ ...boolean(group, variable, flag, false, help), default: undefined });
-
-function choice<const T extends string>(
-  ...[group, variable, flag, fallback, values, help]: [...Row<T>, values: readonly T[], help: string]
-): Setting<T> {
-  const parse = (text: string): T => {
-    const value = values.find((known) => known === text.trim().toLowerCase());
-    if (value === undefined) throw new Error(`one of ${values.join(', ')} expected`);
-    return value;
-  };
-  return setting([group, variable, flag, fallback], help, parse);
-}
+import {
+  boolean,
+  choice,
+  flagName,
+  integer,
+  only,
+  optionalBoolean,
+  optionalInteger,
+  optionalList,
+  optionalText,
+  parseDelays,
+  parseNumber,
+  seconds,
+  setting,
+  text,
+  type Setting,
+} from './settings/kinds.js';
 
 /** V8's longest string, in bytes: a body becomes one. */
 const LONGEST_TEXT = 536_870_888;
@@ -229,6 +110,15 @@ export const settings = {
       parseDelays(delays);
       return delays;
     }),
+  retryJitter: setting(['Consuming', 'STOMP_RETRY_JITTER', '--retry-jitter <share>', 0],
+    'by how much of it a delay is made shorter or longer at random, from 0 to 1, like 0.2',
+    parseNumber(/^(0|1|0?\.\d+)$/, 'a number', [0, 1])),
+  deadLetterBy: choice('Consuming', 'STOMP_DEAD_LETTER_BY', '--dead-letter-by <way>', 'copy', ['copy', 'nack'],
+    'copy: a confirmed copy with the failure in its headers; nack: the broker moves the message itself, which it confirms to nobody'),
+  tellsFailure: boolean('Consuming', 'STOMP_FAILURE_MESSAGE', '--failure-message', true,
+    'put the class and the message of an error into the headers of a dead letter'),
+  holdSeconds: seconds('Consuming', 'STOMP_HOLD_SECONDS', undefined, 1200, [1, 86_400],
+    "how long a message is held that cannot be dead-lettered, retried or forwarded, before it goes back to its queue; below the broker's consumer_timeout"),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
@@ -369,40 +259,4 @@ export function unknownOptions(given: object): string[] {
 /** Did npx, npm exec or an npm script start this process? */
 export function isBehindNpm(env: Environment = process.env): boolean {
   return env.npm_command !== undefined;
-}
-
-/** `--host` of `--host <name>`; a boolean that is on by default is turned off by `--no-<name>`. */
-export function flagName({ flag }: Pick<Setting<unknown>, 'flag'>): string | undefined {
-  return flag?.split(' ')[0];
-}
-
-const shown = (value: unknown): string => (value === undefined ? '' : asText(value));
-
-/** The settings as tables in Markdown, one for each group. */
-export function renderMarkdown(): string {
-  const groups = [...new Set(settingNames.map((name) => settings[name].group))];
-  return groups
-    .map((group) => {
-      const rows = settingNames
-        .map((name): Setting<unknown> => settings[name])
-        .filter((row) => row.group === group)
-        .map((row) => {
-          const only =
-            row.commands.length === 1 && !(group in groupUsers) ? ` (\`${row.commands.join()}\` only)` : '';
-          const negated = row.isBoolean && row.default === true ? row.flag?.replace('--', '--no-') : row.flag;
-          const flag = row.offFlag ?? negated;
-          const fallback = row.default === undefined ? '' : `\`${shown(row.default)}\``;
-          return `| \`${row.variable}\` | ${flag === undefined ? '' : `\`${flag}\``} | ${fallback} | ${row.help}${only} |`;
-        });
-      return `**${group}**\n\n| Variable | Flag | Default | Meaning |\n|---|---|---|---|\n${rows.join('\n')}\n`;
-    })
-    .join('\n');
-}
-
-/** The settings as .env.example: every variable commented out with its default. */
-export function renderDotenv(): string {
-  const lines = settingNames
-    .map((name): Setting<unknown> => settings[name])
-    .map((row) => `# ${row.help}\n# ${row.variable}=${shown(row.default)}\n`);
-  return `# Copy to .env and uncomment what differs. Flags and the environment win over this file.\n\n${lines.join('\n')}`;
 }

@@ -1,9 +1,9 @@
 /**
- * For tests of callbacks: a broker in this process and one message through one callback, without Docker. It speaks STOMP
- * on a socket like a real one and keeps everything in memory.
+ * For tests of callbacks: a broker in this process and one message through one callback, without Docker. The broker
+ * speaks STOMP on a socket like a real one and keeps everything in memory.
  */
-import { consume } from './commands/consume.js';
-import type { DeadLetterReason } from './consumer/delivery.js';
+import { consume } from './consume.js';
+import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
@@ -14,7 +14,7 @@ import { deadLetterArguments } from './brokers/queues.js';
 export type { BrokerLimits, QueueState } from './embedded/broker.js';
 
 export interface TestBrokerOptions {
-  /** A free one when absent. */
+  /** Default: a port that is free. */
   readonly port?: number;
   /** Both or none. */
   readonly user?: string;
@@ -34,7 +34,7 @@ export interface TestBroker extends AsyncDisposable {
   readonly url: string;
   readonly host: string;
   readonly port: number;
-  /** The variables by which `pubsub`, `publish` and this library find it. */
+  /** The variables by which `pubsub`, `publish` and this library find the broker. */
   readonly env: Readonly<Record<string, string>>;
   /** Messages in a queue, those being processed included; 0 when there is no such queue. */
   depth(destination: string): number;
@@ -45,7 +45,7 @@ export interface TestBroker extends AsyncDisposable {
   publish(destination: string, body: unknown, headers?: Readonly<Record<string, string>>): void;
   /** Breaks every connection, as a network does; unsettled messages go back. */
   dropConnections(): void;
-  /** Resolves when it listens no more. */
+  /** Resolves when the broker listens no more. */
   close(): Promise<void>;
 }
 
@@ -98,13 +98,22 @@ export interface OneOutcome {
 
 export interface PublishedMessage {
   readonly destination: string;
-  /** As whoever consumes it gets it. */
+  /** As a consumer gets it. */
   readonly body: unknown;
   /** As given, not those that every message has. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
 const QUEUE = 'consume-once';
+
+const ignore = () => undefined;
+const silent: Logger = {
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  isLevelEnabled: () => false,
+};
 
 /**
  * Runs the callback against one message, through a broker and a connection as in production, and resolves with what
@@ -117,7 +126,7 @@ export async function consumeOnce<Body = unknown>(
   const broker = await startBroker();
   const stop = new AbortController();
   let published: PublishedMessage[] = [];
-  /** Sees what is published, and changes nothing about it. */
+  /** The callback, whose publishing is seen and not changed. */
   const watched = (payload: Payload<Body>): unknown => {
     published = [];
     const publish: Payload['publish'] = (destination, body, options) => {
@@ -132,22 +141,8 @@ export async function consumeOnce<Body = unknown>(
       }) as Payload,
     );
   };
-  let deadLettered: { reason?: DeadLetterReason; err?: unknown } = {};
-  const ignore = () => undefined;
-  const log: Logger = {
-    info: ignore,
-    warn: ignore,
-    error: (fields, text) => {
-      if (text === 'message dead-lettered') deadLettered = fields;
-    },
-    // The last word on a message, whatever became of it.
-    debug: (fields, text) => {
-      const { outcome } = fields as { outcome?: unknown };
-      const comesAgain = outcome === 'retried' || outcome === 'released';
-      if (text === 'message processed' && !comesAgain) stop.abort();
-    },
-    isLevelEnabled: () => true,
-  };
+  let conclude: (outcome: OneOutcome) => void = () => undefined;
+  const concluded = new Promise<OneOutcome>((resolve) => (conclude = resolve));
   try {
     const { host, port } = broker;
     const consuming = consume({
@@ -159,19 +154,21 @@ export async function consumeOnce<Body = unknown>(
       destination: `/queue/${QUEUE}`,
       callback: watched as (payload: Payload) => unknown,
       signal: stop.signal,
-      log,
+      log: silent,
+      onSettled: ({ outcome, reason, error }) => {
+        if (outcome === 'retried' || outcome === 'released') return;
+        conclude({
+          outcome,
+          ...(reason === undefined ? {} : { reason: reason as DeadLetterReason }),
+          ...(error === undefined ? {} : { error }),
+          ...(outcome === 'dead-lettered' || published.length === 0 ? {} : { published }),
+        });
+        stop.abort();
+      },
     });
     broker.publish(`/queue/${QUEUE}`, message.body, message.headers ?? { 'correlation-id': QUEUE });
-    const summary = await consuming;
-    if (summary.deadLettered === 0) {
-      return { outcome: 'acked', ...(published.length === 0 ? {} : { published }) };
-    }
-    const { reason, err } = deadLettered;
-    return {
-      outcome: 'dead-lettered',
-      ...(reason === undefined ? {} : { reason }),
-      ...(err === undefined ? {} : { error: err }),
-    };
+    await consuming;
+    return await concluded;
   } finally {
     await broker.close();
   }

@@ -2,6 +2,7 @@
  * ActiveMQ Artemis, from its documentation and source: not exercised. Its acceptor must map /queue/ and /topic/
  * (`anycastPrefix`, `multicastPrefix`).
  */
+import { isOneQueue } from './activemq.js';
 import type { Dialect } from './dialect.js';
 
 export const artemis: Dialect = {
@@ -21,25 +22,26 @@ export const artemis: Dialect = {
   declarations: () => [],
   nackHeaders: {},
   // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
-  canDeadLetterByNack: () => false,
+  survivesNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: true,
   comparesArguments: false,
   swallowsWhenDeleted: false,
+  hasTopicQueues: false,
   hasDelayQueues: false,
-  declaresLater: false,
   canBrowse: false,
   takeHeaders: (queue) => ({
     destination: `/queue/${queue}`,
     'subscription-type': 'ANYCAST',
     'consumer-window-size': '0',
   }),
+  isOneQueue,
   mostHeld: 1,
   returnsInOrder: false,
   mostHeaders: Infinity,
   deathHeaders: ['original-destination', 'x-first-death-queue'],
-  warning: () => undefined,
+  warnings: () => [],
   delayed: () => undefined,
   delaysByScheduler: false,
 };

@@ -52,7 +52,7 @@ export function parseSource(destination: string, queueName?: string): Source {
   if (hasWildcard)
     refuse(destination, 'a queue cannot be named by a wildcard', 'name one queue, or consume a /topic/');
   if (/^Consumer\.|\.VirtualTopic(?:\.|$)/.test(name) && name.includes('VirtualTopic')) {
-    const topic = /^Consumer\..+?\.(VirtualTopic\..+)$/.exec(name)?.[1];
+    const topic = feedingTopicOf(name);
     if (topic === undefined || name.includes('..')) {
       refuse(destination, 'app or topic is missing', 'the form is Consumer.<app>.VirtualTopic.<topic>');
     }
@@ -67,15 +67,24 @@ export function parseSource(destination: string, queueName?: string): Source {
   return { kind: 'queue', destination, queue: name, topic: name, deadLetterQueue: deadLetterQueueOf(name) };
 }
 
+/** The virtual topic whose messages come to this queue, by its name. */
+export function feedingTopicOf(queue: string): string | undefined {
+  return /^Consumer\..+?\.(VirtualTopic\..+)$/.exec(queue)?.[1];
+}
+
 /**
- * The name of the queue an operator means: `/queue/x`, `/amq/queue/x`, bare `x`, `Consumer.<app>.VirtualTopic.<n>`. Throws
- * `invalid-destination`, also for a topic: that holds no messages.
+ * The name of the queue an operator means: `/queue/x`, `/amq/queue/x` or bare `x`, whatever `x` is, since there may be a
+ * queue of any name. Throws `invalid-destination`, also for a topic: that holds no messages.
  */
 export function parseQueue(destination: string): string {
-  const { kind, queue } = parseSource(destination.replace(/^\/amq\/queue\//, '/queue/'));
-  if (kind === 'topic')
+  const [, prefix = '', name = ''] = /^(\/queue\/|\/amq\/queue\/|\/[^/]*\/?)?([^]*)$/.exec(destination) ?? [];
+  if (prefix === '/topic/')
     refuse(destination, 'a topic holds no messages', 'name the queue in which its messages wait');
-  return queue;
+  if (!['', '/queue/', '/amq/queue/'].includes(prefix)) refuse(destination, `${prefix} is no kind of source`);
+  if (lacksSlash(destination)) refuse(destination, 'the first slash is missing', `write /${destination}`);
+  if (name.trim() === '') refuse(destination, 'the name is empty');
+  if (/[\r\n\0]/.test(name)) refuse(destination, 'the name contains a line break or a NUL byte');
+  return name;
 }
 
 /** The name of the queue that a SEND to this destination goes to, or undefined for a topic and other kinds. */

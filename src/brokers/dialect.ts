@@ -4,6 +4,7 @@
  */
 import type { Headers } from '../stomp/frames.js';
 import type { Source } from './destinations.js';
+import type { DeliveryLimit } from './delivery-limit.js';
 import type { Declaration, QueueType } from './queues.js';
 
 export interface SubscribeOptions {
@@ -23,8 +24,8 @@ export interface Dialect {
   /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
   declarations(source: Source, queueType: QueueType): readonly Declaration[];
   readonly nackHeaders: Headers;
-  /** Does a NACK put this message into the dead-letter queue? If not it must be sent there, then acked. */
-  canDeadLetterByNack(source: Source, headers: Readonly<Headers>): boolean;
+  /** Does this message survive a NACK, in its dead-letter queue? Elsewhere a NACK destroys it. */
+  survivesNack(source: Source, headers: Readonly<Headers>): boolean;
   /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
   outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
   /** Is a transaction carried out frame by frame at COMMIT, up to the first that fails? */
@@ -35,14 +36,18 @@ export interface Dialect {
   readonly comparesArguments: boolean;
   /** Is what is sent to a queue that was deleted after the first SEND of the connection to it confirmed and dropped? */
   readonly swallowsWhenDeleted: boolean;
+  /** Does a subscription to a topic have a queue, which one can send to? */
+  readonly hasTopicQueues: boolean;
   /** Do messages wait for their next attempt in queues of their own, which must be declared? */
   readonly hasDelayQueues: boolean;
-  /** Is a SEND confirmed before the queue it declares is there, or refused? */
-  readonly declaresLater: boolean;
   /** Can a queue be looked at without taking from it? */
   readonly canBrowse: boolean;
   /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
   takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** Does this name of a queue mean one queue, and not a pattern or a list of several? */
+  isOneQueue(queue: string): boolean;
+  /** Are there queues that drop a message which was delivered too often? A look is a delivery where it cannot browse. */
+  readonly deliveryLimit?: DeliveryLimit;
   /** Un-acked messages that one subscription gets at most, whatever its prefetch. */
   readonly mostHeld: number;
   /**
@@ -54,8 +59,8 @@ export interface Dialect {
   readonly mostHeaders: number;
   /** Headers by which the broker tells where a dead letter died, the surest first. */
   readonly deathHeaders: readonly string[];
-  /** What whoever starts a consumer of this source should know, or undefined. */
-  warning(source: Source): string | undefined;
+  /** What whoever starts a consumer of this source should know. */
+  warnings(source: Source, options: { queueType: QueueType; hasRetries: boolean }): readonly string[];
   /**
    * Where to a copy of a message is sent so that it comes to the source's queue after the delay, and by which headers;
    * undefined where it cannot.

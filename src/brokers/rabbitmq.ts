@@ -1,6 +1,18 @@
 /** RabbitMQ. Seen on the wire with 3.10.8 unless said otherwise. */
 import type { Dialect } from './dialect.js';
+import { quorumDeliveryLimit } from './delivery-limit.js';
 import { existingQueue, queueArguments } from './queues.js';
+
+const sharedTopic = (topic: string): string =>
+  topic.startsWith('VirtualTopic.')
+    ? `all services on this topic share one queue; consume Consumer.<app>.${topic} to have your own copy`
+    : 'all services on this topic share one queue; --queue-name gives this one its own';
+
+/** The way back from a delay queue is the broker's own, which only a policy makes safe: STOMP can neither set nor see it. */
+const unsafeRetries =
+  'retries come back by RabbitMQ itself, at most once when a node dies; make that at least once: ' +
+  `rabbitmqctl set_policy --apply-to quorum_queues retries '\\.retry\\.\\d+$' ` +
+  `'{"dead-letter-strategy":"at-least-once","overflow":"reject-publish"}'`;
 
 export const rabbitmq: Dialect = {
   name: 'rabbitmq',
@@ -20,40 +32,44 @@ export const rabbitmq: Dialect = {
     ...queueArguments(source.deadLetterQueue, queueType),
   }),
   // Of the same type: a dead letter must survive what its message survives.
-  declarations: ({ deadLetterQueue }, queueType) => [
-    {
-      destination: `/queue/${deadLetterQueue}`,
-      headers: queueArguments(`DLQ.${deadLetterQueue}`, queueType),
-    },
-  ],
+  declarations: ({ deadLetterQueue }, queueType) => {
+    const named = (queue: string) => ({
+      destination: `/queue/${queue}`,
+      headers: queueArguments(`DLQ.${queue}`, queueType),
+    });
+    // A quorum queue drops a message that was delivered too often (20 times on RabbitMQ 4), to its own dead-letter queue.
+    return queueType === 'quorum'
+      ? [named(deadLetterQueue), named(`DLQ.${deadLetterQueue}`)]
+      : [named(deadLetterQueue)];
+  },
   // Without requeue:false, or with any other spelling than false or False, RabbitMQ redelivers at once, for ever.
   nackHeaders: { requeue: 'false' },
-  canDeadLetterByNack: () => true,
+  survivesNack: () => true,
   outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
   commitsOneByOne: true,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,
   comparesArguments: true,
   swallowsWhenDeleted: true,
+  hasTopicQueues: true,
   hasDelayQueues: true,
-  declaresLater: true,
   canBrowse: false,
   // What is delivered and not acked goes back to its place.
   takeHeaders: (queue, prefetch) => ({
     destination: existingQueue(queue),
     'prefetch-count': String(prefetch),
   }),
+  isOneQueue: () => true,
+  deliveryLimit: quorumDeliveryLimit,
   // The prefetch has 16 bits.
   mostHeld: 65_535,
   returnsInOrder: true,
   mostHeaders: Infinity,
   deathHeaders: ['x-first-death-queue', 'original-destination'],
-  warning: ({ kind, queue, topic }) => {
-    if (kind !== 'topic' || queue !== topic) return undefined;
-    return topic.startsWith('VirtualTopic.')
-      ? `all services on this topic share one queue; consume Consumer.<app>.${topic} to have your own copy`
-      : 'all services on this topic share one queue; --queue-name gives this one its own';
-  },
+  warnings: ({ kind, queue, topic }, { queueType, hasRetries }) => [
+    ...(kind === 'topic' && queue === topic ? [sharedTopic(topic)] : []),
+    ...(queueType === 'quorum' && hasRetries ? [unsafeRetries] : []),
+  ],
   // A queue whose messages die of age back into the source's. The delay is an argument of it, so that each has its own: a
   // message with a limit of its own would wait behind others with a longer one. It is never removed: a SEND to a queue
   // that was deleted after the connection's first SEND to it is confirmed and dropped.
@@ -63,3 +79,6 @@ export const rabbitmq: Dialect = {
   }),
   delaysByScheduler: false,
 };
+
+/** 4.3.6 takes 100 headers of a SEND, and closes the connection without a word at more. 4.0.5 takes any number. */
+export const rabbitmqWithFewHeaders: Dialect = { ...rabbitmq, mostHeaders: 94 };

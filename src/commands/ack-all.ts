@@ -1,18 +1,20 @@
-/** `pubsub ack-all-messages <destination>`: removes what is in a queue, and writes it to a file first when told to. */
-import { open, type FileHandle } from 'node:fs/promises';
+/** `pubsub ack-all-messages <destination>`: removes the messages of a queue, and writes them to a file first when told to. */
 import { createInterface } from 'node:readline/promises';
-import { PubsubError, reasonOf } from '../errors.js';
 import { parseQueue } from '../brokers/destinations.js';
-import type { Frame } from '../stomp/frames.js';
+import { PubsubError } from '../errors.js';
+import { noneTaken } from '../sending/take.js';
 import {
+  deliveryLimitOf,
   leaveOversized,
   messages,
+  perhaps,
   report,
   runTake,
   startOperation,
+  unsureOf,
   type OperatorFlags,
 } from './operating.js';
-import { toJson } from './records.js';
+import { createSaveFile } from './save-file.js';
 
 export interface AckAllFlags extends OperatorFlags {
   readonly yes?: boolean;
@@ -26,26 +28,30 @@ export interface AckAllFlags extends OperatorFlags {
 export async function ackAllMessages(destination: string, flags: AckAllFlags): Promise<void> {
   const operation = await startOperation(flags);
   const queue = parseQueue(destination);
+  const deliveryLimit = deliveryLimitOf(flags);
   const { host, port } = operation.settings;
   if (flags.yes !== true && !(await isConfirmed(`Remove the messages in ${queue} on ${host}:${port}?`))) {
     process.stderr.write('nothing was removed\n');
     return;
   }
-  const file = flags.save === undefined ? undefined : await openSave(flags.save);
-  const counts = { taken: 0, left: 0 };
+  const file = flags.save === undefined ? undefined : await createSaveFile(flags.save);
+  const counts = noneTaken();
+  const describe = () => `${messages(counts.taken)} removed`;
+  // What could not be saved was not acked, so it is certain that it is still there.
+  const outcome = () => {
+    const unsure = perhaps(counts.acking);
+    return file === undefined ? `${describe()}${unsure}` : `${describe()} and saved${unsure}: keep the file`;
+  };
   try {
-    const ending = await runTake(
-      operation,
-      { queue, describe: () => `${messages(counts.taken)} removed` },
-      counts,
-      (message) =>
-        file === undefined ? Promise.resolve() : (leaveOversized(message) ?? file.write(message)),
+    const ending = await runTake(operation, { queue, deliveryLimit, describe, outcome }, counts, (message) =>
+      file === undefined ? Promise.resolve() : (leaveOversized(message) ?? file.write(message)),
     );
-    const saved = flags.save === undefined ? {} : { file: flags.save };
     const result = { command: 'ack-all-messages', destination, acked: counts.taken, left: counts.left };
+    const saved = file === undefined ? {} : { file: file.path };
+    const where = file === undefined ? '' : `, saved in ${file.path}`;
     await report(
-      { ...result, ...saved, ...ending },
-      `${messages(counts.taken)} removed from ${queue}${flags.save === undefined ? '' : `, saved in ${flags.save}`}`,
+      { ...result, ...saved, ...unsureOf(counts.acking), ...ending },
+      `${describe()} from ${queue}${where}${perhaps(counts.acking)}`,
     );
   } finally {
     await file?.close();
@@ -62,44 +68,4 @@ async function isConfirmed(question: string): Promise<boolean> {
   const answer = await Promise.race([terminal.question(`${question} [y/N] `), closed]);
   terminal.close();
   return /^y(?:es)?$/i.test(answer.trim());
-}
-
-interface Save {
-  /** Resolves when the message is on the disk. Rejects with `not-saved`. */
-  write(message: Frame): Promise<void>;
-  close(): Promise<void>;
-}
-
-/** A new file of one line for each message. What arrives while the disk is busy is written with the next flush. */
-async function openSave(path: string): Promise<Save> {
-  let file: FileHandle;
-  try {
-    file = await open(path, 'wx', 0o600);
-  } catch (error) {
-    throw new PubsubError('invalid-usage', `--save: ${reasonOf(error)}; name a new file`, { cause: error });
-  }
-  let lines: string[] = [];
-  let last: Promise<void> = Promise.resolve();
-  let next: Promise<void> | undefined;
-  const flush = async () => {
-    await last;
-    last = next ?? last;
-    next = undefined;
-    const text = lines.join('');
-    lines = [];
-    try {
-      await file.appendFile(text);
-      await file.datasync();
-    } catch (error) {
-      throw new PubsubError('not-saved', `${path} cannot be written: ${reasonOf(error)}`, { cause: error });
-    }
-  };
-  return {
-    write: (message) => {
-      lines.push(`${toJson(message)}\n`);
-      next ??= flush();
-      return next;
-    },
-    close: () => file.close(),
-  };
 }

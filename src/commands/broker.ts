@@ -2,9 +2,9 @@
 import { connect } from 'node:net';
 import { startEmbeddedBroker, type BrokerEvent, type EmbeddedBroker } from '../embedded/broker.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import { configureLog, log } from '../log.js';
-import { loadDotenv, resolve, type Settings } from '../settings.js';
-import { listenForStop } from '../shutdown.js';
+import { log } from '../log.js';
+import type { Settings } from '../settings.js';
+import { start } from './start.js';
 
 const NOT_KEPT = 'in memory only: for development and tests; messages are gone when this process ends';
 /** Loopback answers at once or not at all. */
@@ -12,12 +12,10 @@ const PROBE_MS = 1000;
 
 /** The command: listens until the first signal, then prints what is in each queue. Rejects with `invalid-usage`. */
 export async function broker(flags: Record<string, unknown>): Promise<void> {
-  loadDotenv();
   const { host = '127.0.0.1', ...given } = flags;
-  const settings = resolve(given);
-  await configureLog(settings);
-  const { drain } = listenForStop(0, log);
-  const embedded = await start(host as string, settings);
+  const { settings, listen } = await start(given);
+  const { drain } = listen(0);
+  const embedded = await listenAt(host as string, settings);
   log.info({ host: embedded.host, port: embedded.port }, `embedded broker listens; ${NOT_KEPT}`);
   if (!drain.aborted) await new Promise((stop) => drain.addEventListener('abort', stop, { once: true }));
   const summary = {
@@ -29,8 +27,8 @@ export async function broker(flags: Record<string, unknown>): Promise<void> {
 }
 
 /**
- * Starts a broker where the settings point to, unless something listens there: then undefined, and that is used. Rejects
- * with `invalid-usage` when that is another machine.
+ * Starts a broker where the settings point to, unless something listens there, which is used then: undefined. Rejects
+ * with `invalid-usage` when the settings point to another machine.
  */
 export async function startBeside(settings: Settings): Promise<EmbeddedBroker | undefined> {
   const { host, port } = settings;
@@ -46,12 +44,12 @@ export async function startBeside(settings: Settings): Promise<EmbeddedBroker | 
     log.info({ host, port }, 'a broker listens here already: no embedded one is started');
     return undefined;
   }
-  const embedded = await start(host, settings);
+  const embedded = await listenAt(host, settings);
   log.warn({ host, port }, `embedded broker started; ${NOT_KEPT}`);
   return embedded;
 }
 
-async function start(host: string, { port, user, password }: Settings): Promise<EmbeddedBroker> {
+async function listenAt(host: string, { port, user, password }: Settings): Promise<EmbeddedBroker> {
   if ((user === undefined) !== (password === undefined)) {
     const given = user === undefined ? 'a password and no user' : 'a user and no password';
     throw new PubsubError('invalid-usage', `the embedded broker is given ${given}; give both or neither`);

@@ -1,163 +1,33 @@
-/** Consuming: the library's `consume` and, on top of it, what `pubsub <destination> <module#export>` does. */
-import { loadCallback } from '../consumer/callback.js';
-import {
-  Consumer,
-  nothingYet,
-  orAborted,
-  type ConsumerOptions,
-  type ConsumeSummary,
-} from '../consumer/consumer.js';
-import type { Callback, LoadedCallback } from '../consumer/payload.js';
-import { startInlineRunner, type CallbackRunner } from '../consumer/runner.js';
-import { WorkerPool } from '../consumer/worker-pool.js';
-import { PubsubError } from '../errors.js';
-import { bridgeConsole, configureLog, log, type Logger } from '../log.js';
-import {
-  ineffective,
-  loadDotenv,
-  resolve,
-  unknownOptions,
-  unknownVariables,
-  type LibrarySettings,
-  type Settings,
-} from '../settings.js';
-import { listenForStop, surviveStrayErrors } from '../shutdown.js';
+/** `pubsub <destination> <module#export>`: hands each message to the callback, until a signal. */
 import { parseSource } from '../brokers/destinations.js';
-import { startBeside } from './broker.js';
+import { runConsumer, startRunner } from '../consume.js';
+import { bridgeConsole, log } from '../log.js';
+import { ineffective, type Settings } from '../settings.js';
+import { surviveStrayErrors } from '../shutdown.js';
+import { start } from './start.js';
 
-export interface ConsumeOptions<Body = unknown> extends LibrarySettings {
-  /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
-  readonly destination: string;
-  /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
-  readonly callback: Callback<Body> | string;
-  /** Aborted: drain, then resolve. */
-  readonly signal?: AbortSignal;
-  /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
-  readonly log?: Logger;
-}
-
-/**
- * Consumes in this process until the signal is aborted and what is in flight has been settled; resolves with what was
- * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
- * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
- * `gracefulWaitSeconds`.
- */
-export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
-  const { destination, callback, signal, log: logger = log, ...given } = options;
-  if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
-  if (typeof callback !== 'function' && typeof callback !== 'string')
-    throw misused('callback', 'a function or "module#export"', callback);
-  const settings = resolve(given);
-  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
-  const source = parseSource(destination, settings.queueName);
-  const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
-  try {
-    const call = callback as LoadedCallback['call'] | string;
-    const runner = await startUnlessStopped(call, settings, logger, stop);
-    if (runner === undefined) return nothingYet();
-    return await run({ source, settings, runner, log: logger, ...stop });
-  } finally {
-    stop.forget();
-  }
-}
-
-type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
-
-/** Drains when the signal is aborted, gives up some time later; `forget` leaves nothing behind on the signal. */
-function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop & { forget: () => void } {
-  const [drain, abort] = [new AbortController(), new AbortController()];
-  let timer: NodeJS.Timeout | undefined;
-  const stop = () => {
-    timer = setTimeout(() => abort.abort(), gracefulWaitMs);
-    drain.abort();
-  };
-  if (signal?.aborted === true) stop();
-  else signal?.addEventListener('abort', stop, { once: true });
-  const forget = () => {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', stop);
-  };
-  return { drain: drain.signal, abort: abort.signal, forget };
-}
-
-/** What the compiler refuses, from JavaScript. */
-function misused(option: string, expected: string, given: never): PubsubError {
-  return new PubsubError('invalid-usage', `consume: ${option} must be ${expected}, not ${typeof given}`);
-}
-
-async function run(options: ConsumerOptions): Promise<ConsumeSummary> {
-  try {
-    return await new Consumer(options).run();
-  } finally {
-    await options.runner.close();
-  }
-}
-
-/** Undefined when told to stop while the module was still loading, or set up: nothing has been sent then. */
-async function startUnlessStopped(
-  callback: LoadedCallback['call'] | string,
-  settings: Settings,
-  logger: Logger,
-  stop: Stop,
-): Promise<CallbackRunner | undefined> {
-  const starting = startRunner(callback, settings, logger, stop);
-  // The error itself is one line.
-  starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
-  const runner = await orAborted(stop.drain, starting);
-  if (runner === undefined)
-    starting.then(
-      (late) => late.close(),
-      () => undefined,
-    );
-  return runner;
-}
-
-/** Resolves when the callback is loaded and set up, in each worker that there is. */
-async function startRunner(
-  callback: LoadedCallback['call'] | string,
-  settings: Settings,
-  logger: Logger,
-  { drain, abort }: Stop,
-): Promise<CallbackRunner> {
-  const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
-  if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
-  if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
-  const pool = new WorkerPool({
-    ...options,
-    drain,
-    callback,
-    workers: Math.min(processWorkers, concurrency),
-    logLevel: log.level,
-    setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
-    heapMb: workerHeapMb,
-    memoryMb: settings.workerMemoryMb,
-    imports: settings.imports ?? [],
-  });
-  await pool.start();
-  return pool;
-}
-
-/** The command: settings, log, signals, callback, consumer. Resolves when drained; rejects with a PubsubError. */
+/** Resolves when the consumer has drained. Rejects with a PubsubError. */
 export async function pubsub(
   destination: string,
-  callbackSpec: string,
+  callback: string,
   flags: Record<string, unknown>,
 ): Promise<void> {
-  loadDotenv();
-  const settings = resolve(flags);
-  await configureLog(settings);
+  const { settings, listen } = await start(flags);
+  for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   const source = parseSource(destination, settings.queueName);
-  const stop = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const runner = await startUnlessStopped(callbackSpec, settings, log, stop);
+  const stop = listen();
+  const runner = await startRunner(callback, settings, log, stop);
   if (runner === undefined) return;
   surviveStrayErrors(log);
   bridgeConsole();
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
-  if (!settings.sslVerify) log.warn({}, 'the certificate of the broker is not verified');
-  const embedded = flags.embedded === true ? await startBeside(settings) : undefined;
-  const summary = await run({ source, settings, runner, log, ...stop });
+  const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
+  const summary = await runConsumer({ source, settings, runner, callbackName: callback, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
+}
+
+/** The embedded broker is loaded only for who asks for it. */
+async function bringBroker(settings: Settings) {
+  const { startBeside } = await import('./broker.js');
+  return startBeside(settings);
 }

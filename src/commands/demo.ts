@@ -4,12 +4,13 @@
  * they should.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { consume } from '../consume.js';
 import type { Payload } from '../consumer/payload.js';
 import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js';
 import { configureLog } from '../log.js';
+import { openPublisher } from '../publish.js';
+import type { Publisher } from '../sending/publisher.js';
 import { renderDepths } from './broker.js';
-import { consume } from './consume.js';
-import { openPublisher } from './publish.js';
 
 const expected: Readonly<Record<string, number>> = {
   xpto: 0,
@@ -32,14 +33,28 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 type Act = (payload: Payload) => unknown;
 
+const message = { key: 'value' };
+const ack: Act = (payload) => payload.ack();
+
 /** Resolves when all came out right; throws, and has said what did not, otherwise. */
 export async function demo(): Promise<void> {
   await configureLog({ logLevel: 'silent', logFormat: 'auto' });
   const embedded = await startEmbeddedBroker();
   const publisher = openPublisher(settingsFor(embedded));
-  const message = { key: 'value' };
   say('An in-memory broker runs inside this process. What follows works the same on RabbitMQ and ActiveMQ.');
+  await showPublishing(embedded, publisher);
+  await showConsuming(embedded, publisher);
+  await showDeadLetters(embedded, publisher);
+  await publisher.close();
+  const queues = embedded.queues();
+  say(`\nWhat lies in each queue now:\n${renderDepths(queues)}`);
+  await embedded.close();
+  verify(queues);
+  say('Refused and failed messages wait in their dead-letter queues; everything came out as it should.');
+  say('Next: docker compose up --wait, and the same commands with npx in front. See README.md.');
+}
 
+async function showPublishing(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
   say(`\n$ publish /queue/xpto '{"key":"value"}'`);
   await publisher.send('/queue/xpto', message);
   say('  the broker has confirmed the message');
@@ -50,54 +65,37 @@ export async function demo(): Promise<void> {
     say(`  before COMMIT there are ${embedded.depth('calopsita')} messages in calopsita`);
   });
   say(`  after it there are ${embedded.depth('calopsita')}`);
+}
 
+async function showConsuming(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
   say('\n$ pubsub /queue/xpto ./callbacks#ack');
-  await consuming(
-    embedded,
-    ['/queue/xpto'],
-    (payload) => payload.ack(),
-    async (received) => received(1),
-  );
+  await consuming(embedded, ['/queue/xpto'], ack, async (received) => received(1));
 
   const apps = ['Consumer.app-A.VirtualTopic.xpto', 'Consumer.app-B.VirtualTopic.xpto'];
   for (const app of apps) say(`\n$ pubsub ${app} ./callbacks#ack`);
-  await consuming(
-    embedded,
-    apps,
-    (payload) => payload.ack(),
-    async (received) => {
-      say(`\n$ publish /topic/VirtualTopic.xpto '{"key":"value"}'`);
-      await publisher.send('/topic/VirtualTopic.xpto', message);
-      await received(2);
-    },
-  );
+  await consuming(embedded, apps, ack, async (received) => {
+    say(`\n$ publish /topic/VirtualTopic.xpto '{"key":"value"}'`);
+    await publisher.send('/topic/VirtualTopic.xpto', message);
+    await received(2);
+  });
+}
 
+async function showDeadLetters(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
+  const headers = { 'header-key': 'header-value' };
   say('\n$ pubsub /queue/nack-queue ./callbacks#nack');
-  await publisher.send('/queue/nack-queue', message, { headers: { 'header-key': 'header-value' } });
-  await consuming(
-    embedded,
-    ['/queue/nack-queue'],
-    (payload) => payload.nack(),
-    async (received) => received(1),
-  );
+  await publisher.send('/queue/nack-queue', message, { headers });
+  const nack: Act = (payload) => payload.nack();
+  await consuming(embedded, ['/queue/nack-queue'], nack, async (received) => received(1));
 
   say('\n$ pubsub /queue/exception-queue ./callbacks#fail');
-  await publisher.send('/queue/exception-queue', message, { headers: { 'header-key': 'header-value' } });
+  await publisher.send('/queue/exception-queue', message, { headers });
   const fail = () => {
     throw new Error("won't process!");
   };
   await consuming(embedded, ['/queue/exception-queue'], fail, async (received) => received(1));
-
-  await publisher.close();
-  const queues = embedded.queues();
-  say(`\nWhat lies in each queue now:\n${renderDepths(queues)}`);
-  await embedded.close();
-  verify(queues);
-  say('Refused and failed messages wait in their dead-letter queues; everything came out as it should.');
-  say('Next: docker compose up --wait, and the same commands with npx in front. See README.md.');
 }
 
-/** Whatever the environment says of another broker. */
+/** The embedded broker's, whatever the environment says of another one. */
 const settingsFor = ({ host, port }: EmbeddedBroker) =>
   ({ host, port, useSsl: false, broker: 'auto' }) as const;
 

@@ -6,6 +6,7 @@ import { isUtf8 } from 'node:buffer';
 import { createReadStream, fstatSync, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
 import { PubsubError, reasonOf } from '../errors.js';
+import { printable } from '../printable.js';
 
 /** One message to be. Lines are counted from 1, blank ones too. */
 export interface Document {
@@ -18,8 +19,8 @@ const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const LF = 10;
 const SPACE = 32;
 
-export class Input {
-  /** Undefined when it cannot be known before the end. */
+export class InputReader {
+  /** The size of the input; undefined when nobody knows it before the end. */
   readonly totalBytes: number | undefined;
   readBytes = 0;
   readonly #what: string;
@@ -44,7 +45,7 @@ export class Input {
     addAbortSignal(stop, this.#stream);
   }
 
-  /** Rejects with `invalid-usage` for what cannot be read. */
+  /** Rejects with `invalid-usage` for a file or stream that cannot be read. */
   async *chunks(): AsyncGenerator<Buffer> {
     try {
       for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
@@ -60,7 +61,7 @@ export class Input {
     this.#throwIfStopped();
   }
 
-  /** All of it as one document. Rejects with `invalid-json` too. */
+  /** The whole input as one document. Rejects as `chunks` does, and with `invalid-json`. */
   async document(): Promise<Document> {
     const chunks: Buffer[] = [];
     for await (const chunk of this.chunks()) chunks.push(chunk);
@@ -68,8 +69,8 @@ export class Input {
   }
 
   /**
-   * One document a line, without blank lines, after the first `skip` lines. A line that is none is handed to `onInvalid`,
-   * which may throw: then that ends it.
+   * One document a line, without blank lines, after the first `skip` lines. A line that is not JSON is handed to
+   * `onInvalid`, and ends the reading when `onInvalid` throws.
    */
   async *lines(
     skip: number,
@@ -165,12 +166,14 @@ export function checkJson(bytes: Buffer, what: string): string {
   try {
     JSON.parse(text);
   } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${printable(reasonOf(error))}`, {
+      cause: error,
+    });
   }
   return text;
 }
 
-/** What reading it will give; a file that is not there says so when it is read. */
+/** The bytes that reading a file will give; a file that is not there says so when it is read. */
 function sizeOf(stat: () => { isFile(): boolean; size: number }): number | undefined {
   try {
     const stats = stat();

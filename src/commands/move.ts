@@ -5,18 +5,22 @@ import { log } from '../log.js';
 import type { Settings } from '../settings.js';
 import {
   checkTarget,
+  feedingTopicOf,
   isDeadLetterQueue,
   parseQueue,
-  parseSource,
   queueNameOf,
 } from '../brokers/destinations.js';
 import { openForwarder } from '../sending/forwarder.js';
+import { noneTaken } from '../sending/take.js';
 import {
+  deliveryLimitOf,
   leaveOversized,
   messages,
+  perhaps,
   report,
   runTake,
   startOperation,
+  unsureOf,
   type OperatorFlags,
 } from './operating.js';
 
@@ -45,26 +49,31 @@ export async function moveMessages(
   const keepsDeath = isDeadLetterQueue(target);
 
   const forwarder = openForwarder(settings, log);
-  const counts = { taken: 0, left: 0 };
+  const counts = noneTaken();
+  const describe = () => `${messages(counts.taken)} moved`;
+  const errand = {
+    ...{ queue, settings: sourceSettings, deliveryLimit: deliveryLimitOf(flags), describe },
+    outcome: () => `${describe()}${perhaps(counts.unsure)}`,
+  };
   try {
     const ending = await runTake(
       operation,
-      { queue, settings: sourceSettings, describe: () => `${messages(counts.taken)} moved` },
+      errand,
       counts,
       (message) => leaveOversized(message) ?? forwarder.send(target, message, { keepsDeath }),
     );
     const result = { command: 'move-messages', source, target, moved: counts.taken, left: counts.left };
     const left = counts.left === 0 ? '' : `; ${messages(counts.left)} left`;
     await report(
-      { ...result, ...ending },
-      `${messages(counts.taken)} moved from ${queue} to ${target}${left} (${ending.seconds} s)`,
+      { ...result, ...unsureOf(counts.unsure), ...ending },
+      `${describe()} from ${queue} to ${target}${perhaps(counts.unsure)}${left} (${ending.seconds} s)`,
     );
   } finally {
     await forwarder.close();
   }
 }
 
-/** What is not said of the source is as for the target. */
+/** The source is reached as the target is, but for what the user says of the source. */
 function settingsOfSource(settings: Settings): Settings {
   const { sourceHost, sourcePort, sourceUser, sourcePassword, sourceVhost, sourceUseSsl } = settings;
   const login = {
@@ -80,8 +89,8 @@ function settingsOfSource(settings: Settings): Settings {
 
 /** A queue that gets what is taken from it would never be empty. */
 async function refuseCircle(queue: string, target: string, source: Settings, own: Settings): Promise<void> {
-  const { kind, topic } = parseSource(queue);
-  const isFed = kind === 'virtual-topic' && target === `/topic/${topic}`;
+  const topic = feedingTopicOf(queue);
+  const isFed = topic !== undefined && target === `/topic/${topic}`;
   if ((queueNameOf(target) !== queue && !isFed) || !(await isSameBroker(source, own))) return;
   throw new PubsubError(
     'invalid-usage',

@@ -4,51 +4,48 @@
  */
 import { once } from 'node:events';
 import { PubsubError, reasonOf } from '../errors.js';
-import { configureLog, log } from '../log.js';
+import { log } from '../log.js';
+import { printableText } from '../printable.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
-import { listenForStop } from '../shutdown.js';
+import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
 import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../sending/take.js';
+import { start, type Start } from './start.js';
 
 export interface OperatorFlags extends Record<string, unknown> {
   readonly count?: string;
   readonly idle?: string;
   readonly follow?: boolean;
+  readonly deliveryLimit?: string;
 }
 
 /** Longer than a broker under load takes to hand out the next message of a queue that has one. */
 const IDLE_SECONDS = 2;
 
-/** Settings, log and signals of a command. Throws `invalid-usage` and `invalid-setting`. */
+/** What a command starts with, and how much it is to take. Rejects with `invalid-usage` and `invalid-setting`. */
 export async function startOperation(flags: OperatorFlags): Promise<Operation> {
-  loadDotenv();
-  const settings = resolve(flags);
+  const begun = await start(flags);
   if (flags.follow === true && flags.idle !== undefined)
     throw new PubsubError('invalid-usage', 'give --idle or --follow, not both');
-  const limits = {
+  return {
+    ...begun,
     count: wholeNumber('--count', flags.count) ?? Infinity,
     idleMs: 1000 * (seconds('--idle', flags.idle) ?? IDLE_SECONDS),
     isEndless: flags.follow === true,
   };
-  await configureLog(settings);
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  return { settings, ...limits };
 }
 
-export interface Operation extends Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {
-  readonly settings: Settings;
-}
+export interface Operation extends Start, Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {}
 
 /** What `runTake` takes from, beside the operation. */
-interface Run {
-  readonly queue: string;
+interface Errand extends Pick<TakeOptions, 'queue' | 'isBrowsing' | 'deliveryLimit'> {
   /** Of the broker to take from, when it is another one. */
   readonly settings?: Settings;
   readonly window?: number;
-  readonly isBrowsing?: boolean;
   /** How far it is, in words. */
   readonly describe: () => string;
+  /** The same after a failure, with what may have been done. */
+  readonly outcome: () => string;
 }
 
 export interface Ending {
@@ -56,28 +53,25 @@ export interface Ending {
   readonly seconds: number;
 }
 
-/**
- * Takes until the operation's limits or a signal end it. A failure says how far it came; what was under way then is still
- * in the queue.
- */
+/** Takes until the operation's limits or a signal end it. A failure says how far it came. */
 export async function runTake(
   operation: Operation,
-  { describe, ...run }: Run,
+  { describe, outcome, ...errand }: Errand,
   counts: TakeCounts,
   work: Work,
 ): Promise<Ending> {
-  const { settings } = operation;
-  const { drain, abort } = listenForStop(settings.gracefulWaitSeconds * 1000, log);
+  const { settings, listen, ...limits } = operation;
+  const { drain, abort } = listen();
   const startMs = performance.now();
-  const options = { window: settings.publishWindow, ...operation, ...run, log, signal: drain };
-  const total = run.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
+  const options = { window: settings.publishWindow, settings, ...limits, ...errand, log, signal: drain };
+  const total = errand.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
   const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
   try {
     const stopped = await Promise.race([take(options, counts, work), deadline(settings, abort)]);
     return { stopped, seconds: Math.round(performance.now() - startMs) / 1000 };
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;
-    throw new PubsubError(error.code, `${error.message}; ${describe()}`, { cause: error });
+    throw new PubsubError(error.code, `${error.message}; ${outcome()}`, { cause: error });
   } finally {
     hide();
   }
@@ -98,9 +92,14 @@ export function leaveOversized({ headers, oversized }: Frame): 'leave' | undefin
   return 'leave';
 }
 
-/** The result of a command, on stdout. Rejects as print does. */
-export function report(result: object, sentence: string): Promise<void> {
-  return print(process.stdout.isTTY ? `${sentence}\n` : `${JSON.stringify(result)}\n`);
+/** The result of a command, on stdout. Rejects with `not-saved`, which tells the result too. */
+export async function report(result: object, sentence: string): Promise<void> {
+  const text = process.stdout.isTTY ? printableText(sentence) : JSON.stringify(result);
+  try {
+    await print(`${text}\n`);
+  } catch (error) {
+    throw new PubsubError('not-saved', `${reasonOf(error)}; ${sentence}`, { cause: error });
+  }
 }
 
 /** Writes to stdout; resolves when it is written, or nobody reads it any more. Rejects with `not-saved`. */
@@ -114,19 +113,36 @@ export function print(text: string): Promise<void> {
   });
 }
 
+/** What is added to a count of what is certain, for those of which it is not known; empty for none. */
+export function perhaps(count: number): string {
+  return count === 0 ? '' : `, up to ${count} more may be`;
+}
+
+/** The same as a field of a result, which has it only when there are any: after a connection was lost. */
+export function unsureOf(unsure: number): object {
+  return unsure === 0 ? {} : { unsure };
+}
+
+/** The delivery limit of the queue, as the flag gives it. Throws `invalid-usage`. */
+export function deliveryLimitOf({ deliveryLimit }: OperatorFlags): number | undefined {
+  return wholeNumber('--delivery-limit', deliveryLimit);
+}
+
 /** `1 message`, `2 messages`. */
 export function messages(count: number): string {
   return count === 1 ? '1 message' : `${count} messages`;
 }
 
 /** Reads a flag's text; undefined for a flag that is not given. Throws `invalid-usage`. */
-export function wholeNumber(flag: string, text: string | undefined, max = 1e15): number | undefined {
+export function wholeNumber(
+  flag: string,
+  text: string | undefined,
+  { min = 1, max = 1e15 } = {},
+): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text) || Number(text) < 1 || Number(text) > max) {
-    const range = max === 1e15 ? 'from 1' : `from 1 to ${max}`;
-    throw new PubsubError('invalid-usage', `${flag}: a whole number ${range} expected, not "${text}"`);
-  }
-  return Number(text);
+  if (/^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text);
+  const range = max === 1e15 ? `from ${min}` : `from ${min} to ${max}`;
+  throw new PubsubError('invalid-usage', `${flag}: a whole number ${range} expected, not "${text}"`);
 }
 
 function seconds(flag: string, text: string | undefined): number | undefined {

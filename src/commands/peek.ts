@@ -1,25 +1,35 @@
 /** `pubsub peek <destination>`: shows the first messages of a queue and leaves them there. */
 import { log } from '../log.js';
 import { parseQueue } from '../brokers/destinations.js';
+import { mostHeldByAny } from '../brokers/products.js';
+import { noneTaken } from '../sending/take.js';
 import type { Frame } from '../stomp/frames.js';
-import { messages, print, runTake, startOperation, wholeNumber, type OperatorFlags } from './operating.js';
+import {
+  deliveryLimitOf,
+  messages,
+  print,
+  runTake,
+  startOperation,
+  wholeNumber,
+  type OperatorFlags,
+} from './operating.js';
 import { toJson, toText } from './records.js';
 
 const COUNT = 10;
-/** The largest prefetch: all that are shown are held un-acked at once. */
-const MAX_COUNT = 65_535;
 
-/** Resolves when they are shown, and back in the queue. Rejects with a PubsubError. */
+/** Resolves when the messages are shown, and back in the queue. Rejects with a PubsubError. */
 export async function peek(destination: string, flags: OperatorFlags): Promise<void> {
   const operation = await startOperation(flags);
   const queue = parseQueue(destination);
-  const count = wholeNumber('--count', flags.count, MAX_COUNT) ?? COUNT;
+  // All that are shown are held un-acked at once.
+  const count = wholeNumber('--count', flags.count, { max: mostHeldByAny }) ?? COUNT;
   const found: Frame[] = [];
-  const run = { queue, window: count, isBrowsing: true, describe: () => `${messages(found.length)} found` };
-  await runTake(operation, run, { taken: 0, left: 0 }, (message) =>
+  const describe = () => `${messages(found.length)} found`;
+  const look = { queue, window: count, isBrowsing: true, deliveryLimit: deliveryLimitOf(flags) };
+  await runTake(operation, { ...look, describe, outcome: describe }, noneTaken(), (message) =>
     found.push(message) === count ? 'end' : 'leave',
   );
-  // Only now: a reader that takes its time keeps no consumer waiting.
+  // Printed only when the messages are back: a reader that takes its time keeps no consumer waiting.
   if (!process.stdout.isTTY) {
     for (const message of found) await print(`${toJson(message)}\n`);
     return;

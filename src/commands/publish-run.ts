@@ -6,16 +6,18 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from '../sending/connect.js';
+import type { Outgoing } from '../sending/heads.js';
 import { Link } from '../sending/link.js';
 import { Outbox } from '../sending/outbox.js';
 import { transact, type Add } from '../sending/transaction.js';
 import type { Document } from './documents.js';
 
-export interface RunOptions {
+export interface PublishOptions {
   readonly settings: Settings;
   readonly log: Logger;
-  /** Encodes the head of a message. */
-  readonly encodeHead: (json: string) => string;
+  readonly encode: (json: string) => Outgoing;
+  /** For a document that cannot be sent: it is left out when this returns; what it throws ends all. */
+  readonly onInvalid: (error: PubsubError, line: number) => void;
   /** So many lines are done already; undefined when the input has no lines. */
   readonly resumeFrom: number | undefined;
   readonly stop: AbortSignal;
@@ -28,10 +30,11 @@ export interface Counts {
   readonly confirmed: number;
 }
 
-export interface Run {
-  /** What it has done so far. */
+/** One publishing of all documents, as its command sees it. */
+export interface Publishing {
+  /** What has been sent so far. */
   readonly counts: Counts;
-  /** To be called once. Resolves when the broker has confirmed everything. */
+  /** Sends everything; to be called once. Resolves when the broker has confirmed it. */
   readonly start: () => Promise<void>;
 }
 
@@ -41,11 +44,12 @@ type Documents = AsyncIterable<Document>;
 const LARGE_TRANSACTION = 1000;
 
 /** Sends as fast as the window allows. Stops at the first failure, waits for what is under way and counts. */
-export function sendEach(documents: Documents, options: RunOptions): Run {
-  const outbox = new Outbox(options, options.resumeFrom ?? 0);
+export function sendEach(documents: Documents, options: PublishOptions): Publishing {
+  const onUnreadable = options.onInvalid;
+  const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
     for await (const { line, json } of documents) {
-      outbox.add(line, json);
+      outbox.add(line, options.encode(json));
       if (outbox.isFull) await outbox.room();
     }
     await outbox.settled();
@@ -69,8 +73,8 @@ export function sendEach(documents: Documents, options: RunOptions): Run {
 }
 
 /** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
-export function sendInTransactions(documents: Documents, size: number, options: RunOptions): Run {
-  const { settings, log, encodeHead, stop, abort } = options;
+export function sendInTransactions(documents: Documents, size: number, options: PublishOptions): Publishing {
+  const { settings, log, encode, stop, abort } = options;
   const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
   const iterator = documents[Symbol.asyncIterator]();
   const next = async (): Promise<Document | undefined> => {
@@ -83,7 +87,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     let count = 0;
     const send = async (add: Add) => {
       for (let document: Document | undefined = first; document !== undefined; document = await next()) {
-        const taken = add(encodeHead(document.json), document.json);
+        const taken = add(encode(document.json));
         if (taken !== undefined) await taken;
         counts.sent++;
         last = document;
@@ -96,7 +100,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     counts.upTo = last.line;
   };
   const connect = async () => {
-    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without them not.
+    // RabbitMQ 3.10.8 ended a connection with beats during the COMMIT of 50,000 messages, and one without beats not.
     const opened = await connectOnce({ ...settings, outgoingHeartbeatMs: 0 }, log, stop).catch(
       (error: unknown) => {
         throw stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error;
@@ -143,7 +147,7 @@ function transactionOutcome(error: unknown, counts: TransactionCounts, isChunked
   ];
 }
 
-/** None when the input could not even be begun. */
+/** No advice when the input could not even be begun. */
 function resumeAdvice(error: unknown, line: number, { sent }: Counts, isRepeating = false): string[] {
   const code = error instanceof PubsubError ? error.code : undefined;
   if (code === 'invalid-usage' && sent === 0) return [];

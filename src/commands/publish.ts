@@ -1,24 +1,12 @@
-/** Publishing: the library's `openPublisher`, and what `publish <destination> [json]` does. */
+/** `publish <destination> [json]`: its flags, where its input comes from, and what it says at the end. */
+import { isSendable } from '../brokers/headers.js';
 import { PubsubError } from '../errors.js';
-import { configureLog, log, type Logger } from '../log.js';
+import { log } from '../log.js';
 import { showProgress } from '../progress.js';
-import { loadDotenv, resolve, unknownOptions, unknownVariables, type LibrarySettings } from '../settings.js';
-import { listenForStop } from '../shutdown.js';
-import { headEncoder, isReservedHeader } from '../sending/heads.js';
-import { Publisher } from '../sending/publisher.js';
-import { checkJson, Input, type Document } from './documents.js';
+import { messageEncoder } from '../sending/heads.js';
+import { checkJson, InputReader, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
-
-export interface PublisherOptions extends LibrarySettings {
-  /** Default: the exported `log`. */
-  readonly log?: Logger;
-}
-
-/** A publisher; it connects when first used. Settings not given come from the environment. Throws `invalid-setting`. */
-export function openPublisher({ log: logger = log, ...given }: PublisherOptions = {}): Publisher {
-  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
-  return new Publisher(resolve(given), logger);
-}
+import { start } from './start.js';
 
 export interface PublishFlags extends Record<string, unknown> {
   readonly file?: string;
@@ -32,17 +20,14 @@ export interface PublishFlags extends Record<string, unknown> {
   readonly persistent?: boolean;
 }
 
-/** The command. Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
+/** Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
 export async function publish(
   destination: string,
   json: string | undefined,
   flags: PublishFlags,
 ): Promise<void> {
-  loadDotenv();
-  const settings = resolve(flags);
-  await configureLog(settings);
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
-  const encodeHead = headEncoder(destination, settings.queueType, {
+  const { settings, listen } = await start(flags);
+  const encode = messageEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
@@ -52,23 +37,23 @@ export async function publish(
     const message = `${destination} looks like the body: write publish <destination> ${shellQuoted(destination)}`;
     throw new PubsubError('invalid-usage', message);
   }
-  const shutdown = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  const source = await openSource(json, flags, resumeFrom, shutdown.drain);
+  const shutdown = listen();
+  const input = await openInput(json, flags, resumeFrom, shutdown.drain);
 
   const startMs = performance.now();
   const elapsedSeconds = () => (performance.now() - startMs) / 1000;
   const options = {
-    ...{ settings, log, encodeHead, stop: shutdown.drain, abort: shutdown.abort },
+    ...{ settings, log, encode, onInvalid: input.onInvalid, stop: shutdown.drain, abort: shutdown.abort },
     resumeFrom: flags.lines === true ? resumeFrom : undefined,
   };
   const run =
     transactionSize === undefined
-      ? sendEach(source.documents, options)
-      : sendInTransactions(source.documents, transactionSize, options);
-  const { input } = source;
+      ? sendEach(input.documents, options)
+      : sendInTransactions(input.documents, transactionSize, options);
+  const { reader } = input;
   const describeProgress = () => describe(run.counts, elapsedSeconds(), transactionSize !== undefined);
   const hideProgress = await showProgress(
-    input && (() => ({ done: input.readBytes, total: input.totalBytes, text: describeProgress() })),
+    reader && (() => ({ done: reader.readBytes, total: reader.totalBytes, text: describeProgress() })),
   );
   await run.start().finally(hideProgress);
 
@@ -76,7 +61,7 @@ export async function publish(
   const seconds = elapsedSeconds();
   const fields = {
     ...{ destination, count: confirmed, sent, confirmed },
-    ...(source.skipped() > 0 ? { skipped: source.skipped() } : {}),
+    ...(input.skipped() > 0 ? { skipped: input.skipped() } : {}),
     durationMs: Math.round(seconds * 1000),
     perSecond: Math.round(confirmed / seconds),
   };
@@ -93,20 +78,32 @@ function describe(
   return `${count} ${isLate ? 'sent' : 'confirmed'}, ${Math.round(count / seconds)}/s`;
 }
 
-interface Source {
+interface PublishInput {
   readonly documents: AsyncIterable<Document>;
-  readonly input?: Input;
-  /** Lines left out because they are not JSON. */
+  readonly reader?: InputReader;
+  /** For a document that cannot be sent: leaves it out, or throws. */
+  readonly onInvalid: (error: PubsubError, line: number) => void;
+  /** Lines left out because they cannot be sent. */
   readonly skipped: () => number;
 }
 
 /** Reads and checks a single document before anything is sent; lines are read as they are sent. */
-async function openSource(
+async function openInput(
   json: string | undefined,
   flags: PublishFlags,
   resumeFrom: number,
   stop: AbortSignal,
-): Promise<Source> {
+): Promise<PublishInput> {
+  let skipped = 0;
+  const onInvalid = (error: PubsubError, line: number) => {
+    const isNamed = flags.lines !== true || error.code === 'invalid-json';
+    if (flags.skipInvalid !== true)
+      throw isNamed ? error : new PubsubError(error.code, `line ${line}: ${error.message}`, { cause: error });
+    skipped++;
+    // Each line by itself, so that any number of lines can be told.
+    log.warn({ line, reason: error.message }, 'line left out');
+  };
+  const found = { onInvalid, skipped: () => skipped };
   const isArgument = json !== undefined && json !== '-';
   if (isArgument && flags.lines === true) {
     throw new PubsubError('invalid-usage', '--lines reads a file or standard input, not an argument');
@@ -114,18 +111,11 @@ async function openSource(
   if (isArgument) {
     if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
     const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
-    return { documents: only(document), skipped: () => 0 };
+    return { documents: only(document), ...found };
   }
-  const input = new Input(flags.file, json === '-', stop);
-  if (flags.lines !== true) return { documents: only(await input.document()), skipped: () => 0 };
-  let skipped = 0;
-  const onInvalid = (error: PubsubError, line: number) => {
-    if (flags.skipInvalid !== true) throw error;
-    skipped++;
-    // One by one, so that any number of them can be told.
-    log.warn({ line, reason: error.message }, 'line left out');
-  };
-  return { documents: input.lines(resumeFrom, onInvalid), input, skipped: () => skipped };
+  const reader = new InputReader(flags.file, json === '-', stop);
+  if (flags.lines !== true) return { documents: only(await reader.document()), ...found };
+  return { documents: reader.lines(resumeFrom, onInvalid), reader, ...found };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all
@@ -180,8 +170,12 @@ function parseHeaders(headers: readonly string[]): Record<string, string> {
         );
       }
       const name = header.slice(0, equals);
-      if (isReservedHeader(name)) log.warn({ header: name }, 'this header cannot be given; it is left out');
-      return [name, header.slice(equals + 1)];
+      const value = header.slice(equals + 1);
+      if (!isSendable(name, value)) {
+        const why = 'it belongs to the delivery, or would change the queue or the connection';
+        throw new PubsubError('invalid-usage', `--header ${name}: this header cannot be given: ${why}`);
+      }
+      return [name, value];
     }),
   );
 }

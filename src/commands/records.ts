@@ -1,6 +1,7 @@
 /** A message as an operator reads it: as one line of JSON that keeps every byte, or as text on a terminal. */
 import { isUtf8 } from 'node:buffer';
 import { PubsubError, reasonOf } from '../errors.js';
+import { printable, printableText } from '../printable.js';
 import type { Frame } from '../stomp/frames.js';
 
 /**
@@ -12,13 +13,15 @@ export function toJson({ headers, body, oversized }: Frame): string {
   return JSON.stringify({ headers, ...content, oversized });
 }
 
-/** The message that such a line tells of, called `what` when it is none. Throws `invalid-json`. */
+/** The message of a line that toJson made; `what` names the line in an error. Throws `invalid-json`. */
 export function fromJson(line: string, what: string): Frame {
   let record: Partial<Record<'headers' | 'body' | 'bodyBase64' | 'oversized', unknown>>;
   try {
     record = Object(JSON.parse(line)) as typeof record;
   } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${reasonOf(error)}`, { cause: error });
+    throw new PubsubError('invalid-json', `${what} is not JSON: ${printable(reasonOf(error))}`, {
+      cause: error,
+    });
   }
   const { headers, body, bodyBase64, oversized } = record;
   const content = body ?? bodyBase64;
@@ -50,10 +53,10 @@ export function toText({ headers, body, oversized }: Frame): string {
 function bodyText(body: Buffer): string {
   if (!isUtf8(body)) return `(${body.length} bytes that are no text) ${body.toString('base64')}`;
   const text = body.toString('utf8');
-  return printable(indented(text) ?? text, /[^\P{Cc}\n\t]/gu);
+  return printableText(indented(text) ?? text);
 }
 
-/** Undefined when it is no JSON, or when parsing it would change a number. */
+/** Undefined when the text is no JSON, or when parsing would change a number. */
 function indented(text: string): string | undefined {
   try {
     const value: unknown = JSON.parse(text);
@@ -65,8 +68,3 @@ function indented(text: string): string | undefined {
 }
 
 const withoutSpace = (text: string): string => text.replace(/\s+/g, '');
-
-/** Control characters of a stranger must not reach the terminal. */
-function printable(text: string, controls = /\p{Cc}/gu): string {
-  return text.replace(controls, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}

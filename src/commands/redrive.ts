@@ -1,29 +1,36 @@
 /** `pubsub redrive <destination>`: sends dead letters back to the queues they came from. */
 import { randomUUID } from 'node:crypto';
+import { isDeadLetterQueue, parseQueue } from '../brokers/destinations.js';
+import { deadLetterQueueMeant, originOf } from '../brokers/origins.js';
+import type { Dialect } from '../brokers/dialect.js';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
-import { parseQueue } from '../brokers/destinations.js';
+import { printable } from '../printable.js';
 import { openForwarder } from '../sending/forwarder.js';
-import type { Headers } from '../stomp/frames.js';
-import { originOf } from '../brokers/origins.js';
-import type { Verdict, Work } from '../sending/take.js';
+import { noneTaken, type Decision } from '../sending/take.js';
+import type { Frame, Headers } from '../stomp/frames.js';
 import {
+  deliveryLimitOf,
   leaveOversized,
   messages,
+  perhaps,
   report,
   runTake,
   startOperation,
+  unsureOf,
   type OperatorFlags,
 } from './operating.js';
 
 export interface RedriveFlags extends OperatorFlags {
+  readonly from?: string;
+  readonly to?: string;
   readonly match?: readonly string[];
   readonly dryRun?: boolean;
 }
 
 /**
- * On each message that is sent back, with an id of the run. One that comes to the dead-letter queue again carries it:
- * everything behind it died after the start, so there the run ends.
+ * A header of each message that is sent back: the id of the run. At a message that comes to the dead-letter queue with this
+ * id again the run ends, because everything behind that message died after the start.
  */
 const MARK = 'x-redrive-id';
 
@@ -31,19 +38,20 @@ const MARK = 'x-redrive-id';
  * Each message is sent to its queue and acked when that is confirmed: an interruption repeats messages and loses none.
  * Resolves at the end of the run; rejects with a PubsubError that says how many were sent back.
  */
-export async function redrive(destination: string, flags: RedriveFlags): Promise<void> {
+export async function redrive(destination: string | undefined, flags: RedriveFlags): Promise<void> {
   const operation = await startOperation(flags);
   const isDryRun = flags.dryRun === true;
   const isMatch = matcher(flags.match ?? []);
-  const queue = deadLetterQueueFor(parseQueue(destination));
+  const { queue, target } = route(destination, flags);
+  const deliveryLimit = deliveryLimitOf(flags);
   const id = randomUUID();
   const forwarder = openForwarder(operation.settings, log);
-  const counts = { taken: 0, left: 0 };
+  const counts = noneTaken();
   const found = { unmatched: 0, unknown: 0, returned: 0 };
-  const to: Record<string, number> = {};
+  const to = Object.create(null) as Record<string, number>;
   let planned = 0;
 
-  const work: Work = (message, dialect): Verdict => {
+  const work = (message: Frame, dialect: Dialect): Decision => {
     const { headers } = message;
     if (headers[MARK] === id) {
       found.returned++;
@@ -53,7 +61,7 @@ export async function redrive(destination: string, flags: RedriveFlags): Promise
       found.unmatched++;
       return 'leave';
     }
-    const origin = originOf(headers, queue, dialect.deathHeaders);
+    const origin = target ?? originOf(headers, queue, dialect.deathHeaders);
     if ('problem' in origin) {
       found.unknown++;
       log.warn({ messageId: headers['message-id'], reason: origin.problem }, 'left where it is');
@@ -63,31 +71,42 @@ export async function redrive(destination: string, flags: RedriveFlags): Promise
     if (left !== undefined) return left;
     to[origin.queue] = (to[origin.queue] ?? 0) + 1;
     if (isDryRun) return ++planned === operation.count ? 'end' : 'leave';
-    return forwarder.send(`/queue/${origin.queue}`, message, { headers: { [MARK]: id } });
+    const options = { headers: { [MARK]: id }, keepsDeath: isDeadLetterQueue(origin.queue) };
+    return forwarder.send(`/queue/${origin.queue}`, message, options);
   };
 
   try {
     const describe = () => `${messages(counts.taken)} sent back`;
-    const run = { queue, isBrowsing: isDryRun, describe };
-    const { stopped, seconds } = await runTake(operation, run, counts, work);
+    const outcome = () => `${describe()}${perhaps(counts.unsure)}`;
+    const errand = { queue, isBrowsing: isDryRun, deliveryLimit, describe, outcome };
+    const { stopped, seconds } = await runTake(operation, errand, counts, work);
     const redriven = isDryRun ? planned : counts.taken;
     const why = found.returned > 0 ? 'returned' : isDryRun && stopped === 'end' ? 'count' : stopped;
     const result = { command: 'redrive', deadLetterQueue: queue, isDryRun, redriven, to, ...found };
     const would = isDryRun ? ' would be' : '';
-    const where = Object.entries(to).map(([name, count]) => `${count} to ${name}`);
+    const where = Object.entries(to).map(([name, count]) => `${count} to ${printable(name)}`);
     const rest = `${found.unmatched} unmatched, ${found.unknown} of unknown origin, ${found.returned} came back`;
     await report(
-      { ...result, stopped: why, seconds },
-      `${messages(redriven)}${would} sent back (${where.join(', ') || 'none'}); ${rest}`,
+      { ...result, ...unsureOf(counts.unsure), stopped: why, seconds },
+      `${messages(redriven)}${would} sent back (${where.join(', ') || 'none'})${perhaps(counts.unsure)}; ${rest}`,
     );
   } finally {
     await forwarder.close();
   }
 }
 
-/** What is named like a dead-letter queue is one. `ActiveMQ.DLQ` is the one that ActiveMQ uses unless told otherwise. */
-function deadLetterQueueFor(queue: string): string {
-  return queue.startsWith('DLQ.') || queue === 'ActiveMQ.DLQ' ? queue : `DLQ.${queue}`;
+/** The queue to take from, and where all of it goes if the user says that. Throws `invalid-usage`. */
+function route(
+  destination: string | undefined,
+  { from, to }: RedriveFlags,
+): { readonly queue: string; readonly target: { readonly queue: string } | undefined } {
+  if (destination !== undefined && from === undefined && to === undefined)
+    return { queue: deadLetterQueueMeant(parseQueue(destination)), target: undefined };
+  if (destination !== undefined || from === undefined || to === undefined)
+    throw new PubsubError('invalid-usage', 'give a destination, or both --from <queue> and --to <queue>');
+  const [queue, target] = [parseQueue(from), parseQueue(to)];
+  if (queue === target) throw new PubsubError('invalid-usage', `--from and --to are one queue, ${queue}`);
+  return { queue, target: { queue: target } };
 }
 
 /** Of `name=value` texts, all of which must be true of a message. Throws `invalid-usage`. */

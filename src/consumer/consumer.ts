@@ -8,30 +8,38 @@
  * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
  */
 import { randomUUID } from 'node:crypto';
+import { orAborted, whenAborted } from '../aborted.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { sessions } from '../sending/connect.js';
-import { declareQueues } from '../sending/declare.js';
+import { declareQueues, DeclaredQueues } from '../sending/declare.js';
+import { withoutDelay } from '../brokers/headers.js';
 import type { Source } from '../brokers/destinations.js';
 import type { SubscribeOptions } from '../brokers/dialect.js';
+import type { Declaration } from '../brokers/queues.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Session } from '../sending/connect.js';
-import { Delivery, type DeliveryContext } from './delivery.js';
+import { Account, type ConsumeSummary } from './account.js';
+import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
+import type { ConsumerObserver } from './events.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
-import { delayQueues, retriesOf, withoutDelay, type Retries } from './retries.js';
+import { StuckWatch } from './stuck.js';
+import { delayQueues, retriesOf, type Retries } from './retries.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
 
-export interface ConsumerOptions {
+export interface ConsumerOptions extends ConsumerObserver {
   readonly source: Source;
   readonly settings: Settings;
   readonly runner: CallbackRunner;
+  /** What dead letters call the callback: `module#export`, or the name of a function. */
+  readonly callbackName: string;
   readonly log: Logger;
   /** Aborted: drain and end. */
   readonly drain: AbortSignal;
@@ -39,46 +47,41 @@ export interface ConsumerOptions {
   readonly abort: AbortSignal;
 }
 
-/**
- * What a consumer did, counted in deliveries. `redelivered` are those that were delivered before, to this consumer or to
- * another; `released` those that the broker delivers again.
- */
-export interface ConsumeSummary {
-  received: number;
-  redelivered: number;
-  acked: number;
-  deadLettered: number;
-  /** Sent again by us, to come later. */
-  retried: number;
-  released: number;
-}
-
-export const nothingYet = (): ConsumeSummary => ({
-  received: 0,
-  redelivered: 0,
-  acked: 0,
-  deadLettered: 0,
-  retried: 0,
-  released: 0,
-});
-
 export class Consumer {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
+  /** The latest one. */
+  #session: Session | undefined;
   readonly #inFlight = new Slots<Delivery>();
-  /** Of the current session, for want of a free place; the next one first. */
+  /** Of the latest session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
   readonly #retries: Retries;
-  readonly #summary = nothingYet();
+  readonly #account: Account;
   readonly #recentIds = new RecentIds();
+  readonly #stuck: StuckWatch;
   #hasSubscribed = false;
+  /** Rejects when the consumer must end; never resolves. */
+  readonly #failed: Promise<never>;
+  #fail: (error: PubsubError) => void = () => undefined;
   #onIdle: (() => void) | undefined;
 
   constructor(options: ConsumerOptions) {
     this.#options = options;
-    const { source, settings, log, drain } = options;
+    const { source, settings, log, drain, callbackName: callback } = options;
+    const { queueType, tellsFailure: tellsError } = settings;
+    this.#account = new Account(options, log);
+    this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
+    this.#failed.catch(() => undefined);
     this.#retries = retriesOf(source, settings);
-    this.#deliveryContext = { source, retries: this.#retries, log, isConfirmed: () => drain.aborted };
+    this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () =>
+      this.#inFlight.entries().map(([, one]) => one),
+    );
+    this.#deliveryContext = {
+      ...{ source, log, retries: this.#retries },
+      deadLetters: { source, queueType, callback, tellsError },
+      isNackPreferred: settings.deadLetterBy === 'nack',
+      isConfirmed: () => drain.aborted,
+    };
   }
 
   /**
@@ -86,15 +89,28 @@ export class Consumer {
    * start meets what only a change of settings cures, and with `deadline-passed` when aborted with work in flight.
    */
   async run(): Promise<ConsumeSummary> {
+    const { drain } = this.#options;
+    const forget = whenAborted(drain, () => this.#account.turned('draining', this.#session));
+    try {
+      return await this.#consume();
+    } catch (error) {
+      this.#session?.abandon('the consumer ends');
+      throw error;
+    } finally {
+      forget();
+    }
+  }
+
+  async #consume(): Promise<ConsumeSummary> {
     const { settings, log, drain, abort } = this.#options;
-    let current: Session | undefined;
     for await (const session of sessions(settings, log, drain)) {
-      current = session;
+      this.#session = session;
+      this.#account.watch(session);
       const isSubscribed = await orAborted(drain, this.#subscribe(session));
       if (isSubscribed === true) {
-        await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session)]));
+        await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session), this.#failed]));
       }
-      // They go back to the queue, and come again.
+      // The broker delivers again what was never started.
       this.#waiting = [];
       if (drain.aborted) break;
       if (session.isOpen)
@@ -104,9 +120,9 @@ export class Consumer {
     if (this.#inFlight.size > 0)
       log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
     await orAborted(abort, this.#idle());
-    if (this.#inFlight.size > 0) throw this.#giveUp(current);
-    await current?.close();
-    return this.#summary;
+    if (this.#inFlight.size > 0) throw this.#giveUp();
+    await this.#session?.close();
+    return this.#account.summary;
   }
 
   /** False: the session ended, or is to be ended, and the next one shall try. */
@@ -118,11 +134,12 @@ export class Consumer {
       if (dialect.delaysByScheduler && this.#retries.attempts > 1)
         await requireScheduler(session, log, drain);
       const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
-      await declareQueues(session, declarations, log, drain);
+      const { other } = await declareQueues(session, declarations, log, drain);
+      if (other !== undefined) throw other;
       const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
       const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      const handOver = new HandOver(session, declarations, log);
-      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, handOver));
+      const surroundings = this.#surroundingsOf(session, declarations);
+      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, surroundings));
     } catch (error) {
       if (!(error instanceof PubsubError)) {
         session.abandon('stopped while subscribing');
@@ -134,8 +151,11 @@ export class Consumer {
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
     }
-    const warning = this.#hasSubscribed ? undefined : dialect.warning(source);
-    if (warning !== undefined) log.warn({ destination: source.destination, queue: source.queue }, warning);
+    if (!this.#hasSubscribed) {
+      const facts = { queueType: settings.queueType, hasRetries: settings.retries > 0 };
+      for (const warning of dialect.warnings(source, facts))
+        log.warn({ destination: source.destination, queue: source.queue }, warning);
+    }
     this.#hasSubscribed = true;
     log.info(
       {
@@ -148,6 +168,7 @@ export class Consumer {
       },
       'consuming',
     );
+    this.#account.turned('subscribed', session);
     return true;
   }
 
@@ -169,17 +190,27 @@ export class Consumer {
     const mayRenew = session.dialect.outlivesItsConnection(source, this.#subscribeOptions());
     if (periodMs === 0 || !mayRenew) return new Promise(() => undefined);
     return untilIdle(session, periodMs, {
-      received: () => this.#summary.received,
+      received: () => this.#account.summary.received,
       isBusy: () => this.#inFlight.size > 0,
     });
   }
 
-  #receive(frame: Frame, handOver: HandOver): void {
-    const { session } = handOver;
+  #surroundingsOf(session: Session, declarations: readonly Declaration[]): Surroundings {
+    const { log, drain } = this.#options;
+    const onReleased = () => this.#stuck.reset();
+    this.#stuck.watch(session);
+    return {
+      handOver: new HandOver({ session, log, drain, onReleased }),
+      queues: new DeclaredQueues(session, declarations, log),
+    };
+  }
+
+  #receive(frame: Frame, surroundings: Surroundings): void {
+    const { session } = surroundings.handOver;
     const { drain, settings } = this.#options;
     // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
     if (drain.aborted || !session.isOpen) return;
-    const delivery = new Delivery(frame, handOver, this.#deliveryContext);
+    const delivery = new Delivery(frame, surroundings, this.#deliveryContext);
     if (this.#inFlight.size < settings.concurrency) {
       this.#start(delivery);
     } else if (this.#waiting.length < settings.concurrency) {
@@ -192,8 +223,8 @@ export class Consumer {
 
   #start(delivery: Delivery): void {
     const place = this.#inFlight.add(delivery);
-    this.#summary.received++;
-    if (this.#isRepeated(delivery)) this.#summary.redelivered++;
+    delivery.startedMs = performance.now();
+    this.#account.started(this.#isRepeated(delivery));
     void this.#process(delivery, place);
   }
 
@@ -205,20 +236,20 @@ export class Consumer {
   /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
   async #process(delivery: Delivery, place: number): Promise<void> {
     const { log, settings, runner } = this.#options;
-    const startMs = performance.now();
     try {
       const { headers, oversized } = delivery.frame;
       const correlationId =
         headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
       if (oversized !== undefined) {
-        delivery.deadLetter('too-large', { detail: `its ${oversized} is larger than the limit` });
+        delivery.deadLetter({ reason: 'too-large', detail: `its ${oversized} is larger than the limit` });
       } else if (correlationId === undefined) {
         const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
-        delivery.deadLetter('missing-correlation-id', { detail });
+        delivery.deadLetter({ reason: 'missing-correlation-id', detail });
       } else {
         this.#conclude(delivery, await runner.run(this.#job(delivery, correlationId)));
       }
       if (delivery.settling !== undefined) await delivery.settling;
+      if (delivery.fatal !== undefined) this.#fail(delivery.fatal);
     } catch (error) {
       log.error(
         { err: error, ...delivery.fields() },
@@ -226,8 +257,9 @@ export class Consumer {
       );
       const message = `a message could not be settled: ${reasonOf(error)}`;
       delivery.session.abandon(message);
+      delivery.release();
     }
-    this.#finish(delivery, place, startMs);
+    this.#finish(delivery, place);
   }
 
   #job(delivery: Delivery, correlationId: string): Job {
@@ -237,7 +269,7 @@ export class Consumer {
       raw: frame.body,
       correlationId,
       ack: (outgoing) => delivery.ack(outgoing),
-      nack: () => delivery.deadLetter('nack'),
+      nack: () => delivery.deadLetter({ reason: 'nack' }),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,
       session,
     };
@@ -260,7 +292,7 @@ export class Consumer {
     };
     if (delivery.state === 'unsettled') {
       if (isThrown) delivery.fail(result.error);
-      else delivery.deadLetter(reason, fields);
+      else delivery.deadLetter({ reason, ...fields });
     } else {
       this.#options.log.error(
         { reason, ...fields, ...delivery.fields(), state: delivery.state },
@@ -273,21 +305,13 @@ export class Consumer {
     if (this.#options.settings.autoAck) void delivery.ack(outgoing);
     else {
       const detail = 'the callback returned without ack() or nack(); await them, or use --auto-ack';
-      delivery.deadLetter('unsettled', { detail });
+      delivery.deadLetter({ reason: 'unsettled', detail });
     }
   }
 
-  #finish(delivery: Delivery, place: number, startMs: number): void {
-    const { log } = this.#options;
+  #finish(delivery: Delivery, place: number): void {
     this.#inFlight.remove(place);
-    if (delivery.state === 'acked') this.#summary.acked++;
-    else if (delivery.state === 'nacked') this.#summary.deadLettered++;
-    else if (delivery.state === 'retried') this.#summary.retried++;
-    else this.#summary.released++;
-    if (log.isLevelEnabled('debug')) {
-      const durationMs = Math.round((performance.now() - startMs) * 1000) / 1000;
-      log.debug({ ...delivery.fields(), durationMs, outcome: delivery.state }, 'message processed');
-    }
+    this.#account.settled(delivery);
     const next = this.#options.drain.aborted ? undefined : this.#waiting.shift();
     if (next !== undefined) this.#start(next);
     if (this.#inFlight.size === 0) this.#onIdle?.();
@@ -297,9 +321,11 @@ export class Consumer {
     return this.#inFlight.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#onIdle = resolve));
   }
 
-  #giveUp(session: Session | undefined): PubsubError {
-    session?.abandon('the graceful wait is over');
-    const unfinished = this.#inFlight.entries().map(([, { messageId }]) => messageId ?? 'unknown');
+  #giveUp(): PubsubError {
+    const inFlight = this.#inFlight.entries().map(([, delivery]) => delivery);
+    this.#account.giveUp(inFlight);
+    this.#session?.abandon('the graceful wait is over');
+    const unfinished = inFlight.map(({ messageId }) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(
@@ -307,18 +333,5 @@ export class Consumer {
       `callbacks were still running after ${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS): ` +
         `${messages} back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
     );
-  }
-}
-
-/** What `work` settles with, or undefined when the signal is aborted before. Leaves nothing behind on the signal. */
-export async function orAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T | undefined> {
-  let stop: () => void = () => undefined;
-  const stopped = new Promise<undefined>((resolve) => (stop = () => resolve(undefined)));
-  if (signal.aborted) stop();
-  else signal.addEventListener('abort', stop, { once: true });
-  try {
-    return await Promise.race([work, stopped]);
-  } finally {
-    signal.removeEventListener('abort', stop);
   }
 }

@@ -1,61 +1,72 @@
 /**
- * One message on the session it came by, to be settled once. States: unsettled -> acked | nacked | retried (a copy comes
- * later) | released (its session ended first, or a stop came before it could be run: the broker delivers it again). It
- * knows which frames settle it on which broker.
+ * One message on the session it came by, to be settled once. States: unsettled -> settling (the verdict is taken, and what
+ * is sent before the ACK is not confirmed yet) -> acked | dead-lettered | retried (a copy comes later) | released (its
+ * session ended first, or a stop came before: the broker delivers it again). It knows which frames settle it.
  */
+import type { Source } from '../brokers/destinations.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Source } from '../brokers/destinations.js';
-import type { Frame, Headers } from '../stomp/frames.js';
-import type { Outgoing } from '../sending/heads.js';
-import type { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
-import type { Refusal, Settlement } from './payload.js';
-import { attemptOf, deadLetterCopy, retryCopy, type Retries } from './retries.js';
+import type { DeclaredQueues } from '../sending/declare.js';
+import type { HandOver } from '../sending/hand-over.js';
+import type { Outgoing } from '../sending/heads.js';
+import type { Frame, Headers } from '../stomp/frames.js';
+import { deadLetterCopy, errorHeaders, type DeadLetterOptions, type Failure } from './dead-letters.js';
+import type { Outcome, SettledEvent } from './events.js';
+import type { Settlement } from './payload.js';
+import { attemptOf, retryCopy, type Retries } from './retries.js';
 
-/** Why a message goes to its dead-letter queue. */
-export type DeadLetterReason =
-  | 'nack'
-  | 'callback-failed'
-  | 'unsettled'
-  | 'forward-refused'
-  | 'missing-correlation-id'
-  | 'too-large'
-  | Refusal;
-
-/** What the log tells of a failure beside its reason. */
-export interface Cause {
-  readonly detail?: string;
-  readonly err?: unknown;
-  /** With retries: the number of the attempt, and of how many. */
-  readonly attempt?: number;
-  readonly of?: number;
-}
-
+/** What all deliveries of a consumer share. */
 export interface DeliveryContext {
   readonly source: Source;
   readonly retries: Retries;
+  readonly deadLetters: DeadLetterOptions;
+  /** By NACK where the message survives that, as the broker then moves it. */
+  readonly isNackPreferred: boolean;
   readonly log: Logger;
   /** Must settling frames be confirmed by the broker (while draining)? */
   readonly isConfirmed: () => boolean;
 }
 
-type Settled = 'acked' | 'nacked' | 'retried';
+/** What all deliveries of a session share. */
+export interface Surroundings {
+  readonly handOver: HandOver;
+  /** Those that the broker itself moves messages to. */
+  readonly queues: DeclaredQueues;
+}
+
+type State = 'unsettled' | 'settling' | Outcome;
 
 export class Delivery {
   readonly frame: Frame;
   readonly session: Session;
-  readonly #handOver: HandOver;
+  readonly #surroundings: Surroundings;
   readonly #context: DeliveryContext;
-  state: 'unsettled' | Settled | 'released' = 'unsettled';
-  /** Settling that is still on its way to the broker: what is sent before an ACK, or a receipt. Never rejects. */
+  #state: State = 'unsettled';
+  /** Why it is not acked. */
+  why: Pick<SettledEvent, 'reason' | 'error'> = {};
+  /** When its callback was started, and since when it is settling. */
+  startedMs = 0;
+  settlingMs = Infinity;
+  /** Resolves when it is settled, or released; undefined when it is not settling. Never rejects. */
   settling: Promise<void> | undefined;
+  /** What the consumer must end for: the broker would destroy the message. */
+  fatal: PubsubError | undefined;
 
-  constructor(frame: Frame, handOver: HandOver, context: DeliveryContext) {
+  constructor(frame: Frame, surroundings: Surroundings, context: DeliveryContext) {
     this.frame = frame;
-    this.session = handOver.session;
-    this.#handOver = handOver;
+    this.session = surroundings.handOver.session;
+    this.#surroundings = surroundings;
     this.#context = context;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** What is known of it now: a message that is still settling may come again. */
+  get outcome(): Outcome {
+    return this.#state === 'unsettled' || this.#state === 'settling' ? 'released' : this.#state;
   }
 
   get messageId(): string | undefined {
@@ -67,137 +78,37 @@ export class Delivery {
    * to be sent first. Then it resolves when these are confirmed, and with `dead-lettered` when the broker refuses one.
    */
   ack(outgoing?: readonly Outgoing[]): Settlement | Promise<Settlement> {
-    if (outgoing === undefined) return this.#settle('acked', () => this.#send('ACK', {}));
-    const settlement = this.#replace('acked', outgoing, (refusal) => {
-      this.deadLetter('forward-refused', { detail: refusal.message });
+    const refused = this.#take();
+    if (refused !== undefined) return refused;
+    if (outgoing === undefined && !this.#context.isConfirmed()) {
+      this.session.sendWithoutReceipt('ACK', this.#settlingHeaders());
+      this.#state = 'acked';
+      return 'sent';
+    }
+    const settled = this.#settle(() => this.#ackAfter(outgoing ?? []));
+    if (outgoing === undefined) return 'sent';
+    return settled.then(() => {
+      if (this.#state === 'acked') return 'sent';
+      return this.#state === 'dead-lettered' ? 'dead-lettered' : 'connection-lost';
     });
-    if (settlement !== 'sent') return settlement;
-    return Promise.resolve(this.settling).then(() =>
-      this.state === 'acked' ? 'sent' : this.state === 'nacked' ? 'dead-lettered' : 'connection-lost',
-    );
   }
 
-  /** Moves the message to its dead-letter queue and logs why. Synchronous as ack is, whatever may have to be sent. */
-  deadLetter(reason: DeadLetterReason, cause: Cause = {}): Settlement {
-    const settlement = this.#nack();
-    if (settlement === 'sent') this.#logDeadLetter(reason, cause);
-    return settlement;
+  /** Begins to move the message to its dead-letter queue; `sent` means that the verdict is taken. */
+  deadLetter(failure: Failure): Settlement {
+    const refused = this.#take();
+    if (refused !== undefined) return refused;
+    void this.#settle(() => this.#deadLetter(failure));
+    return 'sent';
   }
 
   /** For a callback that threw: the message comes again, later, or goes to its dead-letter queue after the last attempt. */
   fail(err: unknown): void {
-    const { log, retries } = this.#context;
-    const { frame } = this;
-    if (retries.attempts === 1) {
-      this.deadLetter('callback-failed', { err });
-      return;
-    }
-    const attempt = attemptOf(frame.headers);
-    const where = { attempt, of: retries.attempts };
-    // Without a copy there is a dead letter all the same, only without its history.
-    const onRefused = ({ message }: PubsubError) => {
-      this.deadLetter('callback-failed', { err, ...where, detail: `its copy was refused: ${message}` });
-    };
-    if (attempt < retries.attempts) {
-      const { copy, delayMs } = retryCopy(retries, this.session.dialect, frame, err);
-      if (this.#replace('retried', [copy], onRefused) === 'sent')
-        log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
-      return;
-    }
-    const copy = deadLetterCopy(retries, this.session.dialect, frame, { err });
-    if (this.#replace('nacked', [copy], onRefused) === 'sent')
-      this.#logDeadLetter('callback-failed', { err, ...where });
-  }
-
-  #logDeadLetter(reason: DeadLetterReason, cause: Cause): void {
-    const { log, source } = this.#context;
-    const where = { deadLetterQueue: source.deadLetterQueue, ...this.fields() };
-    log.error({ reason, ...cause, ...where }, 'message dead-lettered');
-  }
-
-  /** By NACK where the broker then moves it, else by a copy and an ACK. */
-  #nack(): Settlement {
-    const { source } = this.#context;
-    const { dialect } = this.session;
-    // What was too large to be read cannot be copied.
-    if (this.frame.oversized !== undefined || dialect.canDeadLetterByNack(source, this.frame.headers)) {
-      const nack = () => this.#send('NACK', dialect.nackHeaders);
-      return this.#settle('nacked', () => {
-        const ensured = this.#handOver.ensureQueues();
-        return ensured === undefined ? nack() : ensured.then(nack);
-      });
-    }
-    return this.#replace(
-      'nacked',
-      [deadLetterCopy(this.#context.retries, dialect, this.frame)],
-      (refusal) => {
-        // It must come again: nothing of this session can settle it.
-        this.session.abandon(refusal.message, { isConfiguration: true });
-        throw refusal;
-      },
-    );
-  }
-
-  #settle(state: Settled, send: () => Promise<void> | undefined): Settlement {
-    if (this.state !== 'unsettled') {
-      this.#context.log.warn(
-        { ...this.fields(), state: this.state },
-        'ack() or nack() of a message that is settled already; ignored',
-      );
-      return 'already-settled';
-    }
-    if (!this.session.isOpen) {
-      this.release();
-      return 'connection-lost';
-    }
-    this.state = state;
-    this.settling = send()?.catch((error: unknown) => this.#release({ reason: reasonOf(error) }));
-    return 'sent';
-  }
-
-  /** Sends these messages, then acks this one. When the broker refuses one, it is unsettled again for `onRefused`. */
-  #replace(
-    state: Settled,
-    messages: readonly Outgoing[],
-    onRefused: (refusal: PubsubError) => void,
-  ): Settlement {
-    return this.#settle(state, async () => {
-      const { isConfirmed } = this.#context;
-      try {
-        await this.#handOver.sendThenAck(messages, this.#settlingHeaders(), isConfirmed);
-      } catch (error) {
-        if (!(error instanceof PubsubError && error.code === 'broker-refused')) throw error;
-        this.state = 'unsettled';
-        const begun = this.settling;
-        onRefused(error);
-        // By then another one, or the same that waits for this.
-        if (this.settling !== begun) await this.settling;
-      }
-    });
+    if (this.#take() === undefined) void this.#settle(() => this.#retry(err));
   }
 
   /** Leaves the message to come again; nothing when it is settled. */
   release(): void {
-    if (this.state === 'unsettled') this.#release({});
-  }
-
-  #release(why: object): void {
-    this.state = 'released';
-    const cause = this.session.isOpen ? 'a message is given back' : 'the connection of this message is gone';
-    this.#context.log.warn({ ...why, ...this.fields() }, `${cause}: it will be delivered again`);
-  }
-
-  /** Sends the frame that settles; the promise, while draining, is of its confirmation. */
-  #send(command: 'ACK' | 'NACK', headers: Headers): Promise<void> | undefined {
-    const frame = { ...this.#settlingHeaders(), ...headers };
-    if (this.#context.isConfirmed() || !this.session.isOpen) return this.session.request(command, frame);
-    this.session.sendWithoutReceipt(command, frame);
-    return undefined;
-  }
-
-  #settlingHeaders(): Headers {
-    const { ack, 'message-id': messageId } = this.frame.headers;
-    return { id: ack ?? messageId ?? '' };
+    if (this.#state === 'unsettled') this.#release();
   }
 
   /** What every log line about this message carries. */
@@ -210,4 +121,151 @@ export class Delivery {
       redelivered: headers.redelivered === 'true',
     };
   }
+
+  /** Takes the verdict on it, or says why not. */
+  #take(): Settlement | undefined {
+    if (this.#state !== 'unsettled') {
+      this.#context.log.warn(
+        { ...this.fields(), state: this.#state },
+        'ack() or nack() of a message that is settled already; ignored',
+      );
+      return 'already-settled';
+    }
+    if (!this.session.isOpen) {
+      this.#release();
+      return 'connection-lost';
+    }
+    this.#state = 'settling';
+    return undefined;
+  }
+
+  #settle(work: () => Promise<Outcome>): Promise<void> {
+    this.settlingMs = performance.now();
+    const settle = async () => {
+      try {
+        this.#state = await work();
+      } catch (error) {
+        this.#release(error);
+      }
+      this.settling = undefined;
+    };
+    return (this.settling = settle());
+  }
+
+  async #ackAfter(messages: readonly Outgoing[]): Promise<Outcome> {
+    try {
+      await this.#surroundings.handOver.confirm(messages);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      return this.#deadLetter({ reason: 'forward-refused', detail: error.message });
+    }
+    await this.#send('ACK');
+    return 'acked';
+  }
+
+  async #retry(err: unknown): Promise<Outcome> {
+    const { log, retries } = this.#context;
+    if (retries.attempts === 1) return this.#deadLetter({ reason: 'callback-failed', err });
+    const where = { attempt: attemptOf(this.frame.headers), of: retries.attempts };
+    if (where.attempt >= where.of) return this.#deadLetter({ reason: 'callback-failed', err, ...where });
+    const history = errorHeaders({ err }, this.#context.deadLetters.tellsError);
+    const { copy, delayMs } = retryCopy(retries, this.session.dialect, this.frame, history);
+    try {
+      await this.#surroundings.handOver.confirm([copy]);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      const detail = `its copy was refused: ${error.message}`;
+      return this.#deadLetter({ reason: 'callback-failed', err, ...where, detail });
+    }
+    this.why = { reason: 'callback-failed', error: err };
+    log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
+    await this.#ackCopied();
+    return 'retried';
+  }
+
+  /** By a confirmed copy and an ACK; by NACK what cannot be copied, or is not to be. */
+  async #deadLetter(failure: Failure): Promise<Outcome> {
+    const { deadLetters, isNackPreferred, source } = this.#context;
+    const { frame, session } = this;
+    const isNacked = isNackPreferred && session.dialect.survivesNack(source, frame.headers);
+    if (frame.oversized !== undefined || isNacked) return this.#nack(failure);
+    const copy = deadLetterCopy(frame, failure, deadLetters, session.dialect);
+    try {
+      await this.#surroundings.handOver.confirm([copy], { isHeldWhenRefused: true });
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      return this.#nack({
+        ...failure,
+        detail: `${failure.detail ?? ''} its copy was refused: ${error.message}`.trim(),
+      });
+    }
+    this.#tellDeadLetter(failure, {});
+    await this.#ackCopied();
+    return 'dead-lettered';
+  }
+
+  async #nack(failure: Failure): Promise<Outcome> {
+    const { dialect } = this.session;
+    if (!dialect.survivesNack(this.#context.source, this.frame.headers)) {
+      this.fatal = new PubsubError(
+        'message-too-large',
+        `the message ${this.messageId ?? ''} can neither be read nor copied (${failure.detail ?? failure.reason}), and a NACK ` +
+          'would destroy it: raise STOMP_MAX_MESSAGE_BYTES',
+      );
+      throw this.fatal;
+    }
+    await this.#surroundings.queues.ensure();
+    await this.#send('NACK', dialect.nackHeaders);
+    // The broker moves it by itself, which it confirms to nobody.
+    this.#tellDeadLetter(failure, { isConfirmed: false });
+    return 'dead-lettered';
+  }
+
+  #tellDeadLetter({ reason, ...failure }: Failure, how: object): void {
+    this.why = { reason, ...('err' in failure ? { error: failure.err } : {}) };
+    const { log, source } = this.#context;
+    const where = { deadLetterQueue: source.deadLetterQueue, ...how, ...this.fields() };
+    log.error({ reason, ...failure, ...where }, 'message dead-lettered');
+  }
+
+  #release(error?: unknown): void {
+    const { isOpen } = this.session;
+    this.#state = 'released';
+    this.why = {
+      reason: isOpen ? 'stopped' : 'connection-lost',
+      ...(error === undefined ? {} : { error }),
+    };
+    const cause = isOpen ? 'a message is given back' : 'the connection of this message is gone';
+    const fields = error === undefined ? {} : { reason: reasonOf(error) };
+    this.#context.log.warn({ ...fields, ...this.fields() }, `${cause}: it will be delivered again`);
+  }
+
+  /** Sends the frame that settles; while draining it resolves when that is confirmed. Rejects when it cannot be sent. */
+  async #send(command: 'ACK' | 'NACK', headers: Headers = {}): Promise<void> {
+    const frame = { ...this.#settlingHeaders(), ...headers };
+    if (!this.#context.isConfirmed() && this.session.sendWithoutReceipt(command, frame)) return;
+    await this.session.request(command, frame);
+  }
+
+  /** The copy is there: an ACK that is lost now makes the message come again, and changes nothing about that. */
+  async #ackCopied(): Promise<void> {
+    await this.#send('ACK').catch((error: unknown) => {
+      this.#context.log.debug(
+        { err: error, ...this.fields() },
+        'the ACK of a message that was copied is lost',
+      );
+    });
+  }
+
+  #settlingHeaders(): Headers {
+    const { ack, 'message-id': messageId } = this.frame.headers;
+    return { id: ack ?? messageId ?? '' };
+  }
+}
+
+/** The broker takes the message never. */
+function isRefusal(error: unknown): error is PubsubError {
+  return (
+    error instanceof PubsubError && (error.code === 'broker-refused' || error.code === 'message-too-large')
+  );
 }

@@ -7,7 +7,7 @@ import { isUtf8 } from 'node:buffer';
 import { runInContext, type MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { QueueType } from '../brokers/queues.js';
-import { headEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
+import { messageEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
@@ -88,7 +88,7 @@ export type AbortReason = 'timeout' | 'stop';
 const remedy = 'call it before ack(), nack() and the end of the callback';
 const RETURNED: RunResult = { kind: 'returned' };
 
-interface Message {
+interface ReceivedMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Buffer;
 }
@@ -99,7 +99,7 @@ export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promi
 /** Decodes the body and calls the callback, at once. */
 export function invoke(
   callback: LoadedCallback['call'],
-  { headers, raw }: Message,
+  { headers, raw }: ReceivedMessage,
   context: MessageContext,
   queueType: QueueType,
   settle: Settle,
@@ -128,7 +128,7 @@ class CallPayload implements Payload {
   #reason: DOMException | undefined;
 
   constructor(
-    { headers, raw }: Message,
+    { headers, raw }: ReceivedMessage,
     body: unknown,
     context: MessageContext,
     queueType: QueueType,
@@ -148,8 +148,8 @@ class CallPayload implements Payload {
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
       const json = stringify(content);
-      const lines = headEncoder(destination, queueType, { ...options, correlationId })(json);
-      (this.#outgoing ??= []).push({ lines, body: json });
+      const encode = messageEncoder(destination, queueType, { ...options, correlationId });
+      (this.#outgoing ??= []).push(encode(json));
     };
   }
 

@@ -1,37 +1,44 @@
 /**
- * Trying a message again, later and by way of the broker: which attempt one is, how long the next waits, and what the
- * copies look like that are sent in its place. What the message has been through is told by two headers of our own; no
- * broker counts attempts so that a STOMP client sees it.
+ * Trying a message again, later and by way of the broker: which attempt one is, how long the next waits, and what the copy
+ * looks like that is sent in its place. The number of the attempt is told by a header of our own; no broker counts attempts
+ * so that a STOMP client sees it.
  */
-import { PubsubError, reasonOf } from '../errors.js';
-import { parseDelays, type Settings } from '../settings.js';
-import { copyHeaders } from '../sending/copies.js';
 import type { Source } from '../brokers/destinations.js';
 import type { Dialect } from '../brokers/dialect.js';
-import { queueArguments, type Declaration, type QueueType } from '../brokers/queues.js';
-import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import { ATTEMPT } from '../brokers/headers.js';
+import type { Declaration, QueueType } from '../brokers/queues.js';
+import { PubsubError } from '../errors.js';
+import { copyOf } from '../sending/copies.js';
 import type { Outgoing } from '../sending/heads.js';
+import type { Settings } from '../settings.js';
+import { parseDelays } from '../settings/kinds.js';
+import type { Frame, Headers } from '../stomp/frames.js';
 
-/** The number of the attempt that the message comes for; on a dead letter, of the last one. */
-const ATTEMPT = 'x-attempt';
-/** What the last attempt threw, on one line. */
-const LAST_ERROR = 'x-last-error';
-/** ActiveMQ 5.17 takes header lines of 10 KB. */
-const MAX_ERROR_LENGTH = 1000;
-/** What a delayed message has beside what its sender gave it; sent on, it would declare or delay things. */
-const ofDelay = ['x-message-ttl', 'scheduledJobId'];
+/** With jitter a delay is one of so many: on RabbitMQ each has a queue of its own. */
+const JITTER_STEPS = 5;
 
 export interface Retries {
   readonly source: Source;
   /** Attempts in all, the first included. */
   readonly attempts: number;
-  /** Before the second attempt, the third, and so on; the last repeats. */
-  readonly delaysMs: readonly number[];
+  /** Before the second attempt, the third, and so on, the last repeats: the delays that one is chosen from at random. */
+  readonly delaysMs: readonly (readonly number[])[];
   readonly queueType: QueueType;
 }
 
-export function retriesOf(source: Source, { retries, retryDelay, queueType }: Settings): Retries {
-  return { source, attempts: retries + 1, delaysMs: parseDelays(retryDelay), queueType };
+export function retriesOf(
+  source: Source,
+  { retries, retryDelay, retryJitter, queueType }: Settings,
+): Retries {
+  const delaysMs = parseDelays(retryDelay).map((delayMs) => spread(delayMs, retryJitter));
+  return { source, attempts: retries + 1, delaysMs, queueType };
+}
+
+/** Evenly from `1 - jitter` to `1 + jitter` times the delay, so that what failed together does not come back together. */
+function spread(delayMs: number, jitter: number): number[] {
+  if (jitter === 0) return [delayMs];
+  const steps = Array.from({ length: JITTER_STEPS }, (_step, index) => (2 * index) / (JITTER_STEPS - 1) - 1);
+  return [...new Set(steps.map((step) => Math.max(1, Math.round(delayMs * (1 + jitter * step)))))];
 }
 
 /** 1 for a message that has not been retried. */
@@ -40,19 +47,10 @@ export function attemptOf(headers: Readonly<Headers>): number {
   return text !== undefined && /^[1-9]\d{0,8}$/.test(text) ? Number(text) : 1;
 }
 
-/** Headers as a callback sees them. */
-export function withoutDelay(headers: Readonly<Headers>): Readonly<Headers> {
-  if (headers[ATTEMPT] === undefined) return headers;
-  const own = Object.create(null) as Headers;
-  for (const [name, value] of Object.entries(headers)) if (!ofDelay.includes(name)) own[name] = value;
-  return own;
-}
-
 /** Queues to declare before the first retry. Throws `broker-refused` when the broker cannot delay a message of the source. */
 export function delayQueues(retries: Retries, dialect: Dialect): readonly Declaration[] {
   if (retries.attempts === 1) return [];
-  const delays = [...new Set(retries.delaysMs)];
-  const targets = delays.map((delayMs) => targetOf(retries, dialect, delayMs));
+  const targets = [...new Set(retries.delaysMs.flat())].map((delayMs) => targetOf(retries, dialect, delayMs));
   return dialect.hasDelayQueues ? targets : [];
 }
 
@@ -66,51 +64,18 @@ function targetOf({ source, queueType }: Retries, dialect: Dialect, delayMs: num
   );
 }
 
-/** The copy that comes for the next attempt, and after how long. */
+/** The copy that comes for the next attempt, which tells of this one by headers of the caller's, and after how long. */
 export function retryCopy(
   retries: Retries,
   dialect: Dialect,
   frame: Frame,
-  err: unknown,
+  history: Headers,
 ): { readonly copy: Outgoing; readonly delayMs: number } {
   const { delaysMs } = retries;
   const attempt = attemptOf(frame.headers);
-  const delayMs = delaysMs[Math.min(attempt, delaysMs.length) - 1] ?? 0;
+  const choice = delaysMs[Math.min(attempt, delaysMs.length) - 1] ?? [];
+  const delayMs = choice[Math.floor(Math.random() * choice.length)] ?? 0;
   const { destination, headers } = targetOf(retries, dialect, delayMs);
-  const copy = copyOf(frame, dialect, destination, { ...headers, ...history(attempt + 1, err) });
-  return { copy, delayMs };
-}
-
-/** The copy for the dead-letter queue; after the last attempt it tells of that. */
-export function deadLetterCopy(
-  { source, queueType }: Retries,
-  dialect: Dialect,
-  frame: Frame,
-  last?: { readonly err: unknown },
-): Outgoing {
-  const { deadLetterQueue, destination } = source;
-  return copyOf(frame, dialect, `/queue/${deadLetterQueue}`, {
-    ...queueArguments(`DLQ.${deadLetterQueue}`, queueType),
-    'original-destination': frame.headers.destination ?? destination,
-    ...(last === undefined ? {} : history(attemptOf(frame.headers), last.err)),
-  });
-}
-
-function history(attempt: number, err: unknown): Headers {
-  const name = err instanceof Error ? `${err.name}: ` : '';
-  // eslint-disable-next-line no-control-regex -- a line break or a NUL byte cannot be in a header, or is escaped there
-  const text = `${name}${reasonOf(err)}`.replace(/[\x00-\x1f\x7f\s]+/g, ' ').slice(0, MAX_ERROR_LENGTH);
-  return { [ATTEMPT]: String(attempt), [LAST_ERROR]: text.trim() };
-}
-
-/** The message is worth more than its last headers, where the broker takes fewer than it delivers. */
-function copyOf(frame: Frame, { mostHeaders }: Dialect, destination: string, own: Headers): Outgoing {
-  const room = mostHeaders - Object.keys(own).length;
-  const lines = encodeLines('SEND', {
-    ...copyHeaders(frame, { most: room }),
-    destination,
-    ...own,
-    persistent: 'true',
-  });
-  return { lines, body: frame.body };
+  const own = { ...headers, ...history, [ATTEMPT]: String(attempt + 1) };
+  return { copy: copyOf(frame, destination, own, dialect.mostHeaders), delayMs };
 }

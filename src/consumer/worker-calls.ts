@@ -195,7 +195,7 @@ export class Calls {
 function pack(outgoing: readonly Outgoing[]): { readonly published: PublishedHead; readonly body: Buffer } {
   const bodies = outgoing.map(({ body }) => Buffer.from(body as string));
   return {
-    published: outgoing.map(({ lines, body }) => [lines, Buffer.byteLength(body)]),
+    published: outgoing.map(({ destination, lines, body }) => [destination, lines, Buffer.byteLength(body)]),
     body: Buffer.concat(bodies),
   };
 }

@@ -361,5 +361,9 @@ function parse<T>(head: Buffer): T {
 
 function unpack(published: PublishedHead, body: Buffer): Outgoing[] {
   let from = 0;
-  return published.map(([lines, length]) => ({ lines, body: body.subarray(from, (from += length)) }));
+  return published.map(([destination, lines, length]) => ({
+    destination,
+    lines,
+    body: body.subarray(from, (from += length)),
+  }));
 }

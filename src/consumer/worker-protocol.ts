@@ -77,7 +77,7 @@ export type RunHead = readonly [
   headers: Readonly<Record<string, string>>,
 ];
 
-export type PublishedHead = readonly (readonly [lines: string, bodyBytes: number])[];
+export type PublishedHead = readonly (readonly [destination: string, lines: string, bodyBytes: number])[];
 export interface ForwardHead {
   readonly run: number;
   readonly published: PublishedHead;

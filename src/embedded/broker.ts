@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { PubsubError } from '../errors.js';
 import type { Headers } from '../stomp/frames.js';
+import type { Behaviour } from './behaviour.js';
 import { Channel } from './channel.js';
 import { type Clock, systemClock } from './clock.js';
 import { obey } from './commands.js';
@@ -19,6 +20,7 @@ import { type Counters, type MessageEvent, Queues } from './queues.js';
 import { Refusal } from './refusal.js';
 import type { QueueArguments } from './arguments.js';
 
+export type { Behaviour } from './behaviour.js';
 export type { BrokerLimits } from './limits.js';
 export type { Clock } from './clock.js';
 export type { Counters } from './queues.js';
@@ -26,7 +28,7 @@ export type { Counters } from './queues.js';
 /** `client` is the peer's address and port. */
 export type BrokerEvent = ConnectionEvent | MessageEvent;
 
-export interface EmbeddedBrokerOptions {
+export interface EmbeddedBrokerOptions extends Behaviour {
   /** 127.0.0.1 when absent. Any address that is not loopback needs user and password. */
   readonly host?: string;
   /** A free one when absent or 0. */
@@ -91,6 +93,8 @@ export class EmbeddedBroker {
   #queues: Queues;
   #surroundings: ConnectionSurroundings;
   #connections = new Set<Connection>();
+  /** Those that have not logged in, the one that has waited longest first. */
+  #strangers = new Set<Connection>();
 
   /** Of a server that listens; users call startEmbeddedBroker. */
   constructor(server: Server, host: string, options: EmbeddedBrokerOptions) {
@@ -99,13 +103,17 @@ export class EmbeddedBroker {
     this.host = host;
     this.port = (server.address() as AddressInfo).port;
     this.#server = server;
-    this.#queues = new Queues({ ...defaultLimits, ...limits }, clock, report);
+    this.#queues = new Queues({ ...defaultLimits, ...limits }, clock, report, options);
     this.#surroundings = {
       queues: this.#queues,
       server: `stomp-pubsub-embedded/${packageVersion()}`,
       credentials: user === undefined || password === undefined ? undefined : { user, password },
       report,
-      closed: (connection) => this.#connections.delete(connection),
+      loggedIn: (connection) => this.#strangers.delete(connection),
+      closed: (connection) => {
+        this.#connections.delete(connection);
+        this.#strangers.delete(connection);
+      },
     };
     server.on('connection', (socket) => this.#accept(socket));
   }
@@ -187,7 +195,10 @@ export class EmbeddedBroker {
   #accept(socket: Socket): void {
     const connection = new Connection(socket, this.#surroundings);
     this.#connections.add(connection);
-    const { connections } = this.#queues.limits;
+    this.#strangers.add(connection);
+    const { connections, connectionsBeforeLogin } = this.#queues.limits;
+    const [oldest] = this.#strangers;
+    if (this.#strangers.size > connectionsBeforeLogin) oldest?.giveWay();
     if (this.#connections.size > connections) {
       const detail = `no more than ${connections} connections to this embedded broker`;
       connection.refuse(new Refusal('Too many connections', detail, true));

@@ -1,34 +1,16 @@
 /**
  * What one connection holds in the broker: its subscriptions, the deliveries it has not settled and its open
- * transactions. State only, no sockets. Hides credit and the numbers of deliveries: a delivery has a number (tag) that
- * counts up over all subscriptions of the connection, which is what makes `ack:client` cumulative over all of them.
+ * transactions. State only, no sockets. Hides the numbers of deliveries: a delivery has a number (tag) that counts
+ * up over all subscriptions of the connection, which is what makes `ack:client` cumulative over all of them.
  */
-import { type Address, type Message, sizeOf } from './message.js';
-import type { Consumer, Queue } from './queue.js';
+import type { Frame } from '../stomp/frames.js';
+import { type Address, type Message, sizeOf, storedHead } from './message.js';
+import type { Queue } from './queue.js';
 import type { Queues } from './queues.js';
 import { invalid, limitReached, Refusal, unknownTag } from './refusal.js';
+import { type ChannelOutput, Subscription, type SubscriptionOptions } from './subscription.js';
 
-export type AckMode = 'auto' | 'client' | 'client-individual';
 export type Settlement = 'ack' | 'reject' | 'requeue';
-
-export interface SubscriptionOptions {
-  /** `T_<id>`, or `Q_<destination>` without an id: the first part of its message ids (RabbitMQ 3.10.8). */
-  readonly tag: string;
-  readonly destination: string;
-  readonly ackMode: AckMode;
-  /** Unsettled deliveries at most; 0 for any number. Of a negative number RabbitMQ 3.10.8 delivers nothing. */
-  readonly prefetch: number;
-  /** Kept for whoever writes the messages: the lines that all of them begin with. */
-  readonly opening: string;
-}
-
-export interface ChannelOutput {
-  /** False while the peer does not read what it was sent; `resume` is called when it does again. */
-  readonly isWritable: boolean;
-  deliver(subscription: Subscription, tag: number, message: Message): void;
-  /** The queue of a subscription was deleted; the subscription is gone. */
-  cancelled(subscription: Subscription): void;
-}
 
 interface Unsettled {
   readonly message: Message;
@@ -42,47 +24,12 @@ interface SettleOperation {
 }
 
 interface Transaction {
-  readonly sends: Message[];
+  /** A SEND that waits for COMMIT whole is a frame still. */
+  readonly sends: (Message | Frame)[];
   readonly settles: SettleOperation[];
   /** To be given once it is committed. */
   readonly receipts: string[];
   bytes: number;
-}
-
-export class Subscription implements Consumer {
-  readonly options: SubscriptionOptions;
-  readonly queue: Queue;
-  unsettled = 0;
-  #output: ChannelOutput;
-  #take: (subscription: Subscription, message: Message) => void;
-  #drop: (subscription: Subscription) => void;
-
-  constructor(
-    options: SubscriptionOptions,
-    queue: Queue,
-    output: ChannelOutput,
-    take: (subscription: Subscription, message: Message) => void,
-    drop: (subscription: Subscription) => void,
-  ) {
-    this.options = options;
-    this.queue = queue;
-    this.#output = output;
-    this.#take = take;
-    this.#drop = drop;
-  }
-
-  get hasCredit(): boolean {
-    const { ackMode, prefetch } = this.options;
-    return this.#output.isWritable && (ackMode === 'auto' || prefetch === 0 || this.unsettled < prefetch);
-  }
-
-  deliver(message: Message): void {
-    this.#take(this, message);
-  }
-
-  cancelled(): void {
-    this.#drop(this);
-  }
 }
 
 export class Channel {
@@ -97,6 +44,8 @@ export class Channel {
   #subscriptions = new Map<string, Subscription>();
   #unsettled = new Map<number, Unsettled>();
   #lastTag = 0;
+  /** No delivery up to this number is unsettled. */
+  #settledUpTo = 0;
   #transactions = new Map<string, Transaction>();
 
   constructor(queues: Queues, output: ChannelOutput) {
@@ -147,14 +96,15 @@ export class Channel {
       this.#queues.publish([message]);
       return true;
     }
-    const transaction = this.#transaction(transactionId);
-    this.#requireRoom(transaction);
-    const bytes = sizeOf(message);
-    this.#queues.reserve(bytes);
-    transaction.bytes += bytes;
-    transaction.sends.push(message);
-    if (receipt !== undefined) transaction.receipts.push(receipt);
+    this.#add(message, sizeOf(message), transactionId, receipt);
     return false;
+  }
+
+  /** Keeps a SEND as it is for the COMMIT of its transaction. Throws when there is no such transaction. */
+  defer(frame: Frame, transactionId: string): void {
+    const bytes = sizeOf({ head: storedHead(frame.headers), body: frame.body });
+    // A body may be a view of a chunk that is far larger.
+    this.#add({ ...frame, body: Buffer.from(frame.body) }, bytes, transactionId, frame.headers.receipt);
   }
 
   begin(id: string): void {
@@ -169,13 +119,13 @@ export class Channel {
 
   /**
    * Does all of it or, when it throws, nothing (RabbitMQ 3.10.8 replays it frame by frame). Returns the receipts of
-   * its SENDs.
+   * its SENDs. `messageOf` makes a message of what was deferred, and declares its queue.
    */
-  commit(id: string): readonly string[] {
+  commit(id: string, messageOf: (frame: Frame) => Message): readonly string[] {
     const transaction = this.#transaction(id);
     this.#forget(id, transaction);
     this.#requireSettleable(transaction.settles);
-    this.#queues.publish(transaction.sends);
+    this.#queues.publish(transaction.sends.map((each) => ('command' in each ? messageOf(each) : each)));
     for (const operation of transaction.settles) this.#apply(operation);
     return transaction.receipts;
   }
@@ -221,10 +171,12 @@ export class Channel {
   #apply({ tag, isCumulative, settlement }: SettleOperation): void {
     const taken: Unsettled[] = [];
     if (isCumulative) {
-      for (const [earlier, unsettled] of this.#unsettled) {
-        if (earlier > tag) break;
+      // Not by iterating over the Map: that passes all that were deleted from its front.
+      while (this.#settledUpTo < tag) {
+        const unsettled = this.#unsettled.get(++this.#settledUpTo);
+        if (unsettled === undefined) continue;
         taken.push(unsettled);
-        this.#unsettled.delete(earlier);
+        this.#unsettled.delete(this.#settledUpTo);
       }
     } else {
       const unsettled = this.#unsettled.get(tag);
@@ -281,6 +233,15 @@ export class Channel {
     if (transaction === undefined)
       throw new Refusal('Bad transaction', `Invalid transaction identifier: "${id}"\n`, false);
     return transaction;
+  }
+
+  #add(send: Message | Frame, bytes: number, transactionId: string, receipt: string | undefined): void {
+    const transaction = this.#transaction(transactionId);
+    this.#requireRoom(transaction);
+    this.#queues.reserve(bytes);
+    transaction.bytes += bytes;
+    transaction.sends.push(send);
+    if (receipt !== undefined) transaction.receipts.push(receipt);
   }
 
   #requireRoom({ sends, settles }: Transaction): void {

@@ -3,43 +3,21 @@
  * defaults, ids, ack modes, where a RECEIPT goes and which errors end the connection. Behaviour and texts are those of
  * RabbitMQ 3.10.8 unless a comment says otherwise.
  */
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { encodeHead, type Frame, type Headers } from '../stomp/frames.js';
+import { createHash, randomBytes } from 'node:crypto';
+import type { Frame, Headers } from '../stomp/frames.js';
 import { declarationOf, flag, integer } from './arguments.js';
-import type { AckMode, Channel, Subscription } from './channel.js';
+import { type Client, declare } from './client.js';
 import {
-  addressOf,
   type Destination,
+  destinationOf,
+  invalidFor,
   parseDestination,
-  TOPIC_EXCHANGE,
   virtualTopicOf,
 } from './destinations.js';
-import { type Address, binary, type Message, NEVER, storedBody, storedHead } from './message.js';
 import type { Queue } from './queue.js';
-import type { Queues } from './queues.js';
-import {
-  invalid,
-  preconditionFailed,
-  processingError,
-  queueNotFound,
-  Refusal,
-  requireShort,
-  unknownTag,
-} from './refusal.js';
-
-/** A logged-in connection, as the commands see it. */
-export interface Client {
-  readonly version: string;
-  readonly session: string;
-  readonly user: string;
-  readonly queues: Queues;
-  readonly channel: Channel;
-  receipt(id: string): void;
-  error(refusal: Refusal): void;
-  /** All that was said is sent, then the connection ends. */
-  end(): void;
-  subscribed(destination: string, queue: string): void;
-}
+import { invalid, processingError, queueNotFound, Refusal, requireShort, unknownTag } from './refusal.js';
+import { messageOf } from './sends.js';
+import { type AckMode, openingOf, type Subscription } from './subscription.js';
 
 type Command = (client: Client, frame: Frame) => void;
 
@@ -54,7 +32,7 @@ const commands: Readonly<Record<string, Command>> = {
     confirm(client, frame);
   },
   COMMIT: (client, frame) => {
-    const receipts = client.channel.commit(transactionOf(frame));
+    const receipts = client.channel.commit(transactionOf(frame), (deferred) => messageOf(client, deferred));
     confirm(client, frame);
     for (const receipt of receipts) client.receipt(receipt);
   },
@@ -91,94 +69,14 @@ function confirm(client: Client, { headers }: Frame): void {
 }
 
 function send(client: Client, frame: Frame): void {
-  const { headers, body } = frame;
-  const { transaction, receipt } = headers;
-  const destination = destinationOf(frame);
-  if (headers['message-id'] !== undefined)
-    throw invalid('Invalid header', `'message-id' is not allowed on 'SEND'.\n`);
-  if (destination.kind === 'temp-queue') throw invalidFor(frame);
+  const { transaction, receipt } = frame.headers;
   if (transaction !== undefined) client.channel.requireTransaction(transaction);
-  if (headers['user-id'] !== undefined && headers['user-id'] !== client.user) {
-    throw preconditionFailed(
-      `user_id property set to '${headers['user-id']}' but authenticated user was '${client.user}'`,
-    );
+  if (transaction !== undefined && client.queues.behaviour.defersTransactions === true) {
+    client.channel.defer(frame, transaction);
+    return;
   }
-  const delayMs = delayOf(headers);
-  const message: Message = {
-    sequence: 0,
-    address: addressFor(client, destination, headers),
-    head: storedHead(scheduled(withReplyQueue(client, headers), delayMs)),
-    body: storedBody(body),
-    priority: Math.max(0, integer(headers, 'priority') ?? 0),
-    ttlMs: expirationOf(headers),
-    delayMs,
-    expiresAt: NEVER,
-    redelivered: false,
-    deaths: undefined,
-  };
+  const message = messageOf(client, frame);
   if (client.channel.send(message, transaction, receipt)) confirm(client, frame);
-}
-
-/** Declares the queue of a `/queue/`: also inside a transaction, whose ABORT does not undo it. */
-function addressFor(
-  client: Client,
-  destination: Exclude<Destination, { kind: 'temp-queue' }>,
-  headers: Readonly<Headers>,
-): Address {
-  if (destination.kind === 'exchange') client.queues.requireExchange(destination.exchange);
-  if (destination.kind === 'queue' && destination.declares) declare(client, destination.name, headers);
-  const { addresses } = client.channel;
-  const known = addresses.get(headers.destination ?? '');
-  if (known !== undefined) return known;
-  const address =
-    destination.kind === 'queue'
-      ? addressOf('', destination.name)
-      : addressOf(destination.kind === 'topic' ? TOPIC_EXCHANGE : destination.exchange, destination.key);
-  if (addresses.size >= MAX_REMEMBERED) addresses.clear();
-  addresses.set(headers.destination ?? '', address);
-  return address;
-}
-
-function expirationOf(headers: Readonly<Headers>): number {
-  const { expiration } = headers;
-  if (expiration === undefined) return NEVER;
-  if (!/^\d{1,15}$/.test(expiration))
-    throw preconditionFailed(`invalid expiration '${expiration}': no_integer`);
-  return Number(expiration);
-}
-
-/** RabbitMQ has no such thing. What was delayed already is not delayed again, like on ActiveMQ 5.17. */
-function delayOf(headers: Readonly<Headers>): number {
-  const delayMs = integer(headers, 'AMQ_SCHEDULED_DELAY') ?? 0;
-  return headers.scheduledJobId === undefined ? Math.max(0, delayMs) : 0;
-}
-
-/** ActiveMQ's headers of a message that has been delayed. */
-function scheduled(
-  headers: Readonly<Headers>,
-  delayMs: number,
-): Readonly<Record<string, string | undefined>> {
-  return delayMs === 0
-    ? headers
-    : { ...headers, AMQ_SCHEDULED_DELAY: undefined, scheduledJobId: randomUUID() };
-}
-
-/** `reply-to:/temp-queue/x` makes a queue of this connection, consumes from it and tells others where it is. */
-function withReplyQueue(client: Client, headers: Readonly<Headers>): Readonly<Headers> {
-  const { 'reply-to': replyTo } = headers;
-  if (replyTo?.startsWith('/temp-queue/') !== true) return headers;
-  const tag = `T_${replyTo}`;
-  const queue = client.channel.subscription(tag)?.queue ?? replyQueue(client, tag, replyTo);
-  return { ...headers, 'reply-to': `/reply-queue/${queue.name}` };
-}
-
-function replyQueue(client: Client, tag: string, destination: string): Queue {
-  const name = `amq.gen-${randomBytes(16).toString('base64url')}`;
-  const declaration = { name, isDurable: false, isExclusive: true, isAutoDelete: true, arguments: {} };
-  const queue = client.queues.declare(declaration, client.channel);
-  const opening = openingOf(destination);
-  client.channel.subscribe({ tag, destination, ackMode: 'auto', prefetch: 0, opening }, queue);
-  return queue;
 }
 
 function subscribe(client: Client, frame: Frame): void {
@@ -242,20 +140,6 @@ function queueFor(
   return queue;
 }
 
-/** Arguments are compared on the first use of a name by a connection; a queue that has gone is declared again. */
-function declare(client: Client, name: string, headers: Readonly<Headers>): Queue {
-  const { declared } = client.channel;
-  const known = declared.get(name);
-  if (known?.isDeleted === false) return known;
-  const queue = client.queues.declare(declarationOf(name, 'queue', headers), client.channel);
-  if (declared.size >= MAX_REMEMBERED) declared.clear();
-  declared.set(name, queue);
-  return queue;
-}
-
-/** Destinations that a connection remembers; what is forgotten is worked out again. */
-const MAX_REMEMBERED = 1000;
-
 /** `x-queue-name`, or one that a durable subscription finds again by topic and id, or one that nobody else has. */
 function subscriptionQueue(topic: string, headers: Readonly<Headers>): string {
   const name = headers['x-queue-name'];
@@ -297,20 +181,20 @@ function settle(client: Client, frame: Frame): void {
   const id = headers[idHeader];
   if (id === undefined)
     throw invalid('Missing header', `"${command}" must include the "${idHeader}" header\n`);
-  const parsed = /^([^]+)@@([^]+)@@(\d{1,15})$/.exec(id);
-  if (parsed === null)
+  const parsed = parseMessageId(id);
+  if (parsed === undefined)
     throw invalid('Invalid header', `"${command}" must include a valid "${idHeader}" header\n`);
-  const [, tag = '', session, number] = parsed;
+  const { tag, session, number } = parsed;
   const subscription = client.channel.subscription(tag);
   if (subscription === undefined)
     throw invalid('Subscription not found', `Message with id "${id}" has no subscription`);
   // RabbitMQ 3.10.8 does not look at the session and settles whatever has that number on this connection: an id kept
   // over a reconnect settles another message. Here it never does.
-  if (session !== client.session) throw unknownTag(Number(number));
+  if (session !== client.session) throw unknownTag(number);
   const isRequeued = flag(headers, 'requeue') ?? true;
   client.channel.settle(
     {
-      tag: Number(number),
+      tag: number,
       isCumulative: subscription.options.ackMode === 'client',
       settlement: command === 'ACK' ? 'ack' : isRequeued ? 'requeue' : 'reject',
     },
@@ -319,18 +203,13 @@ function settle(client: Client, frame: Frame): void {
   confirm(client, frame);
 }
 
-function destinationOf(frame: Frame): Destination {
-  const { destination } = frame.headers;
-  if (destination === undefined)
-    throw invalid('Missing destination', `"${frame.command}" must include a 'destination' header\n`);
-  return parseDestination(destination);
-}
-
-function invalidFor({ command, headers }: Frame): Refusal {
-  return invalid(
-    'Invalid destination',
-    `'${headers.destination ?? ''}' is not a valid destination for '${command}'\n`,
-  );
+/** `<subscription>@@<session>@@<number>`, where a subscription's name may contain `@@` itself. */
+function parseMessageId(id: string): { tag: string; session: string; number: number } | undefined {
+  const last = id.lastIndexOf('@@');
+  const first = id.lastIndexOf('@@', last - 2);
+  const number = id.slice(last + 2);
+  if (first < 1 || !/^\d{1,15}$/.test(number)) return undefined;
+  return { tag: id.slice(0, first), session: id.slice(first + 2, last), number: Number(number) };
 }
 
 function transactionOf({ command, headers }: Frame): string {
@@ -346,9 +225,4 @@ function tagOf({ id, destination }: Readonly<Headers>): string {
 
 function isAckMode(text: string): text is AckMode {
   return text === 'auto' || text === 'client' || text === 'client-individual';
-}
-
-/** How each MESSAGE of a subscription begins; without an id there is no `subscription` header. */
-function openingOf(id: string | undefined): string {
-  return binary(encodeHead('MESSAGE', { subscription: id }).slice(0, -1));
 }

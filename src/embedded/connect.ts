@@ -24,11 +24,19 @@ const versions = ['1.2', '1.1', '1.0'];
 /** Who is logged in without a login, as on RabbitMQ 3.10.8. */
 const DEFAULT_USER = 'guest';
 
+/** STOMP 1.0 allows blanks before a value that are not part of it (RabbitMQ 3.10.8). */
+export function trimmed(headers: Readonly<Headers>): Readonly<Headers> {
+  const values = Object.create(null) as Headers;
+  for (const name in headers) values[name] = (headers[name] ?? '').replace(/^ +/, '');
+  return values;
+}
+
 /** Throws a Refusal. Without credentials every login is good. */
-export function agree(headers: Readonly<Headers>, credentials: Credentials | undefined): Agreement {
-  const accepted = (headers['accept-version'] ?? '1.0').split(',').map((version) => version.trim());
+export function agree(sent: Readonly<Headers>, credentials: Credentials | undefined): Agreement {
+  const accepted = (sent['accept-version'] ?? '1.0').split(',').map((version) => version.trim());
   const version = versions.find((candidate) => accepted.includes(candidate));
   if (version === undefined) throw invalid('Version mismatch', 'Supported versions are 1.0,1.1,1.2\n');
+  const headers = version === '1.0' ? trimmed(sent) : sent;
   const user = headers.login ?? DEFAULT_USER;
   if (credentials !== undefined) {
     const isUser = isSame(user, credentials.user);

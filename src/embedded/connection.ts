@@ -1,6 +1,6 @@
 /**
- * One client's socket, from accept to close. Hides bytes and time: frames are decoded and checked against the limits,
- * answers are encoded and collected, heart-beats are sent and missed, a peer that does not read is not read from.
+ * One client's socket, from accept to close. Hides bytes and time: answers are encoded and collected, heart-beats are
+ * sent and missed, a peer that does not read is not read from.
  *
  * States: opened (waiting for CONNECT), logged in, ending (everything is said, its messages are back in their queues,
  * the socket is waiting for the peer's end), closed.
@@ -8,14 +8,17 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { reasonOf } from '../errors.js';
-import { encodeFrame, encodeHead, type Frame, FrameDecoder, FrameError } from '../stomp/frames.js';
-import { Channel, type ChannelOutput, type Subscription } from './channel.js';
-import { type Client, obey } from './commands.js';
+import { encodeFrame, encodeHead, type Frame } from '../stomp/frames.js';
+import { Channel } from './channel.js';
+import type { Client } from './client.js';
+import { obey } from './commands.js';
 import { type Agreement, agree, type Credentials } from './connect.js';
+import { Input } from './input.js';
 import { binary, type Message } from './message.js';
 import { Output } from './output.js';
 import type { Queues } from './queues.js';
-import { invalid, Refusal } from './refusal.js';
+import { errorHeaders, invalid, Refusal } from './refusal.js';
+import type { ChannelOutput, Subscription } from './subscription.js';
 
 export type ConnectionEvent =
   | { readonly kind: 'connected'; readonly client: string; readonly version: string; readonly user: string }
@@ -34,6 +37,7 @@ export interface ConnectionSurroundings {
   readonly server: string;
   readonly credentials: Credentials | undefined;
   report(event: ConnectionEvent): void;
+  loggedIn(connection: Connection): void;
   closed(connection: Connection): void;
 }
 
@@ -48,23 +52,22 @@ export class Connection implements ChannelOutput {
   readonly name: string;
   #socket: Socket;
   #surroundings: ConnectionSurroundings;
-  #decoder: FrameDecoder;
+  #input: Input;
   #output: Output;
   #client: Client | undefined;
   #state: 'open' | 'ending' | 'closed' = 'open';
   #session = `session-${randomBytes(16).toString('base64url')}`;
   #lastHeardMs: number;
+  /** Frames answered with an ERROR since the last one that was not. */
+  #errors = 0;
   #timers = new Map<string, () => void>();
 
   constructor(socket: Socket, surroundings: ConnectionSurroundings) {
-    const { limits, clock } = surroundings.queues;
+    const { limits, behaviour, clock } = surroundings.queues;
     this.name = `${socket.remoteAddress ?? 'unknown'}:${socket.remotePort ?? 0}`;
     this.#socket = socket;
     this.#surroundings = surroundings;
-    this.#decoder = new FrameDecoder(
-      { strict: true, headerBytes: limits.headerBytes, bodyBytes: limits.bodyBytes },
-      (frame) => this.#handle(frame),
-    );
+    this.#input = new Input(limits, behaviour, (frame) => this.#handle(frame));
     this.#output = new Output(socket, () => this.#goOn());
     this.#lastHeardMs = clock.now();
     this.#after('connect', limits.connectMs, () => this.#abandon('no CONNECT in time'));
@@ -81,8 +84,14 @@ export class Connection implements ChannelOutput {
 
   /** Says why, then ends the connection. */
   refuse(refusal: Refusal): void {
+    if (this.#state !== 'open') return;
     this.#error(refusal);
     this.#finish(refusal.title);
+  }
+
+  /** Makes room for others that want to log in: closed at once, without a word. */
+  giveWay(): void {
+    this.#abandon('too many connections are not logged in');
   }
 
   /** As a broker that is stopped: the end of the stream and no ERROR. */
@@ -99,14 +108,14 @@ export class Connection implements ChannelOutput {
 
   deliver({ options }: Subscription, tag: number, message: Message): void {
     const { address, redelivered, head, body } = message;
-    const id = binary(encodeHead('', { 'message-id': `${options.tag}@@${this.#session}@@${tag}` })).slice(
-      1,
-      -1,
-    );
+    // RabbitMQ 3.10.8 sends an empty body without one.
+    const length = body.length === 0 ? '' : `content-length:${body.length}\n`;
+    const messageId = `${options.tag}@@${this.#session}@@${tag}`;
+    const id = binary(encodeHead('', { 'message-id': messageId })).slice(1, -1);
     const isAckSent = options.ackMode !== 'auto' && this.#client?.version === '1.2';
     const start =
       `${options.opening}${address.line}${id}redelivered:${redelivered}\n` +
-      `${isAckSent ? `ack:${id.slice('message-id:'.length)}` : ''}${head}content-length:${body.length}\n\n`;
+      `${isAckSent ? `ack:${id.slice('message-id:'.length)}` : ''}${head}${length}\n`;
     if (typeof body === 'string') {
       this.#output.write(`${start}${body}\0\n`);
     } else {
@@ -130,12 +139,10 @@ export class Connection implements ChannelOutput {
     this.#lastHeardMs = this.#surroundings.queues.clock.now();
     if (this.#state !== 'open') return;
     try {
-      this.#decoder.push(chunk);
+      this.#input.push(chunk);
     } catch (error) {
-      if (error instanceof Refusal) this.refuse(error);
-      // RabbitMQ 3.10.8 closes without a word.
-      else if (error instanceof FrameError) this.refuse(new Refusal('Malformed frame', error.message, true));
-      else throw error;
+      if (!(error instanceof Refusal)) throw error;
+      this.refuse(error);
     }
     if (this.#output.pending > UNREAD_BYTES) this.#socket.pause();
   }
@@ -151,7 +158,16 @@ export class Connection implements ChannelOutput {
 
   #handle(frame: Frame): void {
     if (this.#state !== 'open') return;
-    this.#checkHeaders(frame);
+    const errors = this.#errors;
+    this.#answer(frame);
+    if (this.#errors === errors) this.#errors = 0;
+    const { errorsBeforeLogin, errorsInARow } = this.#surroundings.queues.limits;
+    const limit = this.#client === undefined ? errorsBeforeLogin : errorsInARow;
+    if (this.#errors >= limit)
+      throw new Refusal('Too many errors', `${limit} frames in a row were refused\n`, true);
+  }
+
+  #answer(frame: Frame): void {
     const isConnect = frame.command === 'CONNECT' || frame.command === 'STOMP';
     if (this.#client !== undefined) {
       // RabbitMQ 3.10.8 closes without a word.
@@ -161,20 +177,6 @@ export class Connection implements ChannelOutput {
       this.#connect(frame);
     } else {
       this.#error(invalid('Illegal command', 'You must log in using CONNECT first'));
-    }
-  }
-
-  #checkHeaders({ command, headers }: Frame): void {
-    const { limits } = this.#surroundings.queues;
-    const malformed = (why: string): Refusal => new Refusal('Malformed frame', why, true);
-    if (command.includes('\0')) throw malformed('a command contains a NUL byte');
-    let count = 0;
-    for (const name in headers) {
-      const value = headers[name] ?? '';
-      if (++count > limits.headers) throw malformed(`a frame has more than ${limits.headers} headers`);
-      if (name.length + value.length > limits.headerLineBytes)
-        throw malformed(`a header is longer than ${limits.headerLineBytes} bytes`);
-      if (value.includes('\0') || name.includes('\0')) throw malformed('a header contains a NUL byte');
     }
   }
 
@@ -203,6 +205,8 @@ export class Connection implements ChannelOutput {
         this.#report({ kind: 'subscribed', client: this.name, destination, queue }),
     };
     this.#cancel('connect');
+    this.#input.loggedIn(version);
+    this.#surroundings.loggedIn(this);
     this.#say('CONNECTED', {
       server,
       session: this.#session,
@@ -238,8 +242,9 @@ export class Connection implements ChannelOutput {
   }
 
   #error(refusal: Refusal): void {
-    const { title, message: detail } = refusal;
-    this.#say('ERROR', errorHeaders(title, detail), detail);
+    const { title, message: detail, isSilent } = refusal;
+    this.#errors++;
+    if (!isSilent) this.#say('ERROR', errorHeaders(title, detail), detail);
     this.#report({ kind: 'error', client: this.name, title, detail });
   }
 
@@ -286,13 +291,4 @@ export class Connection implements ChannelOutput {
     this.#timers.get(name)?.();
     this.#timers.delete(name);
   }
-}
-
-function errorHeaders(title: string, detail: string): Record<string, string> {
-  return {
-    message: title,
-    'content-type': 'text/plain',
-    version: '1.0,1.1,1.2',
-    'content-length': String(Buffer.byteLength(detail)),
-  };
 }

@@ -3,8 +3,8 @@
  * prefixes, `%2F`, and the queue names by which ActiveMQ binds to a virtual topic.
  */
 import { type Address, binary } from './message.js';
-import { encodeHead } from '../stomp/frames.js';
-import { invalid, requireShort } from './refusal.js';
+import { encodeHead, type Frame } from '../stomp/frames.js';
+import { invalid, type Refusal, requireShort } from './refusal.js';
 
 export type Destination =
   | { readonly kind: 'queue'; readonly name: string; readonly declares: boolean }
@@ -50,6 +50,21 @@ export function parseDestination(text: string): Destination {
   if (prefix === '/exchange/') return { kind: 'exchange', exchange: name, key: key ?? '' };
   if (prefix === '/temp-queue/') return { kind: 'temp-queue', name: rest };
   return { kind: 'queue', name, declares: prefix === '/queue/' };
+}
+
+/** Of a SEND or SUBSCRIBE. Throws a Refusal when it names none. */
+export function destinationOf(frame: Frame): Destination {
+  const { destination } = frame.headers;
+  if (destination === undefined)
+    throw invalid('Missing destination', `"${frame.command}" must include a 'destination' header\n`);
+  return parseDestination(destination);
+}
+
+export function invalidFor({ command, headers }: Frame): Refusal {
+  return invalid(
+    'Invalid destination',
+    `'${headers.destination ?? ''}' is not a valid destination for '${command}'\n`,
+  );
 }
 
 /** The address of a routing key; its `destination` is the same however the message was sent there (RabbitMQ 3.10.8). */

@@ -8,6 +8,14 @@ export interface BrokerLimits {
   readonly connections: number;
   /** From the TCP connect to the CONNECT frame, in milliseconds. RabbitMQ 3.10.8: 10 s. */
   readonly connectMs: number;
+  /** Connections that are not logged in; of one more, the one that has waited longest is closed without a word. */
+  readonly connectionsBeforeLogin: number;
+  /** What one of them may send: a CONNECT and little more. */
+  readonly bodyBytesBeforeLogin: number;
+  readonly headerBytesBeforeLogin: number;
+  readonly errorsBeforeLogin: number;
+  /** Frames in a row that are answered with an ERROR. */
+  readonly errorsInARow: number;
   /** Of one frame: its body, its whole head, one header line, the number of headers. */
   readonly bodyBytes: number;
   readonly headerBytes: number;
@@ -33,6 +41,11 @@ const MESSAGE_BYTES = Math.min(1024 * MIB, Math.floor(getHeapStatistics().heap_s
 export const defaultLimits: BrokerLimits = {
   connections: 5000,
   connectMs: 10_000,
+  connectionsBeforeLogin: 1000,
+  bodyBytesBeforeLogin: KIB,
+  headerBytesBeforeLogin: 8 * KIB,
+  errorsBeforeLogin: 10,
+  errorsInARow: 100,
   bodyBytes: 16 * MIB,
   headerBytes: 256 * KIB,
   headerLineBytes: 100 * KIB,

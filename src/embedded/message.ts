@@ -29,7 +29,7 @@ export interface Message {
   expiresAt: number;
   redelivered: boolean;
   /** Queues it died in without being rejected since; RabbitMQ drops a message that comes round to one of them. */
-  readonly deaths: readonly string[] | undefined;
+  readonly deaths: Set<string> | undefined;
 }
 
 export const NEVER = -1;
@@ -57,12 +57,32 @@ export function storedHead(headers: Readonly<Record<string, string | undefined>>
   return Buffer.from(head).toString('latin1', 1, Buffer.byteLength(head) - 1);
 }
 
-export function sizeOf(message: Message): number {
-  return message.head.length + message.body.length + OVERHEAD_BYTES;
+export function sizeOf({ head, body }: Pick<Message, 'head' | 'body'>): number {
+  return head.length + body.length + OVERHEAD_BYTES;
 }
 
-/** The message as it goes to a dead-letter address: it cannot expire again, and tells of its first death only. */
+/** A copy for one more queue. */
+export function copyOf(message: Message): Message {
+  return { ...message, deaths: message.deaths && new Set(message.deaths) };
+}
+
+/**
+ * The message as it goes to a dead-letter address: it cannot expire again, and tells of its first death only. It takes
+ * over what the dead one had, which must not be used any more.
+ */
 export function afterDeath(message: Message, queue: string, reason: DeathReason, address: Address): Message {
+  return {
+    ...message,
+    address,
+    head: message.deaths === undefined ? headAfterDeath(message, queue, reason) : message.head,
+    ttlMs: NEVER,
+    delayMs: 0,
+    redelivered: false,
+    deaths: reason === 'rejected' ? undefined : (message.deaths ?? new Set<string>()).add(queue),
+  };
+}
+
+function headAfterDeath(message: Message, queue: string, reason: DeathReason): string {
   const head = message.head.replace(/^expiration:.*\n/m, '');
   const first = /^x-first-death-queue:/m.test(head)
     ? ''
@@ -71,15 +91,7 @@ export function afterDeath(message: Message, queue: string, reason: DeathReason,
         'x-first-death-queue': queue,
         'x-first-death-reason': reason,
       });
-  return {
-    ...message,
-    address,
-    head: Buffer.from(head + first, 'latin1').toString('latin1'),
-    ttlMs: NEVER,
-    delayMs: 0,
-    redelivered: false,
-    deaths: reason === 'rejected' ? undefined : [...(message.deaths ?? []), queue],
-  };
+  return Buffer.from(head + first, 'latin1').toString('latin1');
 }
 
 /** RabbitMQ's words for why a message left its queue for the dead-letter exchange. */

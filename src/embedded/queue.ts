@@ -38,6 +38,8 @@ export class Queue {
   #consumers = new Set<Consumer>();
   /** Those that may have credit, the next one first. */
   #turn = new Set<Consumer>();
+  /** Stands before the first of `#turn`: starting anew would pass all that have left it since it last grew. */
+  #round = this.#turn.values();
   #sequence = 0;
   #unsettled = 0;
   #bytes = 0;
@@ -181,7 +183,7 @@ export class Queue {
         this.#died(this.#take(lane), 'expired');
         continue;
       }
-      const [consumer] = this.#turn as Set<Consumer> & [Consumer];
+      const consumer = this.#nextInTurn();
       this.#turn.delete(consumer);
       if (!consumer.hasCredit) continue;
       this.#turn.add(consumer);
@@ -190,6 +192,16 @@ export class Queue {
     }
     if (this.#canExpire) this.#expire(now);
     this.#trim();
+  }
+
+  #nextInTurn(): Consumer {
+    let next = this.#round.next();
+    if (next.done === true) {
+      this.#round = this.#turn.values();
+      next = this.#round.next();
+    }
+    if (next.done === true) throw new Error(`the queue ${this.name} has lost count of its consumers`);
+    return next.value;
   }
 
   /** Only at the head of a lane, as RabbitMQ does: a message that lives longer holds up those behind it. */

@@ -5,12 +5,13 @@
  */
 import { reasonOf } from '../errors.js';
 import { type Declaration, requireEquivalent } from './arguments.js';
+import type { Behaviour } from './behaviour.js';
 import type { Clock } from './clock.js';
 import { addressOf, TOPIC_EXCHANGE } from './destinations.js';
 import type { BrokerLimits } from './limits.js';
-import { type Address, afterDeath, type DeathReason, type Message, sizeOf } from './message.js';
+import { type Address, afterDeath, copyOf, type DeathReason, type Message, sizeOf } from './message.js';
 import { Queue, type QueueSurroundings } from './queue.js';
-import { limitReached, notFound, resourceLocked } from './refusal.js';
+import { limitReached, notFound, resourceLocked, silent } from './refusal.js';
 import { Topics } from './topics.js';
 
 /** What happened since the start, in messages. */
@@ -40,9 +41,16 @@ export type MessageEvent =
     }
   | { readonly kind: 'dropped'; readonly queue: string; readonly reason: string };
 
+/**
+ * Dead letters and copies of them that one message may lead to at once. Queues that dead-letter into a topic they are
+ * bound to multiply a message without end; the longest chain of queues by default is half as long.
+ */
+const DEATHS_AT_ONCE = 20_000;
+
 export class Queues {
   readonly clock: Clock;
   readonly limits: BrokerLimits;
+  readonly behaviour: Behaviour;
   readonly counters: Counters = {
     published: 0,
     delivered: 0,
@@ -56,13 +64,22 @@ export class Queues {
   #report: (event: MessageEvent) => void;
   #queues = new Map<string, Queue>();
   #topics = new Topics<Queue>();
+  /** The exclusive queues of each connection that has any. */
+  #owned = new Map<object, Set<Queue>>();
   #bytes = 0;
   #dying: { message: Message; queue: Queue; reason: DeathReason }[] = [];
   #isBurying = false;
+  #deathsLeft = 0;
   #surroundings: QueueSurroundings;
 
-  constructor(limits: BrokerLimits, clock: Clock, report: (event: MessageEvent) => void) {
+  constructor(
+    limits: BrokerLimits,
+    clock: Clock,
+    report: (event: MessageEvent) => void,
+    behaviour: Behaviour = {},
+  ) {
     this.limits = limits;
+    this.behaviour = behaviour;
     this.clock = clock;
     this.#report = report;
     this.#surroundings = {
@@ -99,6 +116,7 @@ export class Queues {
       throw limitReached(`no more than ${this.limits.queues} queues on this embedded broker`);
     const queue = new Queue(wanted, wanted.isExclusive ? owner : undefined, this.#surroundings);
     this.#queues.set(wanted.name, queue);
+    if (wanted.isExclusive) this.#owned.set(owner, (this.#owned.get(owner) ?? new Set()).add(queue));
     return queue;
   }
 
@@ -122,12 +140,14 @@ export class Queues {
     if (this.#queues.get(queue.name) !== queue) return;
     this.#queues.delete(queue.name);
     this.#topics.unbind(queue);
+    if (queue.owner !== undefined) this.#owned.get(queue.owner)?.delete(queue);
     queue.delete();
   }
 
   /** Removes the exclusive queues of a connection that ended. */
   removeOwnedBy(owner: object): void {
-    for (const queue of this.all()) if (queue.owner === owner) this.remove(queue);
+    for (const queue of this.#owned.get(owner) ?? []) this.remove(queue);
+    this.#owned.delete(owner);
   }
 
   /** To every queue it is routed to; to none is no error. Throws a Refusal, and has done nothing, when one is full. */
@@ -194,6 +214,12 @@ export class Queues {
     if (queue.waiting + queue.unsettled + added.messages > messagesPerQueue)
       throw full(`${messagesPerQueue} messages`);
     if (queue.bytes + added.bytes > bytesPerQueue) throw full(`${bytesPerQueue} bytes`);
+    if (this.#isRejecting(queue, added.messages))
+      throw silent('Publish rejected', `queue '${queue.name}' in vhost '/' is full\n`);
+  }
+
+  #isRejecting(queue: Queue, added: number): boolean {
+    return queue.waiting + added > (this.behaviour.rejectPublishAt?.get(queue.name) ?? Infinity);
   }
 
   #outOfMemory(): Error {
@@ -209,7 +235,7 @@ export class Queues {
   }
 
   #enqueue(message: Message, queues: readonly Queue[]): void {
-    for (const [index, queue] of queues.entries()) queue.push(index === 0 ? message : { ...message });
+    for (const [index, queue] of queues.entries()) queue.push(index === 0 ? message : copyOf(message));
   }
 
   /** From a list, not by recursion: a message may die in the next queue at once, and so on. */
@@ -217,9 +243,12 @@ export class Queues {
     this.#dying.push({ message, queue, reason });
     if (this.#isBurying) return;
     this.#isBurying = true;
+    this.#deathsLeft = DEATHS_AT_ONCE;
     try {
-      for (let next = this.#dying.shift(); next !== undefined; next = this.#dying.shift()) this.#bury(next);
+      // The list grows meanwhile.
+      for (const next of this.#dying) this.#bury(next);
     } finally {
+      this.#dying = [];
       this.#isBurying = false;
     }
   }
@@ -234,10 +263,17 @@ export class Queues {
     }
     const dead = afterDeath(message, queue.name, reason, addressOf(exchange, key ?? message.address.key));
     const routed = this.#route(dead.address);
-    const queues = routed.filter(({ name }) => dead.deaths?.includes(name) !== true);
+    const open = routed.filter(({ name }) => dead.deaths?.has(name) !== true);
+    const queues = open.filter((target) => !this.#isRejecting(target, 1));
     if (queues.length === 0) {
-      const why = routed.length === 0 ? 'does not exist' : 'is one it died in before';
+      const why =
+        routed.length === 0 ? 'does not exist' : open.length === 0 ? 'is one it died in before' : 'is full';
       this.#dropped(queue.name, `${reason}, and its dead-letter queue '${dead.address.key}' ${why}`);
+      return;
+    }
+    this.#deathsLeft -= 1 + (queues.length - 1) * (1 + (dead.deaths?.size ?? 0));
+    if (this.#deathsLeft < 0) {
+      this.#dropped(queue.name, `${reason}, and it led to too many dead letters at once`);
       return;
     }
     // A dead letter takes the room it had before; only copies of it can be too many.

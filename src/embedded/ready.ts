@@ -1,18 +1,17 @@
 /**
  * The messages of a queue that wait to be delivered, in order. Hides how a message that comes back gets its old place:
- * messages leave at the front only, so all that come back are older than all that never left, and are kept apart.
+ * messages leave at the front only, so all that come back are older than all that never left, and are kept apart, in a
+ * heap: whatever the order in which they come back, each one costs the logarithm of their number.
  */
 import type { Message } from './message.js';
 
-/** From this many on, sorting the lot costs less than finding each one's place. */
-const SORT_FROM = 16;
 /** A front with so many empty slots is cut off, once it is half of the array. */
 const EMPTY_SLOTS = 4096;
 
 export class ReadyList {
   #waiting: (Message | undefined)[] = [];
   #front = 0;
-  /** Youngest first, so that the next to go is at the end. */
+  /** A binary heap, the oldest first: the one at `n` is older than those at `2n + 1` and `2n + 2`. */
   #returned: Message[] = [];
 
   get length(): number {
@@ -25,12 +24,11 @@ export class ReadyList {
   }
 
   first(): Message | undefined {
-    return this.#returned.at(-1) ?? this.#waiting[this.#front];
+    return this.#returned[0] ?? this.#waiting[this.#front];
   }
 
   shift(): Message | undefined {
-    const returned = this.#returned.pop();
-    if (returned !== undefined) return returned;
+    if (this.#returned.length > 0) return this.#shiftReturned();
     const message = this.#waiting[this.#front];
     if (message === undefined) return undefined;
     this.#waiting[this.#front++] = undefined;
@@ -46,19 +44,45 @@ export class ReadyList {
 
   /** Messages that left before, each to its old place. */
   putBack(messages: readonly Message[]): void {
-    if (messages.length >= SORT_FROM) {
-      this.#returned = this.#returned.concat(messages).sort((a, b) => b.sequence - a.sequence);
-      return;
-    }
+    const heap = this.#returned;
     for (const message of messages) {
-      const younger = this.#returned.findLastIndex(({ sequence }) => sequence > message.sequence);
-      this.#returned.splice(younger + 1, 0, message);
+      let place = heap.push(message) - 1;
+      while (place > 0) {
+        const above = (place - 1) >> 1;
+        const other = heap[above];
+        if (other === undefined || isOlder(other, message)) break;
+        heap[place] = other;
+        place = above;
+      }
+      heap[place] = message;
     }
   }
 
   /** All of them in order; the list stays as it is. */
   values(): Message[] {
     const waiting = this.#waiting.slice(this.#front).filter((message) => message !== undefined);
-    return [...this.#returned.toReversed(), ...waiting];
+    return [...this.#returned.toSorted((a, b) => a.sequence - b.sequence), ...waiting];
   }
+
+  #shiftReturned(): Message | undefined {
+    const heap = this.#returned;
+    const oldest = heap[0];
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return oldest;
+    let place = 0;
+    for (;;) {
+      const left = 2 * place + 1;
+      const below = isOlder(heap[left + 1], heap[left]) ? left + 1 : left;
+      const next = heap[below];
+      if (next === undefined || !isOlder(next, last)) break;
+      heap[place] = next;
+      place = below;
+    }
+    heap[place] = last;
+    return oldest;
+  }
+}
+
+function isOlder(message: Message | undefined, than: Message | undefined): boolean {
+  return message !== undefined && than !== undefined && message.sequence < than.sequence;
 }

@@ -7,12 +7,25 @@ export class Refusal extends Error {
   override name = 'Refusal';
   readonly title: string;
   readonly isFatal: boolean;
+  /** The peer sees the end of its connection and no ERROR. */
+  readonly isSilent: boolean;
 
-  constructor(title: string, detail: string, isFatal: boolean) {
+  constructor(title: string, detail: string, isFatal: boolean, { isSilent = false } = {}) {
     super(detail);
     this.title = title;
     this.isFatal = isFatal;
+    this.isSilent = isSilent;
   }
+}
+
+/** Of the ERROR frame, whose body is the detail. */
+export function errorHeaders(title: string, detail: string): Record<string, string> {
+  return {
+    message: title,
+    'content-type': 'text/plain',
+    version: '1.0,1.1,1.2',
+    'content-length': String(Buffer.byteLength(detail)),
+  };
 }
 
 /** The connection stays open; RabbitMQ sends no RECEIPT for the refused frame. */
@@ -23,6 +36,11 @@ export function invalid(title: string, detail: string): Refusal {
 /** What AMQP calls a channel error: RabbitMQ ends the connection. */
 function channelError(title: string, detail: string): Refusal {
   return new Refusal(title, `${title.toUpperCase()} - ${detail}`, true);
+}
+
+/** The connection ends without a word; title and detail are for those who watch the broker. */
+export function silent(title: string, detail: string): Refusal {
+  return new Refusal(title, detail, true, { isSilent: true });
 }
 
 /** AMQP's bound on the names of queues and keys, in bytes; it keeps what a connection can make the broker remember small. */

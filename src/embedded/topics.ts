@@ -11,6 +11,8 @@ interface Binding<Q> {
 export class Topics<Q> {
   #plain = new Map<string, Set<Q>>();
   #patterns = new Map<string, Binding<Q>>();
+  /** What each queue is bound by. */
+  #bindings = new Map<Q, Set<string>>();
   #count = 0;
 
   get size(): number {
@@ -25,6 +27,9 @@ export class Topics<Q> {
   bind(pattern: string, queue: Q): void {
     if (this.has(pattern, queue)) return;
     this.#count++;
+    const others = this.#bindings.get(queue);
+    if (others === undefined) this.#bindings.set(queue, new Set([pattern]));
+    else others.add(pattern);
     const queues = this.#queuesOf(pattern);
     if (queues !== undefined) queues.add(queue);
     else if (isPattern(pattern))
@@ -32,10 +37,15 @@ export class Topics<Q> {
     else this.#plain.set(pattern, new Set([queue]));
   }
 
+  /** Removes all bindings of the queue. */
   unbind(queue: Q): void {
-    for (const [pattern, queues] of this.#plain) if (this.#remove(queues, queue)) this.#plain.delete(pattern);
-    for (const [pattern, { queues }] of this.#patterns)
-      if (this.#remove(queues, queue)) this.#patterns.delete(pattern);
+    for (const pattern of this.#bindings.get(queue) ?? []) {
+      const queues = this.#queuesOf(pattern);
+      queues?.delete(queue);
+      this.#count--;
+      if (queues?.size === 0) (isPattern(pattern) ? this.#patterns : this.#plain).delete(pattern);
+    }
+    this.#bindings.delete(queue);
   }
 
   /** Each queue once, however many of its bindings match. */
@@ -52,12 +62,6 @@ export class Topics<Q> {
 
   #queuesOf(pattern: string): Set<Q> | undefined {
     return isPattern(pattern) ? this.#patterns.get(pattern)?.queues : this.#plain.get(pattern);
-  }
-
-  /** Are there none left? */
-  #remove(queues: Set<Q>, queue: Q): boolean {
-    if (queues.delete(queue)) this.#count--;
-    return queues.size === 0;
   }
 }
 

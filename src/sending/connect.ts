@@ -2,6 +2,7 @@
  * From settings to sessions: which servers, in which order, how long to wait between attempts. The loop that keeps a
  * consumer connected is a for-await over `sessions`.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createSecureContext, type ConnectionOptions, type SecureContext } from 'node:tls';
@@ -58,7 +59,7 @@ export async function* sessions(
   let hasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
     const sinceMs = performance.now();
-    let problem: { reason: string; isConfiguration: boolean };
+    let problem: Problem;
     try {
       const session = await connectOnce(settings, log, signal);
       hasConnected = true;
@@ -68,7 +69,7 @@ export async function* sessions(
         attempt = -1;
         continue;
       }
-      problem = { reason: describeEnd(end), isConfiguration: end.isConfiguration };
+      problem = { reason: describeEnd(end), ...end };
       if (performance.now() - sinceMs > HEALTHY_MS) attempt = 0;
     } catch (error) {
       if (aborted(signal)) return;
@@ -78,14 +79,31 @@ export async function* sessions(
       problem = { reason: error.message, isConfiguration };
     }
     if (aborted(signal)) return;
-    const waitMs = problem.isConfiguration
-      ? CONFIGURATION_DELAY_MS
-      : backoffMs(attempt, settings.waitToConnectSeconds);
-    const fields = { reason: problem.reason, retryInMs: Math.round(waitMs) };
-    if (problem.isConfiguration) log.error(fields, 'the broker refuses; trying again slowly');
-    else log.warn(fields, 'no connection to the broker; trying again');
-    await delay(waitMs, undefined, { signal }).catch(() => undefined);
+    await backOff(problem, backoffMs(attempt, settings.waitToConnectSeconds), log, signal);
   }
+}
+
+interface Problem {
+  readonly reason: string;
+  readonly isConfiguration: boolean;
+  /** Infinity: until the signal. */
+  readonly stayAwayMs?: number | undefined;
+}
+
+/** Waits before the next session, for as long as the problem asks for, or `waitMs`. */
+async function backOff(
+  { reason, isConfiguration, stayAwayMs }: Problem,
+  waitMs: number,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  const ms = stayAwayMs ?? (isConfiguration ? CONFIGURATION_DELAY_MS : waitMs);
+  const fields = { reason, ...(ms === Infinity ? {} : { retryInMs: Math.round(ms) }) };
+  if (stayAwayMs !== undefined) log.error(fields, 'staying away from the broker');
+  else if (isConfiguration) log.error(fields, 'the broker refuses; trying again slowly');
+  else log.warn(fields, 'no connection to the broker; trying again');
+  const waiting = ms === Infinity ? once(signal, 'abort') : delay(ms, undefined, { signal });
+  await waiting.catch(() => undefined);
 }
 
 /** Full jitter over an exponentially growing span, so that consumers that lost one broker do not return together. */

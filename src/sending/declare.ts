@@ -1,90 +1,85 @@
 /**
- * Brings queues into being without touching their messages. RabbitMQ declares a queue when a SEND names it, even inside
- * a transaction that is then aborted (3.10.8): BEGIN, SEND, ABORT declares and sends nothing. Subscribing, as
- * django-stomp does, would deliver the queue's messages for a moment and mark them as redelivered.
+ * Brings queues into being without touching their messages: a subscription with a prefetch of -1 declares its queue,
+ * compares the arguments and is handed nothing, and marks nothing as redelivered (RabbitMQ 3.10.8, 4.0.5 and 4.3.6, classic
+ * and quorum). It needs no transaction, whose frames may wait for COMMIT, and a memory alarm does not hold it up.
  */
+import type { Declaration } from '../brokers/queues.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
-import { existsOtherwise } from '../brokers/diagnoses.js';
-import { existingQueue, type Declaration } from '../brokers/queues.js';
 import { openBeside } from '../stomp/open.js';
 import type { Session } from './connect.js';
-import { endError } from '../stomp/session-end.js';
-
-/** A broker that takes this long accepts no publishing for now; it has processed the first SEND all the same. */
-const DECLARE_TIMEOUT_MS = 5000;
-
-interface DeclareOptions {
-  /** Else a broker that does not answer in time, for a memory alarm, is taken at its silence. */
-  readonly isCertain?: boolean;
-}
+import { FRESH_MS } from './link.js';
 
 /**
- * Declares over a short connection of its own to the same server: a memory alarm stops RabbitMQ from reading a
- * connection that has sent a SEND, and the consumer's ACKs must keep flowing then. Resolves when the queues are there: a
- * dead letter that comes before its queue is lost. Rejects with `broker-refused` (other arguments, no permission),
+ * Declares over a short connection of its own to the same server: what is refused ends that one alone. Resolves when the
+ * queues are there, with those that are there with `other` arguments. Rejects with `broker-refused` (no permission),
  * `broker-unreachable` or `connection-lost`.
  */
 export async function declareQueues(
   beside: Session,
   declarations: readonly Declaration[],
   log: Logger,
-  signal: AbortSignal,
-  { isCertain = false }: DeclareOptions = {},
-): Promise<void> {
-  if (declarations.length === 0) return;
-  const queues = declarations.map(({ destination }) => destination);
-  const session = await openBeside(beside, log, signal, isCertain ? undefined : DECLARE_TIMEOUT_MS);
+  signal?: AbortSignal,
+): Promise<{ readonly other: PubsubError | undefined }> {
+  let other: PubsubError | undefined;
+  let left = declarations;
+  while (left.length > 0) {
+    const session = await openBeside(beside, log, signal);
+    try {
+      for (const declaration of left) {
+        left = left.slice(1);
+        await declare(session, declaration);
+      }
+    } catch (error) {
+      if (!(error instanceof PubsubError) || (await session.closed).meaning !== 'other-queue') throw error;
+      other ??= error;
+    } finally {
+      await session.close();
+    }
+  }
+  return { other };
+}
+
+async function declare(session: Session, { destination, headers }: Declaration): Promise<void> {
   try {
-    const transaction = session.begin();
-    for (const { destination, headers } of declarations) {
-      session.sendWithoutReceipt('SEND', {
-        destination,
-        ...headers,
-        transaction: transaction.id,
-        'content-length': '0',
-      });
-    }
-    await session.abort(transaction);
-    if (session.dialect.declaresLater) {
-      // RabbitMQ 3.10.8 confirms before it has declared. A message to a queue that cannot exist, which it drops, is
-      // confirmed only when all before it is done.
-      const destination = existingQueue(`declared-${session.id}`);
-      await session.request('SEND', { destination, 'content-length': '0' });
-    }
-    await session.close();
-    const end = await session.closed;
-    if (end.kind === 'broker') throw endError(end, `cannot declare ${queues.join(', ')}`);
+    await session.subscribe({ destination, ...headers, 'prefetch-count': '-1' }, '', () => undefined);
   } catch (error) {
-    if (isCertain || session.isOpen || (await session.closed).kind !== 'unconfirmed') throw error;
-    log.warn(
-      { err: error, queues },
-      'the broker did not confirm that the queues exist; going on all the same',
-    );
+    if (!(error instanceof PubsubError)) throw error;
+    throw new PubsubError(error.code, `cannot declare ${destination}: ${error.message}`, { cause: error });
   }
 }
 
-const ATTEMPTS = 10;
-
 /**
- * Makes sure that there is such a queue: `declared` with these arguments, now or before, or with `other` ones. Rejects as
- * declareQueues does, and when the broker does not say.
+ * Queues that must be there for what the broker itself moves to them: declared again before that, unless it was done
+ * lately.
  */
-export async function ensureQueue(
-  beside: Session,
-  declaration: Declaration,
-  log: Logger,
-): Promise<'declared' | 'other'> {
-  const never = new AbortController().signal;
-  for (let attempt = 1; ; attempt++) {
+export class DeclaredQueues {
+  readonly #beside: Session;
+  readonly #declarations: readonly Declaration[];
+  readonly #log: Logger;
+  #declaredMs = performance.now();
+  #declaring: Promise<void> | undefined;
+
+  /** Of queues that were declared just now. */
+  constructor(beside: Session, declarations: readonly Declaration[], log: Logger) {
+    this.#beside = beside;
+    this.#declarations = declarations;
+    this.#log = log;
+  }
+
+  /** Resolves when they are there, or it is told in the log that nobody knows; never rejects. */
+  async ensure(): Promise<void> {
+    if (this.#declarations.length === 0 || performance.now() - this.#declaredMs < FRESH_MS) return;
+    this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined));
+    await this.#declaring;
+  }
+
+  async #declare(): Promise<void> {
     try {
-      await declareQueues(beside, [declaration], log, never, { isCertain: true });
-      return 'declared';
+      await declareQueues(this.#beside, this.#declarations, this.#log);
+      this.#declaredMs = performance.now();
     } catch (error) {
-      if (!(error instanceof PubsubError)) throw error;
-      if (existsOtherwise(error.message)) return 'other';
-      // So RabbitMQ 3.10.8 answers while its channel is dying of the refusal, which it then keeps to itself.
-      if (attempt === ATTEMPTS || !error.message.includes('Processing error')) throw error;
+      this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
     }
   }
 }

@@ -4,16 +4,15 @@
  * as consumers and publishers do; where it exists with other arguments it is addressed as it is; and it is never a queue
  * that is not there, whose messages would be confirmed and lost, unless it was deleted in the last seconds.
  */
-import type { Logger } from '../log.js';
-import type { Settings } from '../settings.js';
-import { connectOnce } from './connect.js';
-import { copyHeaders, type CopyOptions } from './copies.js';
-import { ensureQueue } from './declare.js';
 import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { deadLetterArguments, existingQueue, queueArguments } from '../brokers/queues.js';
+import type { Logger } from '../log.js';
+import type { Settings } from '../settings.js';
 import type { Frame, Headers } from '../stomp/frames.js';
-import type { Session } from './connect.js';
-import { FRESH_MS } from './link.js';
+import { connectOnce, type Session } from './connect.js';
+import { copyHeaders, type CopyOptions } from './copies.js';
+import { declareQueues } from './declare.js';
+import { Link } from './link.js';
 
 export interface Forwarder {
   /**
@@ -27,43 +26,27 @@ export interface Forwarder {
 
 /** It connects when first used, and again after its connection was lost. */
 export function openForwarder(settings: Settings, log: Logger): Forwarder {
-  let opened: Promise<Session> | undefined;
-  /** What a destination is on the current connection: headers for each SEND to it. */
-  const targets = new Map<string, { readonly headers: Promise<Headers>; readonly sinceMs: number }>();
-  const forget = () => {
-    opened = undefined;
-    targets.clear();
-  };
-  const open = (): Promise<Session> => {
-    if (opened === undefined) {
-      opened = connectOnce(settings, log);
-      opened.then((session) => session.closed).then(forget, forget);
-    }
-    return opened;
-  };
+  const link = new Link(() => connectOnce(settings, log));
+  /** What a destination is, for as long as a connection lasts: headers for each SEND to it. */
+  const targets = new WeakMap<Session, Map<string, Promise<Headers>>>();
   const targetOf = (session: Session, destination: string): Promise<Headers> => {
-    const known = targets.get(destination);
-    if (known !== undefined && performance.now() - known.sinceMs < FRESH_MS) return known.headers;
-    const headers = findTarget(session, destination, settings, log);
-    targets.set(destination, { headers, sinceMs: performance.now() });
+    const known = targets.get(session) ?? new Map<string, Promise<Headers>>();
+    targets.set(session, known);
+    const target = known.get(destination) ?? findTarget(session, destination, settings, log);
+    known.set(destination, target);
     // The next message asks again.
-    headers.catch(() => targets.delete(destination));
-    return headers;
+    target.catch(() => known.delete(destination));
+    return target;
   };
   return {
-    send: async (destination, message, { headers, ...options } = {}) => {
-      const session = await open();
-      const target = await targetOf(session, destination);
-      await session.request(
-        'SEND',
-        { ...copyHeaders(message, options), ...headers, ...target },
-        message.body,
-      );
-    },
-    close: async () => {
-      const session = await opened?.catch(() => undefined);
-      await session?.close();
-    },
+    send: (destination, message, { headers, ...options } = {}) =>
+      link.use(async (session) => {
+        const target = await targetOf(session, destination);
+        const most = session.dialect.mostHeaders - Object.keys({ ...headers, ...target }).length;
+        const copied = copyHeaders(message, { most, ...options });
+        await session.request('SEND', { ...copied, ...headers, ...target }, message.body);
+      }),
+    close: () => link.close(),
   };
 }
 
@@ -80,8 +63,8 @@ async function findTarget(
   const headers = queueArguments(deadLetterQueue, queueType);
   const declared = `/queue/${queue}`;
   if (!session.dialect.comparesArguments) return { destination: declared, ...headers };
-  const isDeclared = (await ensureQueue(session, { destination: declared, headers }, log)) === 'declared';
-  if (isDeclared) return { destination: declared, ...headers };
+  const { other } = await declareQueues(session, [{ destination: declared, headers }], log);
+  if (other === undefined) return { destination: declared, ...headers };
   log.info({ queue }, 'the queue exists with other arguments: it is used as it is');
   return { destination: existingQueue(queue), ...deadLetterArguments(deadLetterQueue) };
 }

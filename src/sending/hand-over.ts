@@ -4,175 +4,165 @@
  * from reading a connection that has sent a SEND, a full queue does the same on ActiveMQ, and the ACKs must keep flowing
  * then.
  *
+ * A message under way is tried for as long as the consumer's session lives. Where a connection ended under several, each is
+ * sent alone the next time, so that the one it ended for is found. A queue that takes nothing for now is held: what is for
+ * it waits, one message of it is tried with growing waits over a connection of its own, and all else goes on.
+ *
  * There is one for each session of a consumer, and it ends with it.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { existsOtherwise } from '../brokers/diagnoses.js';
-import type { Declaration } from '../brokers/queues.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Headers } from '../stomp/frames.js';
 import { openBeside } from '../stomp/open.js';
-import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js';
+import { describeEnd, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, type Session } from './connect.js';
-import { declareQueues } from './declare.js';
+import { examine, tooLarge, wordless } from './examine.js';
 import type { Outgoing } from './heads.js';
-import { FRESH_MS, Link } from './link.js';
+import { Holds, type Attempt, type Item } from './holds.js';
+import { Link, type Lease } from './link.js';
 
 const LONGEST_DELAY_SECONDS = 10;
-/** A message at which so many connections in a row ended without a word is taken as refused. */
-const MAX_BROKEN = 5;
+/** Messages of one callback under way at once. */
+const WINDOW = 1000;
 
-interface Attempt {
-  readonly left: readonly Outgoing[];
-  /** How the connection ended, if it did. */
-  readonly end?: SessionEnd;
-  readonly reason: string;
+export interface HandOverOptions {
+  readonly session: Session;
+  readonly log: Logger;
+  /** Aborted: what a queue does not take now goes back to its own. */
+  readonly drain: AbortSignal;
+  /** A queue that took nothing takes messages again. */
+  readonly onReleased: () => void;
 }
 
 export class HandOver {
   readonly session: Session;
   readonly #log: Logger;
   readonly #ended = new AbortController();
+  readonly #open: () => Promise<Session>;
   readonly #link: Link;
-  readonly #declarations: readonly Declaration[];
-  #declaredMs = performance.now();
-  #declaring: Promise<void> | undefined;
-  /** Over which one at a time sends again what was not confirmed over the shared one. */
-  #lone: Session | undefined;
-  /** Settles when those before have had their turn. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #holds: Holds;
 
-  /** `declarations`: what was declared just now, and is to be there for what the broker itself moves. */
-  constructor(session: Session, declarations: readonly Declaration[], log: Logger) {
+  constructor({ session, log, drain, onReleased }: HandOverOptions) {
     this.session = session;
-    this.#declarations = declarations;
     this.#log = log;
-    this.#link = new Link(() => openBeside(session, log, this.#ended.signal));
+    this.#open = () => openBeside(session, log, this.#ended.signal);
+    this.#link = new Link(this.#open);
+    this.#holds = new Holds({
+      ...{ open: this.#open, log, onReleased },
+      end: AbortSignal.any([this.#ended.signal, drain]),
+      attempt: (link, item) => this.#attempt(link, item),
+      goOn: (item) => this.#carry(item),
+    });
     void session.closed.then((end) => this.#close(end));
   }
 
   /**
-   * Resolves when the broker has confirmed every message and the ACK is written, or confirmed if so wanted. Rejects with
-   * `broker-refused` when it takes one of the messages never, and the session can still settle the message; else with
-   * `connection-lost`: the broker delivers it again. Meanwhile it tries again for as long as the session lives.
+   * Resolves when the broker has confirmed every message. Rejects with `broker-refused` when it takes one of them never,
+   * unless such a refusal is to be waited out, with `message-too-large` when no connection survives one, and with
+   * `connection-lost` when the session ended before, or a drain came while a queue takes nothing.
    */
-  async sendThenAck(messages: readonly Outgoing[], ack: Headers, isConfirmed: () => boolean): Promise<void> {
-    const { session } = this;
-    await this.#confirm(messages);
-    if (isConfirmed()) await session.request('ACK', ack);
-    else if (!session.sendWithoutReceipt('ACK', ack)) throw await this.#lost();
+  async confirm(messages: readonly Outgoing[], { isHeldWhenRefused = false } = {}): Promise<void> {
+    for (let start = 0; start < messages.length; start += WINDOW) {
+      const window = messages.slice(start, start + WINDOW);
+      await Promise.all(
+        window.map((message) => this.#carry({ message, isHeldWhenRefused, isSuspect: false })),
+      );
+    }
   }
 
-  /**
-   * Before a NACK that moves the message to one of the declared queues: declares them again, unless that was done lately.
-   * Undefined when there is nothing to wait for; never rejects.
-   */
-  ensureQueues(): Promise<void> | undefined {
-    const isFresh = performance.now() - this.#declaredMs < FRESH_MS;
-    if (this.#declarations.length === 0 || isFresh) return undefined;
-    this.#declaring ??= this.#declare().finally(() => (this.#declaring = undefined));
-    return this.#declaring;
-  }
-
-  async #declare(): Promise<void> {
-    try {
-      await declareQueues(this.session, this.#declarations, this.#log, this.#ended.signal);
-    } catch (error) {
-      if (this.#ended.signal.aborted) return;
-      if (!existsOtherwise(reasonOf(error))) {
-        this.#log.warn({ err: error }, 'it is not known whether the dead-letter queue is still there');
-        return;
+  async #carry(item: Item): Promise<void> {
+    if (this.#holds.isHeld(item.message.destination)) return this.#holds.hold(item);
+    for (let attempts = 0; ; attempts++) {
+      const attempt = await this.#attempt(this.#link, item);
+      switch (attempt.kind) {
+        case 'confirmed':
+          return;
+        case 'again':
+          continue;
+        case 'later':
+          await this.#backOff(attempts, attempt.reason);
+          continue;
+        case 'full':
+          return this.#holds.hold(item, attempt.reason);
+        case 'refused':
+          if (item.isHeldWhenRefused) return this.#holds.hold(item, attempt.error.message);
+          throw attempt.error;
+        case 'unreadable':
+          throw attempt.error;
       }
     }
-    this.#declaredMs = performance.now();
   }
 
-  /** Resolves when the broker has confirmed all. */
-  async #confirm(messages: readonly Outgoing[]): Promise<void> {
-    let left = messages;
+  async #attempt(link: Link, item: Item): Promise<Attempt> {
+    const { destination } = item.message;
+    this.#throwIfEnded();
+    let lease: Lease;
     try {
-      left = await this.#link.use((session) => unconfirmed(session, messages));
+      lease =
+        (item.isSuspect ? undefined : link.tryLease(destination)) ??
+        (await link.lease(destination, item.isSuspect));
     } catch (error) {
-      this.#log.debug({ err: error }, 'no connection to publish over');
+      this.#throwIfEnded();
+      return { kind: 'later', reason: reasonOf(error) };
     }
-    if (left.length === 0) return;
-    // An ERROR does not say which message it means: what failed beside others is sent again by itself.
-    const turn = this.#turn.then(() => this.#insist(left));
-    this.#turn = turn.catch(() => undefined);
-    await turn;
+    const { session, isAlone } = lease;
+    // Found out while it waited.
+    if (link === this.#link && this.#holds.isHeld(destination)) {
+      lease.end();
+      return { kind: 'full', reason: '' };
+    }
+    if (session.isFull) await session.drained();
+    const error = await transmit(item.message, lease);
+    if (error === undefined) return { kind: 'confirmed' };
+    // An ERROR that names this message (ActiveMQ).
+    if (session.isOpen) return { kind: 'refused', error };
+    item.isSuspect = true;
+    return isAlone ? this.#judge(item.message, await session.closed) : { kind: 'again' };
   }
 
-  async #insist(messages: readonly Outgoing[]): Promise<void> {
-    let left = messages;
-    let broken = 0;
-    for (let attempt = 0; this.session.isOpen; attempt++) {
-      const before = left.length;
-      const outcome = await this.#sendAlone(left);
-      left = outcome.left;
-      if (left.length === 0) return;
-      const { end, reason } = outcome;
-      broken = end?.kind === 'transport' && left.length === before ? broken + 1 : 0;
-      if ((end !== undefined && isRefusal(end)) || broken === MAX_BROKEN)
-        throw new PubsubError('broker-refused', `SEND refused: ${reason}`);
-      await this.#backOff(attempt, reason, left.length);
-    }
-    throw await this.#lost();
+  /** What it means that a connection ended with this message alone under way. */
+  async #judge(message: Outgoing, end: SessionEnd): Promise<Attempt> {
+    const reason = describeEnd(end);
+    if (end.meaning === 'too-large') return { kind: 'unreadable', error: tooLarge(message, reason) };
+    // An ERROR that is known to pass, such as that of a node that is down, is no refusal.
+    if (end.kind === 'broker' && (end.isConfiguration || end.advice === undefined))
+      return { kind: 'refused', error: new PubsubError('broker-refused', `SEND refused: ${reason}`) };
+    if (end.kind === 'unconfirmed') return { kind: 'full', reason };
+    if (end.kind !== 'transport') return { kind: 'later', reason };
+    const finding = await examine(this.#open, message);
+    if (finding === 'unreadable') return { kind: 'unreadable', error: tooLarge(message, reason) };
+    return finding === 'refused'
+      ? { kind: 'full', reason: `${reason}: ${wordless}` }
+      : { kind: 'later', reason };
   }
 
-  /** Tries once; resolves with what is not confirmed, and why. */
-  async #sendAlone(messages: readonly Outgoing[]): Promise<Attempt> {
-    let left = messages;
-    let lone: Session;
-    try {
-      lone = await openBeside(this.session, this.#log, this.#ended.signal);
-    } catch (error) {
-      return { left, reason: reasonOf(error) };
-    }
-    this.#lone = lone;
-    // One by one: RabbitMQ 3.10 keeps the reason of a refusal to itself when it has to answer something else meanwhile.
-    while (left[0] !== undefined && (await unconfirmed(lone, [left[0]])).length === 0) left = left.slice(1);
-    void lone.close();
-    if (left.length === 0) return { left, reason: '' };
-    const end = await lone.closed;
-    return { left, end, reason: describeEnd(end) };
-  }
-
-  async #backOff(attempt: number, reason: string, messages: number): Promise<void> {
-    if (!this.session.isOpen) return;
-    const waitMs = backoffMs(attempt, LONGEST_DELAY_SECONDS);
-    const fields = { reason, messages, retryInMs: Math.round(waitMs) };
+  async #backOff(attempts: number, reason: string): Promise<void> {
+    this.#throwIfEnded();
+    const waitMs = backoffMs(attempts, LONGEST_DELAY_SECONDS);
+    const fields = { reason, retryInMs: Math.round(waitMs) };
     this.#log.warn(fields, 'messages are not confirmed; sending them again');
     await delay(waitMs, undefined, { signal: this.#ended.signal }).catch(() => undefined);
   }
 
-  async #lost(): Promise<PubsubError> {
-    return new PubsubError('connection-lost', endError(await this.session.closed, 'ACK not sent').message);
+  #throwIfEnded(): void {
+    if (this.#ended.signal.aborted)
+      throw new PubsubError('connection-lost', 'the connection of its message is gone');
   }
 
   /** What is not confirmed now is sent again when its message comes again. */
   async #close(end: SessionEnd): Promise<void> {
     this.#ended.abort();
-    this.#lone?.abandon(describeEnd(end));
     if (end.kind === 'closed') await this.#link.close();
     else this.#link.abandon(describeEnd(end));
   }
 }
 
-/** An ERROR that is known to pass, such as that of a node that is down, is none. */
-function isRefusal({ kind, isConfiguration, advice }: SessionEnd): boolean {
-  return kind === 'broker' && (isConfiguration || advice === undefined);
-}
-
-/** Sends all; resolves with those that were not confirmed when their session ended. */
-async function unconfirmed(session: Session, messages: readonly Outgoing[]): Promise<Outgoing[]> {
-  const results: Promise<boolean>[] = [];
-  for (const { lines, body } of messages) {
-    if (session.isFull) await session.drained();
-    results.push(
-      new Promise((resolve) => session.sendWithReceipt(lines, body, (error) => resolve(error === undefined))),
-    );
-  }
-  const areConfirmed = await Promise.all(results);
-  return messages.filter((_message, index) => areConfirmed[index] !== true);
+/** Sends it; resolves with why it is not confirmed, if it is not. Ends the loan. */
+function transmit({ destination, lines, body }: Outgoing, lease: Lease): Promise<PubsubError | undefined> {
+  return new Promise((resolve) => {
+    lease.session.sendWithReceipt(lines, body, (error) => {
+      lease.end(error === undefined ? destination : undefined);
+      resolve(error);
+    });
+  });
 }

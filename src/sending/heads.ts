@@ -1,16 +1,18 @@
 /**
- * What the head of a published message says: django-stomp's headers, what the caller adds, and which of these are
- * reserved. All that is the same for every message of a destination is encoded once.
+ * What the head of a published message says: django-stomp's headers, and what the caller adds. All that is the same for
+ * every message of a destination is encoded once.
  */
 import { randomUUID } from 'node:crypto';
 import { correlationId as currentCorrelationId } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
+import { isSendable } from '../brokers/headers.js';
 import { queueArguments, type QueueType } from '../brokers/queues.js';
+import { log as ownLog, type Logger } from '../log.js';
 import { encodeLines, type Headers } from '../stomp/frames.js';
 
 export interface SendOptions {
-  /** Beside the standard headers, which cannot be overridden. Reserved ones are removed. */
+  /** Beside the standard headers, which cannot be overridden. Those that are not a caller's to give are left out. */
   readonly headers?: Readonly<Record<string, string>>;
   /** Default: the `correlation-id` among `headers`, else that of the message being processed, else a new one. */
   readonly correlationId?: string;
@@ -20,45 +22,25 @@ export interface SendOptions {
 
 /** A message to be sent, encoded: the lines of its SEND (encodeLines) and its body. */
 export interface Outgoing {
+  readonly destination: string;
   readonly lines: string;
   readonly body: string | Uint8Array;
 }
 
 /**
- * django-stomp removes the first seven; `receipt` and `ack` would be taken as ours or confuse a consumer; the attempts of
- * a message at one queue are none at another.
+ * Makes messages of JSON text. Their correlation id is that of the moment when the encoder is made, or one of each
+ * message's own. Throws `invalid-destination` and `invalid-header`.
  */
-const reservedHeaders = new Set([
-  ...[
-    'message-id',
-    'transaction',
-    'redelivered',
-    'subscription',
-    'destination',
-    'content-length',
-    'content-type',
-  ],
-  ...['receipt', 'ack', 'x-attempt', 'x-last-error'],
-]);
-
-/** Is a header of this name left out when a caller gives it? */
-export function isReservedHeader(name: string): boolean {
-  return reservedHeaders.has(name);
-}
-
-/**
- * Encodes the head of a SEND of this JSON, as Session.transmit takes it. The correlation id is that of the moment when
- * the encoder is made, or one of each message's own. Throws `invalid-destination` and `invalid-header`.
- */
-export function headEncoder(
+export function messageEncoder(
   destination: string,
   queueType: QueueType,
   { headers, correlationId, isPersistent = true }: SendOptions = {},
-): (json: string) => string {
+  log: Logger = ownLog,
+): (json: string) => Outgoing {
   checkTarget(destination);
   const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
   const lines = encodeLines('SEND', {
-    ...(headers === undefined ? {} : withoutReserved(headers)),
+    ...(headers === undefined ? {} : sendable(headers, log)),
     destination,
     'content-type': 'application/json;charset=utf-8',
     ...(id === undefined ? {} : { 'correlation-id': id }),
@@ -68,8 +50,10 @@ export function headEncoder(
     // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
     ...(isPersistent ? { persistent: 'true' } : {}),
   });
-  if (id !== undefined) return (json) => `${lines}content-length:${Buffer.byteLength(json)}\n`;
-  return (json) => `${lines}content-length:${Buffer.byteLength(json)}\ncorrelation-id:${randomUUID()}\n`;
+  return (json) => {
+    const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
+    return { destination, lines: `${lines}content-length:${Buffer.byteLength(json)}\n${ownId}`, body: json };
+  };
 }
 
 /** The body as JSON text. Throws `invalid-json`. */
@@ -83,10 +67,11 @@ export function stringify(body: unknown): string {
   throw new PubsubError('invalid-json', `the body is no JSON value: ${typeof body}`);
 }
 
-/** What a caller's headers add to a message. Throws `invalid-header` for what is no header. */
-function withoutReserved(headers: Readonly<Record<string, string>>): Headers {
+/** What a caller's headers add to a message: passing on what came with another is common. Throws `invalid-header`. */
+function sendable(headers: Readonly<Record<string, string>>, log: Logger): Headers {
   // Without a prototype any name is a name, __proto__ too.
   const own = Object.create(null) as Headers;
+  const leftOut: string[] = [];
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== 'string') {
       throw new PubsubError(
@@ -95,7 +80,9 @@ function withoutReserved(headers: Readonly<Record<string, string>>): Headers {
       );
     }
     if (name === '') throw new PubsubError('invalid-header', 'a header has no name');
-    if (!isReservedHeader(name)) own[name] = value;
+    if (isSendable(name, value)) own[name] = value;
+    else leftOut.push(name);
   }
+  if (leftOut.length > 0) log.debug({ headers: leftOut }, "headers that are not a publisher's are left out");
   return own;
 }

@@ -5,7 +5,11 @@
  *
  * Stale: RabbitMQ declares a queue for the first SEND of a connection alone, and confirms and drops what is sent to one
  * that was deleted since (3.10.8). So no connection is used for longer than a few seconds there.
+ *
+ * Alone: an ERROR of RabbitMQ names no message, and a connection that ends may end for any message under way. So the
+ * first message to a destination goes alone over each connection: it is then that a broker refuses a destination.
  */
+import { PubsubError } from '../errors.js';
 import type { Session } from './connect.js';
 
 /** How long it is taken for granted that a queue is still there. */
@@ -14,34 +18,45 @@ export const FRESH_MS = 5000;
 /** A connection that is lent; each loan is to be ended once, when all that was sent is confirmed or given up. */
 export class Lease {
   readonly session: Session;
-  readonly #onUnused: () => void;
+  readonly #known = new Set<string>();
+  readonly #onEnd: () => void;
   uses = 0;
+  /** There is one loan, and no other until it has ended. */
+  isAlone = false;
 
-  constructor(session: Session, onUnused: () => void) {
+  constructor(session: Session, onEnd: () => void) {
     this.session = session;
-    this.#onUnused = onUnused;
+    this.#onEnd = onEnd;
   }
 
-  get isUsable(): boolean {
-    return this.session.isOpen;
+  /** Can nothing more be sent, or not for sure? */
+  get isSpent(): boolean {
+    const { dialect, isOpen, openedMs } = this.session;
+    return !isOpen || (dialect.swallowsWhenDeleted && performance.now() - openedMs > FRESH_MS);
   }
 
-  get isStale(): boolean {
-    const { dialect, openedMs } = this.session;
-    return dialect.swallowsWhenDeleted && performance.now() - openedMs > FRESH_MS;
+  /** Has a message to this destination been confirmed over this connection? */
+  knows(destination: string): boolean {
+    return this.#known.has(destination);
   }
 
-  lend(): this {
+  lend(isAlone: boolean): this {
     this.uses++;
+    this.isAlone = isAlone;
     return this;
   }
 
-  end(): void {
-    if (--this.uses === 0) this.#onUnused();
+  /** `confirmed`: the destination that has just been proved to take messages, if any. */
+  end(confirmed?: string): void {
+    if (confirmed !== undefined) this.#known.add(confirmed);
+    this.uses--;
+    this.isAlone = false;
+    if (this.uses === 0) this.#onEnd();
   }
 }
 
 interface Waiting {
+  readonly mustBeAlone: (lease: Lease) => boolean;
   readonly admit: (lease: Lease) => void;
   readonly refuse: (error: unknown) => void;
 }
@@ -49,34 +64,39 @@ interface Waiting {
 export class Link {
   readonly #open: () => Promise<Session>;
   #current: Lease | undefined;
+  readonly #isOrdered: boolean;
   #isOpening = false;
   #isClosed = false;
   /** For a connection, the first first. */
-  #waiting: Waiting[] = [];
+  readonly #waiting: Waiting[] = [];
 
-  /** `open` makes a connection; what it rejects with is told to all that wait for one. */
-  constructor(open: () => Promise<Session>) {
+  /**
+   * `open` makes a connection; what it rejects with is told to all that wait for one. Where order does not matter, none
+   * waits for another: a stale connection that is in use is left to its users, and closed after them.
+   */
+  constructor(open: () => Promise<Session>, { isOrdered = true } = {}) {
     this.#open = open;
+    this.#isOrdered = isOrdered;
   }
 
-  /** Lends the connection at once; undefined when it has to be opened or renewed first. */
-  tryLease(): Lease | undefined {
-    const current = this.#current;
-    if (current?.isUsable !== true || this.#waiting.length > 0 || current.isStale) return undefined;
-    return current.lend();
+  /** Lends the connection at once; undefined when a message to this destination has to wait for something. */
+  tryLease(destination: string): Lease | undefined {
+    const lease = this.#current;
+    if (lease === undefined || this.#waiting.length > 0 || lease.isAlone) return undefined;
+    return !lease.isSpent && lease.knows(destination) ? lease.lend(false) : undefined;
   }
 
-  /** Lends the connection, in the order of the calls. Rejects with what opening it rejects with. */
-  lease(): Promise<Lease> {
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ admit: (lease) => resolve(lease.lend()), refuse: reject });
-      this.#advance();
-    });
+  /**
+   * Lends the connection for a message to this destination, in the order of the calls; alone if it is the first one, or so
+   * wanted. Rejects with what opening the connection rejects with.
+   */
+  lease(destination: string, isAlone = false): Promise<Lease> {
+    return this.#wait((lease) => isAlone || !lease.knows(destination));
   }
 
   /** Lends the connection until the work has settled. Rejects as lease and the work do. */
   async use<T>(work: (session: Session) => Promise<T>): Promise<T> {
-    const lease = this.tryLease() ?? (await this.lease());
+    const lease = await this.#wait(() => false);
     try {
       return await work(lease.session);
     } finally {
@@ -84,31 +104,60 @@ export class Link {
     }
   }
 
-  /** Disconnects; never rejects. What was sent must have been awaited. */
+  /** Disconnects, for good; never rejects. What was sent must have been awaited, what waits is refused. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#end('closed');
     await this.#current?.session.close();
   }
 
-  /** Breaks the connection off. */
+  /** Breaks the connection off, for good. */
   abandon(reason: string): void {
-    this.#isClosed = true;
+    this.#end(reason);
     this.#current?.session.abandon(reason);
+  }
+
+  #end(reason: string): void {
+    this.#isClosed = true;
+    this.#refuseAll(new PubsubError('connection-lost', reason));
+  }
+
+  #refuseAll(error: unknown): void {
+    for (const { refuse } of this.#waiting.splice(0)) refuse(error);
+  }
+
+  #wait(mustBeAlone: Waiting['mustBeAlone']): Promise<Lease> {
+    return new Promise((admit, refuse) => {
+      this.#waiting.push({ mustBeAlone, admit, refuse });
+      if (this.#isClosed) this.#end('closed');
+      else this.#advance();
+    });
   }
 
   /** Lets in those that wait, or does what they wait for. */
   #advance(): void {
-    if (this.#waiting.length === 0 || this.#isOpening) return;
-    const current = this.#current;
-    if (current?.isUsable !== true) {
-      void this.#renew();
-    } else if (!current.isStale) {
-      for (const { admit } of this.#waiting.splice(0)) admit(current);
-    } else if (current.uses === 0) {
-      this.#current = undefined;
-      void current.session.close();
-      void this.#renew();
+    if (this.#isOpening) return;
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const lease = this.#current;
+      if (lease === undefined || (lease.isSpent && this.#mayLeave(lease))) {
+        this.#current = undefined;
+        if (lease?.uses === 0) void lease.session.close();
+        void this.#renew();
+        return;
+      }
+      const isAlone = next.mustBeAlone(lease);
+      if (lease.isSpent || lease.isAlone || (isAlone && lease.uses > 0)) return;
+      this.#waiting.shift();
+      next.admit(lease.lend(isAlone));
     }
+  }
+
+  #mayLeave({ uses, session }: Lease): boolean {
+    return uses === 0 || !session.isOpen || !this.#isOrdered;
+  }
+
+  #takeBack(lease: Lease): void {
+    if (lease !== this.#current) void lease.session.close();
+    this.#advance();
   }
 
   async #renew(): Promise<void> {
@@ -117,19 +166,15 @@ export class Link {
     try {
       session = await this.#open();
     } catch (error) {
-      for (const { refuse } of this.#waiting.splice(0)) refuse(error);
-      return;
-    } finally {
       this.#isOpening = false;
+      this.#refuseAll(error);
+      return;
     }
+    this.#isOpening = false;
     if (this.#isClosed) session.abandon('closed while it was opened');
-    const lease = new Lease(session, () => this.#advance());
+    const lease: Lease = new Lease(session, () => this.#takeBack(lease));
     this.#current = lease;
-    void session.closed.then(() => {
-      if (this.#current !== lease) return;
-      this.#current = undefined;
-      this.#advance();
-    });
+    void session.closed.then(() => this.#advance());
     this.#advance();
   }
 }

@@ -1,30 +1,42 @@
 /**
- * Messages that must arrive, in the order given: each is kept until the broker has confirmed it, a window of them at a
- * time, over as many connections as that takes. A lost connection is replaced and what was unconfirmed on it is sent
- * again, in order, before anything new: at least once, nothing dropped.
+ * Messages that must arrive, in the order given, at one destination: each is kept until the broker has confirmed it, a
+ * window of them at a time, over as many connections as that takes. A lost connection is replaced and what was unconfirmed
+ * on it is sent again, in order, before anything new: at least once, nothing dropped. The first one goes alone (link.ts),
+ * and one more may be under way with each that is confirmed: where a connection ends because of a message, or because its
+ * queue is full again, that costs few repetitions and not a window.
  *
- * States: idle (nothing to send, no connection) -> connecting -> open -> connecting ... -> failed, for good: when the
- * first connection cannot be had, when the broker refuses, when it confirms nothing for too long, or at a stop.
+ * States: idle (nothing to send) -> sending <-> recovering (a connection was lost) -> failed, for good: when the first
+ * connection cannot be had, when the broker refuses, when it confirms nothing for too long, or at a stop.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { backoffMs, connectOnce } from './connect.js';
-import type { Session } from './connect.js';
-import { Lease } from './link.js';
-import { endError, type SessionEnd } from '../stomp/session-end.js';
+import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js';
+import { backoffMs, connectOnce, type Session } from './connect.js';
+import { examine, tooLarge, wordless } from './examine.js';
+import type { Outgoing } from './heads.js';
+import { Link, type Lease } from './link.js';
 
 export interface OutboxOptions {
   readonly settings: Settings;
   readonly log: Logger;
-  /** Encodes the head of a message (outgoing.ts). */
-  readonly encodeHead: (json: string) => string;
   /** From then on no connection is made. */
   readonly stop: AbortSignal;
   /** From then on nothing is waited for. */
   readonly abort: AbortSignal;
+  /** A message that is too large for the broker is left out when this returns; what it throws ends all. */
+  readonly onUnreadable: (error: PubsubError, number: number) => void;
 }
+
+interface Entry {
+  readonly number: number;
+  /** Undefined when it is settled: it is kept no longer. */
+  message: Outgoing | undefined;
+}
+
+/** Settled entries are removed so many at a time. */
+const COMPACT_AT = 4096;
 
 export class Outbox {
   /** Messages, each once. */
@@ -34,13 +46,23 @@ export class Outbox {
   /** Rejects once, with what ended it; never resolves. */
   readonly failed: Promise<never>;
   readonly #options: OutboxOptions;
-  /** By number, in the order of their numbers. */
-  readonly #unconfirmed = new Map<number, string>();
+  readonly #link: Link;
+  /** In the order of their numbers; those before `#first` are settled. */
+  #entries: Entry[] = [];
+  #first = 0;
+  /** The next to go over the current connection. */
+  #next = 0;
+  #unsettled = 0;
   #last: number;
   #lastSent = 0;
+  /** Over the current connection, and how many it may be. */
+  #underWay = 0;
+  #mostUnderWay = Infinity;
+  /** It waits for a connection, or sends what has waited for one. */
+  #isBusy = false;
   #session: Session | undefined;
-  #isConnecting = false;
-  #hasConnected = false;
+  /** From a lost connection; settles when what was unconfirmed on it may be sent again. */
+  #recovery: Promise<void> | undefined;
   /** Attempts to connect, and when the first of them was due, since a message was confirmed. */
   #attempts = 0;
   #sinceMs = 0;
@@ -52,154 +74,209 @@ export class Outbox {
   constructor(options: OutboxOptions, after: number) {
     this.#options = options;
     this.#last = after;
+    this.#link = new Link(() => this.#open());
     this.failed = new Promise((_resolve, reject) => (this.#onFailure = reject));
     this.failed.catch(() => undefined);
     options.abort.addEventListener('abort', () => {
-      if (this.#unconfirmed.size === 0) return;
+      if (this.#unsettled === 0) return;
       this.#fail(new PubsubError('not-confirmed', 'the graceful wait is over'));
     });
   }
 
   /** Takes a message, whose number is above all before. The next should wait until it is not full. */
-  add(number: number, json: string): void {
+  add(number: number, message: Outgoing): void {
     if (this.#hasFailed) return;
-    this.#unconfirmed.set(number, json);
+    this.#entries.push({ number, message });
+    this.#unsettled++;
     this.#last = number;
-    if (this.#isStale && this.#unconfirmed.size === 1) void this.close();
-    if (this.#session !== undefined) this.#transmit(this.#session, number, json);
-    else if (!this.#isConnecting) void this.#connect();
+    if (this.#isBusy) return;
+    const lease = this.#link.tryLease(message.destination);
+    if (lease === undefined) void this.#send();
+    else this.#transmit(lease);
   }
 
   get isFull(): boolean {
-    return this.#isWindowFull || this.#isRenewing || this.#session?.isFull === true;
+    return this.#isBusy || this.#isWindowFull || this.#session?.isFull === true;
   }
 
   /** Resolves when it is not full; rejects when it has failed. */
   async room(): Promise<void> {
     while (this.isFull && !this.#hasFailed) {
-      if (this.#isWindowFull || this.#isRenewing) await this.#change();
+      if (this.#isBusy || this.#isWindowFull) await this.#change();
       else await this.#session?.drained();
     }
     if (this.#hasFailed) await this.failed;
   }
 
-  /** Resolves when all is confirmed, or it has failed. */
+  /** Resolves when all is settled, or it has failed. */
   async settled(): Promise<void> {
-    while (this.#unconfirmed.size > 0 && !this.#hasFailed) await this.#change();
+    while (this.#unsettled > 0 && !this.#hasFailed) await this.#change();
   }
 
   /** The highest number such that all messages up to it are confirmed: they are not confirmed in the order sent. */
   get confirmedUpTo(): number {
-    const [first] = this.#unconfirmed.keys();
-    return first === undefined ? this.#last : first - 1;
+    const first = this.#entries[this.#first];
+    return first === undefined ? this.#last : first.number - 1;
   }
 
   /** Messages that were sent and not confirmed: they may or may not have arrived. */
   get unknown(): number {
-    return [...this.#unconfirmed.keys()].filter((number) => number <= this.#lastSent).length;
+    return this.#entries.filter(({ number, message }) => message !== undefined && number <= this.#lastSent)
+      .length;
   }
 
   /** Disconnects; never rejects. Await `settled` first. */
-  async close(): Promise<void> {
-    const session = this.#session;
-    this.#session = undefined;
-    await session?.close();
-  }
-
-  get #isStale(): boolean {
-    return this.#session !== undefined && new Lease(this.#session, () => undefined).isStale;
-  }
-
-  /** What is under way is waited for, so that the next message opens another connection. */
-  get #isRenewing(): boolean {
-    return this.#isStale && this.#unconfirmed.size > 0;
+  close(): Promise<void> {
+    return this.#link.close();
   }
 
   get #isWindowFull(): boolean {
-    return this.#unconfirmed.size >= this.#options.settings.publishWindow;
+    return this.#unsettled >= this.#options.settings.publishWindow;
   }
 
   #change(): Promise<void> {
     return new Promise((resolve) => (this.#onChange = resolve));
   }
 
-  #transmit(session: Session, number: number, json: string): void {
+  /** Sends all that has not been sent over the current connection, or the next one. */
+  async #send(): Promise<void> {
+    this.#isBusy = true;
+    for (let next = this.#upNext(); next !== undefined; next = this.#upNext()) {
+      await this.#recovery;
+      try {
+        const lease = await this.#link.lease(next.message.destination);
+        if (this.#recovery === undefined && !this.#hasFailed) this.#transmit(lease);
+        else lease.end();
+      } catch (error) {
+        await this.#takeRefusal(error);
+      }
+    }
+    this.#isBusy = false;
+    this.#onChange();
+  }
+
+  #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
+    if (this.#hasFailed || this.#underWay >= this.#mostUnderWay) return undefined;
+    for (let entry = this.#entries[this.#next]; entry !== undefined; entry = this.#entries[++this.#next]) {
+      const { message } = entry;
+      if (message !== undefined) return { entry, message };
+    }
+    return undefined;
+  }
+
+  #transmit(lease: Lease): void {
+    const next = this.#upNext();
+    if (next === undefined) {
+      lease.end();
+      return;
+    }
+    const { entry, message } = next;
+    this.#next++;
+    this.#underWay++;
     this.sent++;
-    this.#lastSent = Math.max(this.#lastSent, number);
-    session.sendWithReceipt(this.#options.encodeHead(json), json, (error) => {
-      // What becomes of a lost one is decided once for all of them, at the end of the session.
-      if (error !== undefined) return;
-      this.#unconfirmed.delete(number);
-      this.confirmed++;
-      this.#attempts = 0;
-      this.#onChange();
+    this.#lastSent = Math.max(this.#lastSent, entry.number);
+    const { session, isAlone } = lease;
+    session.sendWithReceipt(message.lines, message.body, (error) => {
+      if (error === undefined) {
+        this.confirmed++;
+        this.#attempts = 0;
+        this.#underWay--;
+        this.#mostUnderWay++;
+        this.#settle(entry);
+      } else if (session.isOpen) {
+        this.#fail(error);
+      } else {
+        this.#lose(session, isAlone ? entry : undefined);
+      }
+      lease.end(error === undefined ? message.destination : undefined);
+      if (error === undefined && !this.#isBusy && this.#upNext() !== undefined) void this.#send();
     });
   }
 
-  /** Until there is a session or it has failed; one at a time. `problem` is why there is none, when there was one. */
-  async #connect(problem?: PubsubError): Promise<void> {
-    const { settings, log, stop } = this.#options;
-    this.#isConnecting = true;
-    for (let reason = problem; reason === undefined || (await this.#backOff(reason));) {
-      try {
-        this.#open(await connectOnce(settings, log, stop));
-        break;
-      } catch (error) {
-        const isFinal = !(error instanceof PubsubError && error.code === 'broker-unreachable');
-        if (!isFinal && !stop.aborted) {
-          reason = error;
-          continue;
-        }
-        this.#fail(stop.aborted ? new PubsubError('interrupted', 'stopped while connecting') : error);
-        break;
-      }
+  #settle(entry: Entry): void {
+    entry.message = undefined;
+    this.#unsettled--;
+    while (this.#first < this.#entries.length && this.#entries[this.#first]?.message === undefined)
+      this.#first++;
+    if (this.#first >= COMPACT_AT) {
+      this.#entries.splice(0, this.#first);
+      this.#next = Math.max(0, this.#next - this.#first);
+      this.#first = 0;
     }
-    this.#isConnecting = false;
+    this.#onChange();
   }
 
-  #open(session: Session): void {
-    this.#hasConnected = true;
-    this.#session = session;
-    void session.closed.then((end) => this.#lose(session, end));
-    for (const [number, json] of this.#unconfirmed) this.#transmit(session, number, json);
+  /** What becomes of all that was under way is decided once, at the end of its connection. */
+  #lose(session: Session, alone: Entry | undefined): void {
+    this.#next = this.#first;
+    this.#underWay = 0;
+    this.#mostUnderWay = 1;
+    if (this.#recovery !== undefined || this.#hasFailed) return;
+    this.#recovery = this.#recover(session, alone).finally(() => (this.#recovery = undefined));
+    if (!this.#isBusy) void this.#send();
   }
 
-  #lose(session: Session, end: SessionEnd): void {
-    if (this.#session !== session) return;
-    this.#session = undefined;
-    // With nothing under way the next message connects.
-    if (this.#unconfirmed.size === 0 || this.#hasFailed) return;
-    const error = endError(end, `${this.#unconfirmed.size} messages not confirmed`);
+  async #recover(session: Session, alone: Entry | undefined): Promise<void> {
+    const end = await session.closed;
+    const error = endError(end, `${this.#unsettled} messages not confirmed`);
     // A broker that is blocked would take one more message from each new connection, and confirm as little.
-    if (end.isConfiguration || end.kind === 'unconfirmed') this.#fail(error);
-    else void this.#connect(error);
+    if (alone !== undefined && end.meaning === 'too-large') this.#leaveOut(alone, end);
+    else if (end.isConfiguration || end.kind === 'unconfirmed') this.#fail(error);
+    else if (alone !== undefined && (await this.#isUnreadable(alone, end))) this.#leaveOut(alone, end);
+    else await this.#backOff(error, end.kind === 'transport' ? { hint: wordless } : {});
   }
 
-  /** Waits before the next attempt; false when there is none: it has failed. */
-  async #backOff(error: PubsubError): Promise<boolean> {
+  async #isUnreadable({ message }: Entry, { kind }: SessionEnd): Promise<boolean> {
+    if (message === undefined || kind !== 'transport') return false;
+    return (await examine(() => this.#open(), message)) === 'unreadable';
+  }
+
+  #leaveOut(entry: Entry, end: SessionEnd): void {
+    const { message, number } = entry;
+    if (message === undefined) return;
+    try {
+      this.#options.onUnreadable(tooLarge(message, describeEnd(end)), number);
+      this.#settle(entry);
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #open(): Promise<Session> {
+    const { settings, log, stop } = this.#options;
+    const session = await connectOnce(settings, log, stop);
+    this.#session = session;
+    return session;
+  }
+
+  /** There is no connection: that may pass, or not. */
+  async #takeRefusal(error: unknown): Promise<void> {
+    if (this.#options.stop.aborted) this.#fail(new PubsubError('interrupted', 'stopped while connecting'));
+    else if (error instanceof PubsubError && error.code === 'broker-unreachable') await this.#backOff(error);
+    else this.#fail(error);
+  }
+
+  /** Waits before the next attempt, unless there is to be none. */
+  async #backOff(error: PubsubError, hint: object = {}): Promise<void> {
     const { settings, log, stop } = this.#options;
     if (this.#attempts === 0) this.#sinceMs = performance.now();
     const waitMs = backoffMs(this.#attempts++, settings.waitToConnectSeconds);
     const limitMs = settings.reconnectForSeconds * 1000;
-    const isOver = performance.now() - this.#sinceMs + waitMs > limitMs;
-    if (!this.#hasConnected || isOver) {
-      const ending = this.#hasConnected && limitMs > 0 ? `; given up after ${limitMs / 1000} s` : '';
+    const hasConnected = this.#session !== undefined;
+    if (!hasConnected || performance.now() - this.#sinceMs + waitMs > limitMs) {
+      const ending = hasConnected && limitMs > 0 ? `; given up after ${limitMs / 1000} s` : '';
       this.#fail(new PubsubError(error.code, error.message + ending, { cause: error }));
-      return false;
+      return;
     }
-    const fields = {
-      reason: error.message,
-      unconfirmed: this.#unconfirmed.size,
-      retryInMs: Math.round(waitMs),
-    };
-    log.warn(fields, 'no connection to the broker; what is unconfirmed will be sent again');
+    const fields = { reason: error.message, unconfirmed: this.#unsettled, retryInMs: Math.round(waitMs) };
+    log.warn({ ...fields, ...hint }, 'no connection to the broker; what is unconfirmed will be sent again');
     await delay(waitMs, undefined, { signal: stop }).catch(() => undefined);
-    return true;
   }
 
   #fail(error: unknown): void {
+    if (this.#hasFailed) return;
     this.#hasFailed = true;
-    this.#session?.abandon('given up');
+    this.#link.abandon('given up');
     this.#onFailure(error);
     this.#onChange();
   }

@@ -7,8 +7,8 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
-import { headEncoder, stringify, type SendOptions } from './heads.js';
-import { Link } from './link.js';
+import { messageEncoder, stringify, type Outgoing, type SendOptions } from './heads.js';
+import { Link, type Lease } from './link.js';
 import { asUnconfirmed, transact } from './transaction.js';
 
 /** What a transaction's work sends with. */
@@ -25,6 +25,8 @@ export class Publisher implements TransactionSender {
   readonly #settings: Settings;
   readonly #log: Logger;
   readonly #link: Link;
+  /** Their own: a transaction may wait for what is sent outside of it, or for another one. */
+  readonly #transactions: Link;
   /** Calls of send and transaction that have not settled. */
   #pending = 0;
   /** Messages in the window. */
@@ -37,7 +39,9 @@ export class Publisher implements TransactionSender {
     this.window = settings.publishWindow;
     this.#settings = settings;
     this.#log = log;
-    this.#link = new Link(() => connectOnce(settings, log));
+    const connect = () => connectOnce(settings, log);
+    this.#link = new Link(connect);
+    this.#transactions = new Link(connect, { isOrdered: false });
   }
 
   /**
@@ -51,7 +55,7 @@ export class Publisher implements TransactionSender {
 
   /** Like send, with a body that is JSON text already and goes out as it stands. */
   async sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
-    const lines = headEncoder(destination, this.#settings.queueType, options)(json);
+    const message = this.#encode(destination, json, options);
     this.#begin();
     if (this.#unconfirmed === this.window) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -59,15 +63,9 @@ export class Publisher implements TransactionSender {
       this.#unconfirmed++;
     }
     try {
-      await this.#link.use(async (session) => {
-        await session.drained();
-        await new Promise<void>((resolve, reject) => {
-          session.sendWithReceipt(lines, json, (error) => {
-            if (error === undefined) resolve();
-            else reject(session.isOpen ? error : this.#doubted(error));
-          });
-        });
-      });
+      const lease = this.#link.tryLease(destination) ?? (await this.#link.lease(destination));
+      if (lease.session.isFull) await lease.session.drained();
+      await this.#transmit(message, lease);
     } catch (error) {
       throw asUnconfirmed(error, 'the message may or may not have arrived');
     } finally {
@@ -87,10 +85,10 @@ export class Publisher implements TransactionSender {
   async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
     this.#begin();
     try {
-      return await this.#link.use((session) =>
+      return await this.#transactions.use((session) =>
         transact(session, this.#log, (add) => {
           const sendJson = (destination: string, json: string, options?: SendOptions) =>
-            add(headEncoder(destination, this.#settings.queueType, options)(json), json);
+            add(this.#encode(destination, json, options));
           return work({
             send: async (destination, body, options) => sendJson(destination, stringify(body), options),
             sendJson: async (destination, json, options) => sendJson(destination, json, options),
@@ -110,7 +108,22 @@ export class Publisher implements TransactionSender {
 
   async #close(): Promise<void> {
     if (this.#pending > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
-    await this.#link.close();
+    await Promise.all([this.#link.close(), this.#transactions.close()]);
+  }
+
+  #encode(destination: string, json: string, options?: SendOptions): Outgoing {
+    return messageEncoder(destination, this.#settings.queueType, options, this.#log)(json);
+  }
+
+  #transmit({ destination, lines, body }: Outgoing, lease: Lease): Promise<void> {
+    const { session, isAlone } = lease;
+    return new Promise((resolve, reject) => {
+      session.sendWithReceipt(lines, body, (error) => {
+        lease.end(error === undefined ? destination : undefined);
+        if (error === undefined) resolve();
+        else reject(session.isOpen || isAlone ? error : this.#doubted(error));
+      });
+    });
   }
 
   #begin(): void {

@@ -2,16 +2,19 @@
  * Takes messages off a queue for an operator: until there were so many, until the queue has been quiet, until a signal,
  * or for ever. Each message goes to `work`; what that has dealt with is acked, what it leaves stays in the queue, in its
  * place, and is held un-acked until the end so that those behind it can be reached. Nothing is declared: a queue that
- * does not exist is an error on RabbitMQ (on ActiveMQ it is empty).
+ * does not exist is an error on RabbitMQ (on ActiveMQ it is empty). Hides that on RabbitMQ a look is a delivery, and that
+ * its quorum queues drop what was delivered too often: before that the run ends with an error.
  */
+import type { DeliveryLimit } from '../brokers/delivery-limit.js';
+import type { Dialect } from '../brokers/dialect.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { connectOnce, sessions } from './connect.js';
-import type { Dialect } from '../brokers/dialect.js';
 import type { Frame } from '../stomp/frames.js';
-import type { Session } from './connect.js';
 import { endError } from '../stomp/session-end.js';
+import { connectOnce, sessions, type Session } from './connect.js';
+import { openForwarder, type Forwarder } from './forwarder.js';
+import { giveBack } from './give-back.js';
 
 export interface TakeOptions {
   /** Its name, without a prefix. */
@@ -20,7 +23,7 @@ export interface TakeOptions {
   readonly log: Logger;
   /** Aborted: takes no more, finishes what is under way and ends. */
   readonly signal: AbortSignal;
-  /** Messages on their way at once. */
+  /** Messages on their way at once, and on each further subscription. */
   readonly window: number;
   /** So many, then end. */
   readonly count: number;
@@ -30,29 +33,34 @@ export interface TakeOptions {
   readonly isEndless: boolean;
   /** Look at the queue without taking from it, where the broker can do that. */
   readonly isBrowsing?: boolean;
+  /** Deliveries after which the queue drops a message. Default: the product's own limit. */
+  readonly deliveryLimit?: number | undefined;
 }
 
 /** A promise: the message is acked when it resolves, and taking fails when it rejects. `end`: leave it and all others. */
-export type Verdict = Promise<unknown> | 'leave' | 'end';
+export type Decision = Promise<unknown> | 'leave' | 'end';
 
-export type Work = (message: Frame, dialect: Dialect) => Verdict;
+export type Work = (message: Frame, dialect: Dialect) => Decision;
 
 /** Kept up to date while taking, also for whoever catches its failure. */
 export interface TakeCounts {
   /** Dealt with, and the ACK confirmed. */
   taken: number;
   left: number;
+  /** Given to `work` and not taken, or not known to be: `work` may have been done, or done in part. */
+  unsure: number;
+  /** Of these the ACK was sent: they may be gone from the queue. */
+  acking: number;
 }
+
+export const noneTaken = (): TakeCounts => ({ taken: 0, left: 0, unsure: 0, acking: 0 });
 
 export type StopReason = 'count' | 'idle' | 'end' | 'signal';
 
-/** Prefetch of each further subscription, which is made when what is held fills all before it. */
-const HELD_EACH = 200;
-
 /**
  * Resolves with why it ended, when everything taken is settled. `work` is called in the order of the queue. Rejects with
- * what `work` rejected with, and with `broker-refused`, `broker-unreachable` or `connection-lost`; an endless one comes
- * back after the latter.
+ * what `work` rejected with, when all else under way is settled, and with `broker-refused`, `broker-unreachable`,
+ * `connection-lost` or `invalid-destination`; an endless one comes back after what passes.
  */
 export async function take(options: TakeOptions, counts: TakeCounts, work: Work): Promise<StopReason> {
   const { settings, log, signal, isEndless } = options;
@@ -60,11 +68,11 @@ export async function take(options: TakeOptions, counts: TakeCounts, work: Work)
     const session = await connectOnce(settings, log, signal).catch((error: unknown) => {
       if (!signal.aborted) throw error;
     });
-    return session === undefined ? 'signal' : takeFrom(session, options, counts, work);
+    return session === undefined ? 'signal' : new Taking(session, options, counts, work).run();
   }
   for await (const session of sessions(settings, log, signal)) {
     try {
-      return await takeFrom(session, options, counts, work);
+      return await new Taking(session, options, counts, work).run();
     } catch (error) {
       if (!(error instanceof PubsubError) || !passing.has(error.code)) throw error;
       log.warn({ err: error, ...counts }, 'interrupted; going on');
@@ -75,140 +83,209 @@ export async function take(options: TakeOptions, counts: TakeCounts, work: Work)
 
 const passing: ReadonlySet<string> = new Set(['connection-lost', 'broker-unreachable', 'not-confirmed']);
 
-async function takeFrom(
-  session: Session,
-  options: TakeOptions,
-  counts: TakeCounts,
-  work: Work,
-): Promise<StopReason> {
-  const { queue, count, idleMs, isEndless, signal } = options;
-  const { dialect } = session;
-  const isBrowsing = options.isBrowsing === true && dialect.canBrowse;
-  let [isTaking, inFlight, held, credit] = [true, 0, 0, 0];
-  /** The un-acked messages of each, in the order in which they got their first. */
-  const subscriptions = new Map<string, number>();
-  let stop: (reason: StopReason) => void = () => undefined;
-  let fail: (error: unknown) => void = () => undefined;
-  let onSettled: () => void = () => undefined;
-  const stopped = new Promise<StopReason>((resolve) => (stop = resolve));
-  const failed = new Promise<never>((_resolve, reject) => (fail = reject));
-  failed.catch(() => undefined);
-  void session.closed.then((end) => fail(endError(end, `taking from ${queue}`)));
+/** From this part of the limit on no look is taken any more, and from that on the message begins anew. */
+const WORN_AT = 1 / 2;
+const RENEWED_AT = 3 / 4;
 
-  const end = (reason: StopReason) => {
-    isTaking = false;
-    stop(reason);
-  };
-  const onAbort = () => end('signal');
-  let idle: NodeJS.Timeout | undefined;
-  const watchIdle = () => {
-    if (isEndless) return;
-    idle = setInterval(() => {
-      if (inFlight === 0) end('idle');
-    }, idleMs);
-  };
-  const subscribe = (wanted: number) => {
-    const prefetch = isBrowsing ? wanted : Math.min(wanted, dialect.mostHeld);
-    credit += prefetch;
-    return session.subscribe(dialect.takeHeaders(queue, prefetch, isBrowsing), '', receive);
-  };
-  const countUnacked = ({ headers: { subscription = '' } }: Frame, change: number) => {
-    subscriptions.set(subscription, (subscriptions.get(subscription) ?? 0) + change);
-  };
-  const settle = async (message: Frame, done: Promise<unknown>) => {
+/**
+ * What is taken over one connection. States: taking -> ending (there is a reason or a failure: nothing more is taken, what
+ * is pending is settled) -> over.
+ */
+class Taking {
+  readonly #session: Session;
+  readonly #options: TakeOptions;
+  readonly #counts: TakeCounts;
+  readonly #work: Work;
+  readonly #isBrowsing: boolean;
+  readonly #deliveryLimit: number;
+  /** The un-acked messages of each subscription, in the order in which they got their first. */
+  readonly #unacked = new Map<string, number>();
+  #isTaking = true;
+  /** How many messages the subscriptions so far may hold together, and how many of those are left ones. */
+  #credit = 0;
+  #held = 0;
+  /** Messages that `work` or a renewal deals with now. */
+  #pending = 0;
+  #renewer: Forwarder | undefined;
+  #failure: unknown;
+  #idle: NodeJS.Timeout | undefined;
+  readonly #ending: Promise<StopReason | 'failure'>;
+  #beginEnding: (reason: StopReason | 'failure') => void = () => undefined;
+  #onSettled: () => void = () => undefined;
+
+  constructor(session: Session, options: TakeOptions, counts: TakeCounts, work: Work) {
+    this.#session = session;
+    this.#options = options;
+    this.#counts = counts;
+    this.#work = work;
+    const { canBrowse, deliveryLimit } = session.dialect;
+    this.#isBrowsing = options.isBrowsing === true && canBrowse;
+    this.#deliveryLimit = options.deliveryLimit ?? deliveryLimit?.standard ?? Infinity;
+    this.#ending = new Promise((resolve) => (this.#beginEnding = resolve));
+    void session.closed.then((end) => this.#fail(endError(end, `taking from ${options.queue}`)));
+  }
+
+  /** To be called once; as take(). The session is closed then. */
+  async run(): Promise<StopReason> {
+    const { queue, signal, window, count } = this.#options;
+    const onAbort = () => this.#end('signal');
+    signal.addEventListener('abort', onAbort);
     try {
-      await done;
-      await session.request('ACK', { id: message.headers.ack ?? message.headers['message-id'] ?? '' });
-      countUnacked(message, -1);
-      counts.taken++;
+      this.#checkName();
+      if (signal.aborted) this.#end('signal');
+      await Promise.race([this.#subscribe(Math.min(window, count)), this.#ending]);
+      this.#watchIdle();
+      const reason = await this.#ending;
+      while (this.#pending > 0) await new Promise<void>((resolve) => (this.#onSettled = resolve));
+      const isOutOfOrder = !this.#session.dialect.returnsInOrder && this.#unacked.size > 1;
+      if (isOutOfOrder && this.#session.isOpen) await giveBack(this.#session, queue, this.#unacked);
+      if (reason === 'failure' || this.#failure !== undefined) throw this.#failure;
+      await this.#session.close();
+      return reason;
     } catch (error) {
-      isTaking = false;
-      fail(error);
+      // What is un-acked goes back.
+      this.#session.abandon('given up');
+      throw this.#failure ?? error;
+    } finally {
+      this.#isTaking = false;
+      clearInterval(this.#idle);
+      signal.removeEventListener('abort', onAbort);
+      await this.#renewer?.close();
     }
-    inFlight--;
-    idle?.refresh();
-    onSettled();
-  };
-  const receive = (message: Frame) => {
-    countUnacked(message, 1);
-    if (!isTaking) return;
-    idle?.refresh();
+  }
+
+  #checkName(): void {
+    const { queue } = this.#options;
+    if (this.#session.dialect.isOneQueue(queue)) return;
+    const message = `${JSON.stringify(queue)} means more than one queue on this broker: name one`;
+    throw new PubsubError('invalid-destination', message);
+  }
+
+  #end(reason: StopReason): void {
+    this.#isTaking = false;
+    this.#beginEnding(reason);
+  }
+
+  /** The first failure is what it ends with. */
+  #fail(error: unknown): void {
+    this.#isTaking = false;
+    this.#failure ??= error;
+    this.#beginEnding('failure');
+  }
+
+  #watchIdle(): void {
+    if (this.#options.isEndless) return;
+    this.#idle = setInterval(() => {
+      if (this.#pending === 0) this.#end('idle');
+    }, this.#options.idleMs);
+  }
+
+  #subscribe(wanted: number): Promise<void> {
+    const { dialect } = this.#session;
+    const prefetch = this.#isBrowsing ? wanted : Math.min(wanted, dialect.mostHeld);
+    this.#credit += prefetch;
+    const headers = dialect.takeHeaders(this.#options.queue, prefetch, this.#isBrowsing);
+    return this.#session.subscribe(headers, '', (message) => this.#receive(message));
+  }
+
+  #receive(message: Frame): void {
+    this.#countUnacked(message, 1);
+    if (!this.#isTaking) {
+      // It goes back as one that is left does.
+      this.#spare(message);
+      return;
+    }
+    this.#idle?.refresh();
     if (message.headers.browser === 'end') {
-      end('idle');
+      this.#end('idle');
       return;
     }
-    const verdict = work(message, dialect);
-    if (typeof verdict === 'object') {
-      inFlight++;
-      void settle(message, verdict);
-      if (counts.taken + inFlight >= count) end('count');
-      return;
-    }
-    counts.left++;
-    held++;
-    if (verdict === 'end') end('end');
+    const decision = this.#work(message, this.#session.dialect);
+    if (typeof decision === 'object') this.#take(message, decision);
+    else this.#leave(message, decision);
+  }
+
+  #take(message: Frame, done: Promise<unknown>): void {
+    this.#counts.unsure++;
+    const acked = async () => {
+      await done;
+      this.#counts.acking++;
+      await this.#ack(message);
+      this.#counts.acking--;
+      this.#counts.unsure--;
+      this.#counts.taken++;
+    };
+    void this.#settle(acked().catch((error: unknown) => this.#fail(error)));
+    if (this.#counts.taken + this.#pending >= this.#options.count) this.#end('count');
+  }
+
+  #leave(message: Frame, decision: 'leave' | 'end'): void {
+    this.#counts.left++;
+    this.#held++;
+    this.#spare(message);
+    if (!this.#isTaking) return;
+    if (decision === 'end') this.#end('end');
     // A browser's ACK removes nothing, it makes room for the next (ActiveMQ 5.17).
-    else if (isBrowsing) session.sendWithoutReceipt('ACK', { id: message.headers.ack ?? '' });
+    else if (this.#isBrowsing) this.#session.sendWithoutReceipt('ACK', { id: message.headers.ack ?? '' });
     // Not before: a subscription with room would get messages from behind those of the next one, and no broker could
     // put them back in order.
-    else if (held === credit) subscribe(HELD_EACH).catch(fail);
-  };
+    else if (this.#held === this.#credit)
+      this.#subscribe(this.#options.window).catch((error: unknown) => this.#fail(error));
+  }
 
-  signal.addEventListener('abort', onAbort);
-  try {
-    if (signal.aborted) end('signal');
-    await Promise.race([subscribe(Math.min(options.window, count)), stopped, failed]);
-    watchIdle();
-    const reason = await Promise.race([stopped, failed]);
-    while (inFlight > 0) {
-      await Promise.race([new Promise<void>((resolve) => (onSettled = resolve)), failed]);
+  /** Counts as pending until then. `work` never rejects. */
+  async #settle(work: Promise<void>): Promise<void> {
+    this.#pending++;
+    await work;
+    this.#pending--;
+    this.#idle?.refresh();
+    this.#onSettled();
+  }
+
+  async #ack(message: Frame): Promise<void> {
+    const { ack, 'message-id': id = '' } = message.headers;
+    await this.#session.request('ACK', { id: ack ?? id });
+    this.#countUnacked(message, -1);
+  }
+
+  #countUnacked({ headers: { subscription = '' } }: Frame, change: number): void {
+    this.#unacked.set(subscription, (this.#unacked.get(subscription) ?? 0) + change);
+  }
+
+  /**
+   * Ends the run when the message, which goes back, was delivered often. For the few deliveries that are left then, other
+   * runs may not heed that: a message that is near the limit is sent to the queue as a new one, and its count begins anew.
+   */
+  #spare(message: Frame): void {
+    const rule = this.#session.dialect.deliveryLimit;
+    const deliveries = rule?.deliveriesOf(message.headers) ?? 0;
+    if (rule === undefined || deliveries < this.#deliveryLimit * WORN_AT) return;
+    this.#fail(wornError(this.#options.queue, deliveries, this.#deliveryLimit, rule));
+    const isNear = deliveries >= this.#deliveryLimit * RENEWED_AT;
+    // Of one that is too large to be read a part is missing here.
+    const isWhole = message.oversized === undefined;
+    if (isNear && isWhole && this.#session.isOpen) void this.#settle(this.#renew(message));
+  }
+
+  async #renew(message: Frame): Promise<void> {
+    const { queue, settings, log } = this.#options;
+    this.#renewer ??= openForwarder(settings, log);
+    const messageId = message.headers['message-id'];
+    try {
+      await this.#renewer.send(`/queue/${queue}`, message, { keepsDeath: true });
+      await this.#ack(message);
+      log.warn({ queue, messageId }, 'sent to the end of its queue, where its deliveries are counted anew');
+    } catch (error) {
+      log.warn({ err: error, queue, messageId }, 'not sent anew: the next deliveries may be its last');
     }
-    if (!dialect.returnsInOrder && subscriptions.size > 1) await giveBack(session, queue, subscriptions);
-    await session.close();
-    return reason;
-  } catch (error) {
-    // What is un-acked goes back.
-    session.abandon('given up');
-    throw error;
-  } finally {
-    isTaking = false;
-    clearInterval(idle);
-    signal.removeEventListener('abort', onAbort);
   }
 }
 
-/** How long the messages of the last subscription may take to come again. */
-const GIVE_BACK_MS = 5000;
-
-/**
- * Ends several subscriptions so that their un-acked messages lie in the queue in their order. ActiveMQ 5.17 puts what an
- * ended one gives back behind what others gave back before it, in front of the rest, and hands it at once to a subscription
- * that has room. Only the last has: it goes first, and what it held is taken once more and given back at the end.
- */
-async function giveBack(
-  session: Session,
-  queue: string,
-  subscriptions: ReadonlyMap<string, number>,
-): Promise<void> {
-  const ids = [...subscriptions.keys()];
-  const last = ids.pop() ?? '';
-  for (const id of [last, ...ids]) await session.request('UNSUBSCRIBE', { id });
-  const count = subscriptions.get(last) ?? 0;
-  if (count === 0) return;
-  let again = 0;
-  let id = '';
-  await new Promise<void>((resolve, reject) => {
-    const timer = setTimeout(resolve, GIVE_BACK_MS);
-    const done = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    void session.closed.then(done);
-    const receive = ({ headers }: Frame) => {
-      id = headers.subscription ?? '';
-      if (++again === count) done();
-    };
-    session.subscribe(session.dialect.takeHeaders(queue, count, false), '', receive).catch(reject);
-  });
-  await session.request('UNSUBSCRIBE', { id });
+function wornError(queue: string, deliveries: number, limit: number, rule: DeliveryLimit): PubsubError {
+  return new PubsubError(
+    'broker-refused',
+    `a message of ${queue} was delivered ${deliveries} times, and each look is one more: a quorum queue drops it at ` +
+      `its delivery limit (${limit} here; RabbitMQ 4 has ${rule.standard} where no policy says otherwise). ` +
+      `Raise the limit: ${rule.remedy(queue)}; then say so: --delivery-limit ${rule.raised}`,
+  );
 }

@@ -5,9 +5,10 @@
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Session } from './connect.js';
+import type { Outgoing } from './heads.js';
 
-/** Sends a message, its head encoded (outgoing.ts); the next must wait for what it returns, if anything. */
-export type Add = (lines: string, json: string) => Promise<void> | undefined;
+/** Sends a message; the next must wait for what it returns, if anything. */
+export type Add = (message: Outgoing) => Promise<void> | undefined;
 
 /**
  * All or nothing: COMMIT when `work` resolves, ABORT when it rejects, and then with its error. Resolves with what `work`
@@ -17,12 +18,12 @@ export type Add = (lines: string, json: string) => Promise<void> | undefined;
 export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
   const transaction = session.begin();
   let isOver = false;
-  const add: Add = (lines, json) => {
+  const add: Add = ({ lines, body }) => {
     if (isOver) {
       const problem = 'the transaction is over: await every send inside of it';
       throw new PubsubError('invalid-usage', problem);
     }
-    session.sendInTransaction(transaction, lines, json);
+    session.sendInTransaction(transaction, lines, body);
     if (!session.isOpen) return transaction.confirmed;
     return session.isFull ? session.drained() : undefined;
   };
@@ -42,14 +43,20 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
   try {
     await session.commit(transaction);
   } catch (error) {
-    const isRefused = error instanceof PubsubError && error.code === 'broker-refused';
-    // Newer RabbitMQ says that before it has come to COMMIT.
-    const isEarly = isRefused && /Too many actions|frames in a transaction/.test(error.message);
-    if (isRefused && !isEarly && session.dialect.commitsOneByOne)
-      throw unconfirmed(error, 'what came before that in the transaction may have been carried out');
-    throw asUnconfirmed(error, 'the transaction may or may not have been carried out');
+    throw await explainCommit(session, error);
   }
   return result;
+}
+
+/** What a COMMIT that was not confirmed leaves behind: where frames are carried out one by one, perhaps a part. */
+async function explainCommit({ isOpen, closed, dialect }: Session, error: unknown): Promise<unknown> {
+  if (!(error instanceof PubsubError)) return error;
+  const meaning = isOpen ? undefined : (await closed).meaning;
+  const part = dialect.commitsOneByOne ? ', or a part of it,' : '';
+  if (error.code !== 'broker-refused')
+    return asUnconfirmed(error, `the transaction${part} may or may not have been carried out`);
+  if (meaning === 'nothing-committed' || !dialect.commitsOneByOne) return error;
+  return unconfirmed(error, 'what came before that in the transaction may have been carried out');
 }
 
 /** A connection that was lost when a confirmation was due. */

@@ -9,6 +9,7 @@
  * linear in the bytes received and what it keeps is bounded by its limits.
  */
 import { PubsubError } from '../errors.js';
+import { Pieces } from './pieces.js';
 
 /** Header names and values, un-escaped. Decoded ones have no prototype, so any name is safe to look up. */
 export type Headers = Record<string, string>;
@@ -37,6 +38,12 @@ export interface DecoderOptions extends FrameLimits {
 /** The peer does not speak STOMP, or went over a limit: the connection cannot be read any further. */
 export class FrameError extends Error {
   override name = 'FrameError';
+  readonly isOverLimit: boolean;
+
+  constructor(message: string, { isOverLimit = false } = {}) {
+    super(message);
+    this.isOverLimit = isOverLimit;
+  }
 }
 
 const LF = 10;
@@ -57,11 +64,10 @@ interface Head {
 }
 
 export class FrameDecoder {
-  readonly #options: DecoderOptions;
+  #options: DecoderOptions;
   readonly #onFrame: (frame: Frame) => void;
-  /** Bytes of the current head or body from earlier chunks. */
-  #pieces: Buffer[] = [];
-  #pieceBytes = 0;
+  /** Of the current head or body, from earlier chunks. */
+  readonly #pieces = new Pieces();
   #head: Head | undefined;
   #isLineEmpty = false;
   #oversized: 'headers' | 'body' | undefined;
@@ -74,7 +80,12 @@ export class FrameDecoder {
 
   /** Is a frame begun and not finished? */
   get isMidFrame(): boolean {
-    return this.#head !== undefined || this.#pieceBytes > 0;
+    return this.#head !== undefined || this.#pieces.bytes > 0;
+  }
+
+  /** Holds for what is decoded from now on, also for the rest of a chunk when it is called from onFrame. */
+  setLimits({ headerBytes, bodyBytes }: FrameLimits): void {
+    this.#options = { ...this.#options, headerBytes, bodyBytes };
   }
 
   /** Decodes all frames that end in this chunk. Throws FrameError; after that the decoder must not be used again. */
@@ -87,7 +98,7 @@ export class FrameDecoder {
 
   #readHead(chunk: Buffer, start: number): number {
     let at = start;
-    if (this.#pieceBytes === 0) {
+    if (this.#pieces.bytes === 0) {
       while (chunk[at] === LF || chunk[at] === CR) at++;
       if (at === chunk.length) return at;
       this.#isLineEmpty = false;
@@ -96,8 +107,8 @@ export class FrameDecoder {
     for (let isLineEmpty = this.#isLineEmpty; ; at++) {
       if (at === chunk.length) {
         this.#isLineEmpty = isLineEmpty;
-        this.#keep(chunk.subarray(from));
-        if (this.#pieceBytes > this.#options.headerBytes) this.#pruneHead();
+        this.#pieces.add(chunk.subarray(from));
+        if (this.#pieces.bytes > this.#options.headerBytes) this.#pruneHead();
         return at;
       }
       const byte = chunk[at];
@@ -108,21 +119,29 @@ export class FrameDecoder {
         isLineEmpty = false;
       }
     }
-    this.#keep(chunk.subarray(from, at + 1));
-    if (this.#pieceBytes > this.#options.headerBytes) this.#pruneHead();
-    this.#head = parseHead(this.#takePieces(), this.#options.strict);
+    let last = chunk.subarray(from, at + 1);
+    if (this.#pieces.bytes + last.length > this.#options.headerBytes) {
+      this.#pieces.add(last);
+      this.#pruneHead();
+      last = EMPTY;
+    }
+    this.#head = parseHead(this.#pieces.take(last), this.#options.strict);
     if ((this.#head.contentLength ?? 0) > this.#options.bodyBytes) this.#overflowBody();
     return at + 1;
   }
 
   #readBody(chunk: Buffer, start: number, head: Head): number {
     const end = this.#endOfBody(chunk, start, head.contentLength);
-    this.#keepBody(chunk.subarray(start, end));
-    if (end === chunk.length) return end;
+    const piece = chunk.subarray(start, end);
+    if (this.#pieces.bytes + piece.length > this.#options.bodyBytes) this.#overflowBody();
+    if (end === chunk.length) {
+      this.#pieces.add(piece);
+      return end;
+    }
     if (chunk[end] !== 0) throw new FrameError('a body is longer than its content-length says');
     const oversized = this.#oversized;
     const { command, headers } = head;
-    const body = this.#takePieces();
+    const body = this.#pieces.take(piece);
     this.#head = undefined;
     this.#oversized = undefined;
     if (oversized === undefined) this.#onFrame({ command, headers, body });
@@ -132,45 +151,25 @@ export class FrameDecoder {
 
   /** Where in this chunk the body's NUL stands, or its length when it is not in it. */
   #endOfBody(chunk: Buffer, start: number, contentLength: number | undefined): number {
-    if (contentLength !== undefined) return Math.min(chunk.length, start + contentLength - this.#pieceBytes);
+    if (contentLength !== undefined)
+      return Math.min(chunk.length, start + contentLength - this.#pieces.bytes);
     const nul = chunk.indexOf(0, start);
     return nul === -1 ? chunk.length : nul;
   }
 
-  #keepBody(piece: Buffer): void {
-    if (this.#oversized === 'body') {
-      this.#pieceBytes += piece.length;
-      return;
-    }
-    this.#keep(piece);
-    if (this.#pieceBytes > this.#options.bodyBytes) this.#overflowBody();
-  }
-
-  #keep(piece: Buffer): void {
-    this.#pieces.push(piece);
-    this.#pieceBytes += piece.length;
-  }
-
-  #takePieces(): Buffer {
-    const [first] = this.#pieces;
-    const all = this.#pieces.length === 1 && first !== undefined ? first : Buffer.concat(this.#pieces);
-    this.#pieces = [];
-    this.#pieceBytes = 0;
-    return all;
-  }
-
   #overflowBody(): void {
-    if (this.#options.strict)
-      throw new FrameError(`a body is over the limit of ${this.#options.bodyBytes} bytes`);
-    this.#pieces = [];
+    const { strict, bodyBytes } = this.#options;
+    if (strict) throw new FrameError(`a body is over the limit of ${bodyBytes} bytes`, { isOverLimit: true });
+    this.#pieces.drop();
     this.#oversized = 'body';
   }
 
   /** Keeps the command, the essential lines and the start of the unfinished line; its later bytes will follow that. */
   #pruneHead(): void {
     const { strict, headerBytes } = this.#options;
-    if (strict) throw new FrameError(`the headers are over the limit of ${headerBytes} bytes`);
-    const lines = this.#takePieces().toString('latin1').split('\n');
+    if (strict)
+      throw new FrameError(`the headers are over the limit of ${headerBytes} bytes`, { isOverLimit: true });
+    const lines = this.#pieces.take().toString('latin1').split('\n');
     const unfinished = lines.pop() ?? '';
     const isFinished = unfinished === '' && lines.at(-1)?.replace('\r', '') === '';
     const names = new Set<string>();
@@ -184,7 +183,7 @@ export class FrameDecoder {
       ...kept.map((line) => line.slice(0, KEPT_LINE_BYTES)),
       unfinished.slice(0, KEPT_LINE_BYTES),
     ];
-    this.#keep(Buffer.from(text.join('\n') + (isFinished ? '\n' : ''), 'latin1'));
+    this.#pieces.add(Buffer.from(text.join('\n') + (isFinished ? '\n' : ''), 'latin1'));
     this.#oversized = 'headers';
   }
 }

@@ -57,8 +57,7 @@ export async function openSession<D>(
 export function openBeside<D>(
   { options }: Session<D>,
   log: Logger,
-  signal: AbortSignal,
-  receiptTimeoutMs = options.receiptTimeoutMs,
+  signal?: AbortSignal,
 ): Promise<Session<D>> {
-  return openSession({ ...options, clientId: undefined, receiptTimeoutMs }, log, signal);
+  return openSession({ ...options, clientId: undefined }, log, signal);
 }

@@ -14,7 +14,17 @@ export interface SessionEnd {
   /** Nothing but a change of settings, or at the broker, cures it. */
   readonly isConfiguration: boolean;
   readonly advice?: string;
+  readonly meaning?: Meaning;
+  /** For how long nobody should connect again, when that is for a reason. */
+  readonly stayAwayMs?: number;
 }
+
+/**
+ * What an ERROR means to the program itself. `other-queue`: there is a queue of that name, only another one.
+ * `nothing-committed`: a COMMIT was refused before any of its frames was carried out. `too-large`: the broker takes no such
+ * message anywhere.
+ */
+export type Meaning = 'other-queue' | 'nothing-committed' | 'too-large';
 
 /** The same as it is given: that waiting may cure it goes without saying. */
 export type EndCause = Omit<SessionEnd, 'isConfiguration'> & Partial<Pick<SessionEnd, 'isConfiguration'>>;
@@ -24,9 +34,10 @@ export interface Diagnosis {
   /** Trying again changes nothing until somebody changes a setting or the broker. */
   readonly isConfiguration: boolean;
   readonly advice: string;
+  readonly meaning?: Meaning;
 }
 
-/** ERROR bodies are one line from RabbitMQ and a stack trace from ActiveMQ. */
+/** Bodies of ERROR are one line from RabbitMQ and a stack trace from ActiveMQ; a header may be as long as all of a head. */
 const MAX_REASON_LENGTH = 4096;
 
 /** What to look at when nothing answers as a STOMP server does. */
@@ -67,7 +78,7 @@ export function transportEnd(error: Error & { code?: string; isProtocolError?: (
 
 /** RabbitMQ's `message` is generic and its body says why; ActiveMQ's is the reason and its body a Java stack trace. */
 export function brokerEnd(frame: Frame, diagnose: (text: string) => Diagnosis | undefined): EndCause {
-  const summary = frame.headers.message ?? 'ERROR';
+  const summary = (frame.headers.message ?? 'ERROR').slice(0, MAX_REASON_LENGTH);
   const body = frame.body.subarray(0, MAX_REASON_LENGTH).toString('utf8').trim();
   const isRepeated = body.includes(summary) || /^\s+at |^[\w.]+(?:Exception|Error)\b/m.test(body);
   const text = body === '' || isRepeated ? summary : `${summary}: ${body.replace(/\s+/g, ' ')}`;

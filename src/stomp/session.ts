@@ -175,7 +175,7 @@ export class Session<D = unknown> {
   }
 
   /** Sends a message in a transaction, its head encoded (encodeLines). RabbitMQ confirms it only after COMMIT. */
-  sendInTransaction({ id, receipt }: Transaction, lines: string, body: string): void {
+  sendInTransaction({ id, receipt }: Transaction, lines: string, body: string | Uint8Array): void {
     const awaited = this.#receipts.get(receipt);
     if (!this.isOpen || awaited === undefined) return;
     this.#wire.writer.sendLines(`${lines}transaction:${id}\nreceipt:${receipt}\n`, body);
@@ -222,9 +222,9 @@ export class Session<D = unknown> {
     return this.#closing;
   }
 
-  /** Ends the session at once, by our own doing. With `isConfiguration`, for what waiting does not cure. */
-  abandon(reason: string, { isConfiguration = false } = {}): void {
-    this.destroy({ kind: 'abandoned', message: reason, isConfiguration });
+  /** Ends the session at once, by our own doing: for what waiting does not cure, or with how long to stay away. */
+  abandon(reason: string, how: Pick<EndCause, 'isConfiguration' | 'stayAwayMs'> = {}): void {
+    this.destroy({ kind: 'abandoned', message: reason, ...how });
   }
 
   /** Ends the session at once, for this reason unless it has ended already. */

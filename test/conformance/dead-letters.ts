@@ -86,7 +86,7 @@ export function deadLetterBehaviours(broker: BrokerUnderTest): void {
       );
       await put(broker, `/queue/${queue}`, body, { ...withId, tenant: '7', ...headers });
       await put(broker, `/queue/${queue}`, '1', { ...withId, good: 'yes' });
-      const line: LogLine = await consuming.logged('message dead-lettered');
+      const line: LogLine = await consuming.logged('reason', 'deadLetterQueue');
       assert.equal(line.level, 'error');
       assert.equal(line.fields.reason, reason);
       assert.equal(typeof line.fields.messageId, 'string');

@@ -70,7 +70,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
       assert.deepEqual(texts(await drainQueue(broker, target)), ['1']);
     });
     await put(broker, `/queue/${from}`, '{}', withId);
-    await consuming.logged('message processed');
+    await consuming.settled();
     assert.equal((await consuming.stop()).acked, 1);
     assert.deepEqual(await drainQueue(broker, to), []);
   });
@@ -98,7 +98,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
         return end(payload);
       });
       await put(broker, `/queue/${from}`, '{}', withId);
-      await consuming.logged('message dead-lettered');
+      await consuming.settled('dead-lettered');
       assert.equal((await consuming.stop()).deadLettered, 1);
       assert.deepEqual(await drainQueue(broker, to), []);
       assert.equal((await drainQueue(broker, `DLQ.${from}`, { atLeast: 1 })).length, 1);
@@ -120,7 +120,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
     const bodies = [1, 2, 3, 4, 5, 6].map((n) => ({ n, ...(n === 3 ? { bad: true } : {}) }));
     for (const body of bodies) await put(broker, `/queue/${from}`, body, withId);
     await consuming.received(6);
-    const line = await consuming.logged('message dead-lettered');
+    const line = await consuming.logged('reason', 'deadLetterQueue');
     assert.equal(line.fields.reason, 'forward-refused');
     assert.match(String(line.fields.detail), /the broker says/);
     const { acked, deadLettered, released } = await consuming.stop();
@@ -146,7 +146,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
       { concurrency: 3 },
     );
     for (const n of [1, 2, 3]) await put(broker, `/queue/${from}`, { n }, withId);
-    assert.equal((await consuming.logged('message dead-lettered')).fields.reason, 'forward-refused');
+    assert.equal((await consuming.settled('dead-lettered')).reason, 'forward-refused');
     assert.equal((await consuming.stop()).deadLettered, 1);
     assert.deepEqual(texts(await drainQueue(broker, `DLQ.${from}`, { atLeast: 1 })), ['{"n":2}']);
     const left = [...texts(await drainQueue(broker, to)), ...texts(await drainQueue(broker, from))];
@@ -163,7 +163,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
       });
       await put(broker, `/queue/${to}`, '0', { 'x-dead-letter-routing-key': 'elsewhere' });
       await put(broker, `/queue/${from}`, '{}', withId);
-      const { fields } = await consuming.logged('message dead-lettered');
+      const { fields } = await consuming.logged('reason', 'detail');
       assert.match(String(fields.detail), /inequivalent arg 'x-dead-letter-routing-key'/);
       assert.equal((await consuming.stop()).deadLettered, 1);
       assert.deepEqual(texts(await drainQueue(broker, to)), ['0']);

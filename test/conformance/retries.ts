@@ -33,7 +33,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     );
     const body = Buffer.from('{"ä": 1.50}');
     await put(broker, `/queue/${queue}`, body, { ...withId, tenant: 'a:b', 'x-mine': '\\' });
-    await consuming.logged('message will be tried again');
+    await consuming.settled('retried');
     await consuming.received(4);
     const { acked, retried, deadLettered, released } = await consuming.stop();
     assert.deepEqual(
@@ -50,7 +50,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     // Of a clock of the broker's own.
     for (const [index, leastMs] of [150, 300, 300].entries())
       assert.ok(waits[index]! > leastMs - 50, String(waits));
-    const told = consuming.log.filter(({ message }) => message === 'message will be tried again');
+    const told = consuming.log.filter(({ fields }) => 'delayMs' in fields);
     assert.deepEqual(
       told.map(({ fields: { attempt, of, delayMs } }) => ({ attempt, of, delayMs })),
       [
@@ -70,7 +70,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
       retryDelay: '50ms',
     });
     await put(broker, `/queue/${queue}`, '{"n":1}', { ...withId, tenant: '7' });
-    const { fields } = await consuming.logged('message dead-lettered');
+    const { fields } = await consuming.logged('reason', 'deadLetterQueue');
     assert.deepEqual([fields.reason, fields.attempt, fields.of], ['callback-failed', 3, 3]);
     const { deadLettered, retried } = await consuming.stop();
     assert.deepEqual([deadLettered, retried], [1, 2]);
@@ -79,11 +79,12 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     assert.equal(dead!.body.toString(), '{"n":1}');
     const {
       tenant,
-      'x-attempt': attempt,
-      'x-last-error': error,
+      'x-failure-attempts': attempts,
+      'x-failure-error': error,
+      'x-failure-message': what,
       'original-destination': origin,
     } = dead!.headers;
-    assert.deepEqual([tenant, attempt, error], ['7', '3', 'RangeError: not yet at "3"']);
+    assert.deepEqual([tenant, attempts, error, what], ['7', '3', 'RangeError', 'not yet at "3"']);
     assert.equal(origin, `/queue/${queue}`);
     assert.deepEqual(await drainQueue(broker, queue), []);
   });
@@ -101,7 +102,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     await put(broker, `/queue/${queue}`, '"unsettled"', withId);
     await put(broker, `/queue/${queue}`, '{"malformed', withId);
     const reasons = [];
-    for (let n = 0; n < 3; n++) reasons.push((await consuming.logged('message dead-lettered')).fields.reason);
+    for (let n = 0; n < 3; n++) reasons.push((await consuming.settled('dead-lettered')).reason);
     assert.deepEqual(reasons, ['nack', 'unsettled', 'malformed-body']);
     assert.equal((await consuming.stop()).retried, 0);
     assert.equal((await drainQueue(broker, `DLQ.${queue}`, { atLeast: 3 })).length, 3);
@@ -120,7 +121,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
       { retries: 5, retryDelay: '50ms' },
     );
     await put(broker, `/queue/${queue}`, '1', withId);
-    assert.equal((await consuming.logged('message dead-lettered')).fields.reason, 'nack');
+    assert.equal((await consuming.settled('dead-lettered')).reason, 'nack');
     await consuming.stop();
     assert.equal((await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 })).length, 1);
   });
@@ -130,7 +131,7 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
     const options = { retries: 1, retryDelay: '300ms' };
     const first = await startConsuming(t, broker, `/queue/${queue}`, failing(1), options);
     await put(broker, `/queue/${queue}`, '1', withId);
-    await first.logged('message will be tried again');
+    await first.settled('retried');
     await first.stop();
     const second = await startConsuming(t, broker, `/queue/${queue}`, failing(1));
     const [payload] = await second.received(1);
@@ -181,10 +182,11 @@ export function retryBehaviours(broker: BrokerUnderTest): void {
       const options = { retries: 1, retryDelay: '50ms', queueType: 'quorum' as const };
       const consuming = await startConsuming(t, broker, `/queue/${queue}`, failing(2), options);
       await publisherTo(t, broker, { queueType: 'quorum' }).send(`/queue/${queue}`, 1);
-      await consuming.logged('message dead-lettered');
+      await consuming.settled('dead-lettered');
       const { retried, deadLettered } = await consuming.stop();
       assert.deepEqual([retried, deadLettered], [1, 1]);
-      assert.equal((await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 }))[0]!.headers['x-attempt'], '2');
+      const [dead] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+      assert.equal(dead!.headers['x-failure-attempts'], '2');
     },
   );
 

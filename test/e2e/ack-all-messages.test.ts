@@ -3,15 +3,16 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
+import type { Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
-import { drainQueue, putAll } from '../support/messages.js';
-import { packageRoot } from '../support/process.js';
+import { drainQueue, putAll, queueDepth } from '../support/messages.js';
+import { packageRoot, runProgram } from '../support/process.js';
 import { findProgram } from '../support/server-process.js';
 import { until, within } from '../support/until.js';
 import { anyBroker, DEADLINE_MS, skipWithout, temporaryFolder, unique } from './commands.js';
 import { bodiesIn, IDLE, operate, refused, resultOf, startOperator } from './operator.js';
+import { startScriptedServer } from './scripted-server.js';
 
 interface Saved {
   readonly headers: Readonly<Record<string, string>>;
@@ -151,24 +152,71 @@ describe('ack-all-messages', () => {
     assert.deepEqual(await bodiesIn(broker!, queue), ['1']);
   });
 
-  it('removes nothing that the disk does not take, and ends with 4', skipWithout(broker), async (t) => {
-    const shell = findProgram('bash');
-    if (shell === undefined) {
-      t.skip('no bash to limit the size of files with');
-      return;
-    }
+  /** Runs it in a shell that limits the size of files to so many blocks of 1024 bytes. */
+  const limited = (blocks: number, args: readonly string[]) => {
+    const program = [process.execPath, join(packageRoot, 'bin/pubsub.js'), ...args];
+    const script = `ulimit -f ${blocks}; trap '' XFSZ; exec "$@"`;
+    return runProgram('bash', ['-c', script, 'bash', ...program], { env: broker!.env });
+  };
+  const withBash =
+    findProgram('bash') === undefined ? { skip: 'no bash to limit files with' } : skipWithout(broker);
+
+  it('removes nothing that the disk does not take, and ends with 4', withBash, async () => {
     const queue = unique('ack-all');
     const file = join(temporaryFolder(), 'removed.ndjson');
-    await putAll(broker!, `/queue/${queue}`, ['x'.repeat(4000), 'y'.repeat(4000)]);
-    const pubsub = `'${process.execPath}' '${join(packageRoot, 'bin/pubsub.js')}'`;
-    const script = `ulimit -f 1; trap '' XFSZ; exec ${pubsub} ack-all-messages ${queue} --yes --save '${file}'`;
-    const { PATH, HOME } = process.env;
-    const child = spawn(shell, ['-c', script], { env: { PATH, HOME, ...broker!.env } });
-    const printed = within(text(child.stderr), DEADLINE_MS, 'the end of a full disk');
-    const code = new Promise((resolve) => child.once('close', resolve));
-    assert.match(await printed, /cannot be written: EFBIG.*; 0 messages removed/);
-    assert.equal(await code, 4);
-    assert.deepEqual(await bodiesIn(broker!, queue), ['x'.repeat(4000), 'y'.repeat(4000)]);
+    const bodies = ['x'.repeat(4000), 'y'.repeat(4000)];
+    await putAll(broker!, `/queue/${queue}`, bodies);
+    const running = limited(1, ['ack-all-messages', queue, '--yes', '--save', file]);
+    assert.equal((await running.exit()).code, 4);
+    assert.match(running.stderr, /cannot be written: EFBIG.*; 0 messages removed and saved: keep the file$/m);
+    assert.deepEqual(await bodiesIn(broker!, queue), bodies);
+  });
+
+  it(
+    'what the disk took before it was full is removed, told, and restored; the rest stays',
+    withBash,
+    async () => {
+      const [queue, again] = [unique('ack-all'), unique('restored')];
+      const file = join(temporaryFolder(), 'removed.ndjson');
+      const bodies = Array.from({ length: 40 }, (_, n) => String(n).padStart(3000, '0'));
+      await putAll(broker!, `/queue/${queue}`, bodies);
+      const args = ['ack-all-messages', queue, '--yes', '--window', '4', '--save', file];
+      const running = limited(64, args);
+      assert.equal((await running.exit()).code, 4);
+      const told = /; (\d+) messages removed and saved: keep the file$/m.exec(running.stderr);
+      const removed = Number(told?.[1]);
+      assert.ok(removed > 0 && removed < 40, running.stderr);
+      // What could be written to the file and not be confirmed is in both, and only the last line is torn.
+      assert.equal(readFileSync(file, 'utf8').endsWith('\n'), false);
+      const restoring = startOperator(broker!, ['restore', file, again]);
+      const { restored, tornLine } = await resultOf(restoring);
+      assert.equal(tornLine, Number(restored) + 1);
+      assert.match(restoring.stderr, /the last line is torn: it is left out/);
+      const left = await bodiesIn(broker!, queue, 40 - removed);
+      assert.equal(left.length, 40 - removed);
+      const back = await bodiesIn(broker!, again, Number(restored));
+      assert.deepEqual(back, bodies.slice(0, back.length));
+      assert.deepEqual([...new Set([...back, ...left])].toSorted(), bodies);
+    },
+  );
+
+  it('tells what it removed on stderr when stdout is full', skipWithout(broker), async () => {
+    const queue = unique('ack-all');
+    await putAll(broker!, `/queue/${queue}`, ['1', '2']);
+    const program = [
+      process.execPath,
+      join(packageRoot, 'bin/pubsub.js'),
+      'ack-all-messages',
+      queue,
+      '--yes',
+    ];
+    const shell = ['-c', 'exec "$@" >/dev/full', 'sh', ...program, ...IDLE];
+    const running = runProgram('sh', shell, { env: broker!.env });
+    assert.equal((await running.exit()).code, 4);
+    assert.match(
+      running.stderr,
+      /^pubsub: stdout cannot be written: ENOSPC.*; 2 messages removed from ack-all-/m,
+    );
   });
 
   it(
@@ -195,6 +243,86 @@ describe('ack-all-messages', () => {
       assert.deepEqual(await bodiesIn(broker!, queue, 5), ['1', '1', '1', '1', '1']);
     },
   );
+
+  it(
+    'restore leaves out a torn last line, and takes a whole one without its end',
+    skipWithout(broker),
+    async () => {
+      const queue = unique('restored');
+      const line = '{"headers":{},"body":"1"}';
+      const files = { 'torn.ndjson': `${line}\n${line.slice(0, 20)}`, 'whole.ndjson': `${line}\n\n${line}` };
+      const folder = temporaryFolder(files);
+      const torn = startOperator(broker!, ['restore', join(folder, 'torn.ndjson'), queue]);
+      const { restored, tornLine } = await resultOf(torn);
+      assert.deepEqual([restored, tornLine], [1, 2]);
+      assert.match(torn.stderr, /"line":2,"reason":"line 2 is not JSON/);
+      const whole = await operate(broker!, ['restore', join(folder, 'whole.ndjson'), queue]);
+      assert.deepEqual([whole.restored, whole.tornLine], [2, undefined]);
+      assert.equal((await bodiesIn(broker!, queue, 3)).length, 3);
+    },
+  );
+
+  it('restore goes on from the line it names', skipWithout(broker), async () => {
+    const queue = unique('restored');
+    const line = (n: number) => `{"headers":{},"body":"${n}"}\n`;
+    const folder = temporaryFolder({
+      'broken.ndjson': `${line(1)}${line(2)}broken\n${line(4)}`,
+      'mended.ndjson': [1, 2, 3, 4].map(line).join(''),
+    });
+    const { code, complaint } = await refused(broker!, ['restore', join(folder, 'broken.ndjson'), queue]);
+    assert.equal(code, 2);
+    const [, resume = ''] =
+      /line 3 is the first that is not: go on with (--resume-from 2)$/.exec(complaint) ?? [];
+    const mended = join(folder, 'mended.ndjson');
+    const result = await operate(broker!, ['restore', mended, queue, ...resume.split(' ')]);
+    assert.equal(result.restored, 2);
+    assert.deepEqual(await bodiesIn(broker!, queue, 4), ['1', '2', '3', '4']);
+    const beyond = await refused(broker!, ['restore', mended, queue, '--resume-from', '5']);
+    assert.equal(beyond.code, 2);
+    assert.match(beyond.complaint, /--resume-from 5: the file has only 4 lines$/);
+  });
+
+  it('restore that is stopped ends with 5 and the line to go on from', async () => {
+    const line = (n: number) => `{"headers":{"n":"${n}"},"body":"${n}"}\n`;
+    const count = 400;
+    const file = join(
+      temporaryFolder({ 'saved.ndjson': Array.from({ length: count }, (_, n) => line(n)).join('') }),
+      'saved.ndjson',
+    );
+    // Ten are confirmed, then nobody answers until the stop.
+    let sends = 0;
+    const answer = ({ command, headers }: Frame): boolean =>
+      command === 'SEND' && headers.n !== undefined && ++sends > 10;
+    await using server = await startScriptedServer({ bodies: [], answer });
+    const running = startOperator(server, ['restore', file, 'a', '--window', '20'], {
+      env: { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' },
+    });
+    await until(
+      () => sends > 20,
+      DEADLINE_MS,
+      () => `the window is full; came: ${server.commands().join(' ')}`,
+    );
+    running.signal('SIGTERM');
+    assert.deepEqual(await running.exit(), { code: 5, signal: null }, running.stderr);
+    assert.match(
+      running.stderr,
+      /10 messages restored, up to 20 more may be; line 11 is the first that is not: go on with --resume-from 10$/m,
+    );
+  });
+
+  it('restore that is stopped and goes on from there sends every line', skipWithout(broker), async () => {
+    const queue = unique('restored');
+    const texts = Array.from({ length: 60_000 }, (_, n) => String(n));
+    const lines = texts.map((text) => `{"headers":{},"body":"${text}"}\n`);
+    const file = join(temporaryFolder({ 'saved.ndjson': lines.join('') }), 'saved.ndjson');
+    const running = startOperator(broker!, ['restore', file, queue]);
+    await until(() => queueDepth(broker!, queue), DEADLINE_MS, 'the first lines are sent');
+    running.signal('SIGTERM');
+    assert.deepEqual(await running.exit(), { code: 5, signal: null }, running.stderr);
+    const [, resume = ''] = /go on with (--resume-from \d+)$/m.exec(running.stderr) ?? [];
+    await operate(broker!, ['restore', file, queue, ...resume.split(' ')]);
+    assert.deepEqual(await bodiesIn(broker!, queue, texts.length), texts);
+  });
 
   const script = findProgram('script');
   const cases: [answer: string, left: string[], shown: RegExp][] = [

@@ -5,7 +5,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
-import { flagName, settingNames, settings, type Setting } from '../../src/settings.js';
+import type { Frame } from '../../src/stomp/frames.js';
+import { settingNames, settings } from '../../src/settings.js';
+import { flagName, type Setting } from '../../src/settings/kinds.js';
 import { drainQueue, put } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
@@ -157,8 +159,14 @@ describe('settings', () => {
       spellings.map(async ([env, flags, isOn]) => {
         await using server = await startScriptedServer();
         const running = pubsub(server, 'x', ack, { flags, env: { STOMP_DEFAULT_EXCLUSIVE_QUEUE: env } });
-        const [frame] = await server.received('SUBSCRIBE');
-        assert.equal(frame?.headers.exclusive, isOn ? 'true' : undefined, `${env} ${flags.join(' ')}`);
+        // Its dead-letter queue is declared by a SUBSCRIBE, too.
+        const isOfQueue = ({ headers }: Frame) => headers.destination === '/queue/x';
+        const { headers } = await until(
+          () => server.frames.find((frame) => frame.command === 'SUBSCRIBE' && isOfQueue(frame)),
+          DEADLINE_MS,
+          () => `the subscription in ${running.stderr}`,
+        );
+        assert.equal(headers.exclusive, isOn ? 'true' : undefined, `${env} ${flags.join(' ')}`);
         await running.kill();
       }),
     );
@@ -175,6 +183,23 @@ describe('settings', () => {
     );
     await stopPubsub(running);
   });
+
+  for (const [bin, ...args] of [
+    ['pubsub', 'broker'],
+    ['publish', 'x', '1'],
+    ['pubsub', 'peek', 'x'],
+  ] as const) {
+    it(`that nobody knows are warned about by ${bin} ${args[0]}, too`, async () => {
+      const [port = 0] = await freePorts(1);
+      const running = run(bin, args, { env: { ...at(port), STOMP_RECEIPT_TIMEOUTS: 'typo' } });
+      await until(
+        () => running.logLines.some(({ variable }) => variable === 'STOMP_RECEIPT_TIMEOUTS'),
+        DEADLINE_MS,
+        () => `the variable in ${running.stderr}`,
+      );
+      await running.kill();
+    });
+  }
 
   for (const bin of bins) {
     it(`in a .env that cannot be read end ${bin} with 2 and one line`, async () => {
@@ -272,8 +297,8 @@ describe('a broker that cannot be reached', () => {
     await using proxy = await startProxy({ host: '127.0.0.1', port: server.port });
     await proxy.refuse();
     const consumer = pubsub({ env: at(proxy.port) }, 'x', ack, { env: { STOMP_WAIT_TO_CONNECT: '0.2' } });
-    await consumer.waitFor(/trying again/);
-    const waiting = consumer.logLines.find(({ msg }) => String(msg).includes('trying again'));
+    await consumer.says('no connection');
+    const waiting = consumer.said('no connection')[0];
     assert.equal(waiting?.level, 'warn');
     assert.match(String(waiting.reason), new RegExp(`127\\.0\\.0\\.1:${proxy.port}.*ECONNREFUSED`));
     assert.ok(typeof waiting.retryInMs === 'number' && waiting.retryInMs <= 200);
@@ -322,7 +347,7 @@ describe('what changes nothing', () => {
       await using server = await startScriptedServer();
       const consumer = await startPubsub(server, 'x', ack, { flags });
       await stopPubsub(consumer);
-      const told = consumer.logLines.find(({ msg }) => msg === 'this setting changes nothing');
+      const told = consumer.logLines.find((line) => 'setting' in line);
       assert.ok(String(told?.setting).startsWith(setting), consumer.stderr);
     });
   }
@@ -389,7 +414,7 @@ describe('what is printed', () => {
       assert.ok(!Number.isNaN(Date.parse(String(time))), line);
       assert.ok(typeof msg === 'string' && msg !== '', line);
     }
-    const processed = consumer.logLines.find(({ msg }) => msg === 'message processed');
+    const processed = consumer.said('settled')[0];
     assert.deepEqual(
       [processed?.messageId, processed?.correlationId, processed?.redelivered, processed?.outcome],
       ['m-0', 'c-0', false, 'acked'],

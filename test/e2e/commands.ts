@@ -60,7 +60,7 @@ export function pubsub(
 /** Runs `pubsub`; resolves when it is subscribed. */
 export async function startPubsub(...args: Parameters<typeof pubsub>): Promise<Running> {
   const running = pubsub(...args);
-  await running.waitFor(/"msg":"consuming"/);
+  await running.says('subscribed');
   return running;
 }
 
@@ -76,7 +76,7 @@ export interface Summary {
 export async function stopPubsub(running: Running): Promise<Summary> {
   running.signal('SIGTERM');
   assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);
-  const line = running.logLines.find(({ msg }) => msg === 'stopped');
+  const line = running.said('stopped')[0];
   assert.ok(line, running.stderr);
   return line as unknown as Summary;
 }
@@ -90,6 +90,11 @@ export async function publish(
   const running = run('publish', args, { ...options, env: { ...broker.env, ...env } });
   const { code } = await running.exit();
   return Object.assign(running, { code });
+}
+
+/** The last line on stderr of a `publish`, without its name. */
+export function complaint(stderr: string): string {
+  return (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
 }
 
 /** Runs `publish`, which must end with 0. */

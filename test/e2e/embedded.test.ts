@@ -1,32 +1,22 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { run } from '../support/process.js';
+import { freePorts } from '../support/server-process.js';
+import { at, temporaryFolder } from './commands.js';
 
 const callbacks = path.resolve(import.meta.dirname, '../../../callbacks');
 const SUMMARY_MS = 15_000;
 
-/** A port nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+/** A port nobody listens on, and the variables that lead there. */
+async function place(): Promise<{ env: Record<string, string>; port: number }> {
+  const [port] = (await freePorts(1)) as [number];
+  return { env: at(port), port };
 }
 
-async function place(t: TestContext): Promise<{ env: Record<string, string>; cwd: string; port: number }> {
-  const port = await freePort();
-  const cwd = mkdtempSync(path.join(tmpdir(), 'stomp-pubsub-embedded-'));
-  t.after(() => rmSync(cwd, { recursive: true, force: true }));
-  return { env: { STOMP_SERVER_HOST: '127.0.0.1', STOMP_SERVER_PORT: String(port) }, cwd, port };
-}
-
-test('pubsub broker serves publish and pubsub, and tells at its end what is left', async (t) => {
-  const { env } = await place(t);
+test('pubsub broker serves publish and pubsub, and tells at its end what is left', async () => {
+  const { env } = await place();
   const broker = run('pubsub', ['broker'], { env });
   await broker.waitFor(/embedded broker listens/);
   const publish = run('publish', ['/queue/xpto', '{"key":"value"}'], { env });
@@ -49,10 +39,10 @@ test('pubsub broker serves publish and pubsub, and tells at its end what is left
   ]);
 });
 
-test('pubsub --embedded brings a broker along that publish in another process reaches', async (t) => {
-  const { env } = await place(t);
+test('pubsub --embedded brings a broker along that publish in another process reaches', async () => {
+  const { env } = await place();
   const consumer = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
-  await consumer.waitFor(/"consuming"/);
+  await consumer.says('subscribed');
   assert.match(consumer.stderr, /development and tests/);
   const publish = run('publish', ['/queue/xpto', '{"key":"value"}'], { env });
   assert.equal((await publish.exit(SUMMARY_MS)).code, 0);
@@ -60,15 +50,15 @@ test('pubsub --embedded brings a broker along that publish in another process re
   // The second finds the first one's broker and competes for its queue.
   const second = run('pubsub', ['--embedded', '/queue/xpto', `${callbacks}#ack`], { env });
   await second.waitFor(/a broker listens here already/);
-  await second.waitFor(/"consuming"/);
+  await second.says('subscribed');
   second.signal('SIGTERM');
   assert.equal((await second.exit(SUMMARY_MS)).code, 0);
   consumer.signal('SIGTERM');
   assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
 });
 
-test('the embedded broker asks for the credentials it was given', async (t) => {
-  const { env } = await place(t);
+test('the embedded broker asks for the credentials it was given', async () => {
+  const { env } = await place();
   const broker = run('pubsub', ['broker', '--user', 'app', '--password', ':=123'], { env });
   await broker.waitFor(/embedded broker listens/);
   const good = { ...env, STOMP_SERVER_USER: 'app', STOMP_SERVER_PASSWORD: ':=123' };
@@ -81,7 +71,7 @@ test('the embedded broker asks for the credentials it was given', async (t) => {
 });
 
 test('an embedded broker that others could reach, or that cannot listen, is refused', async (t) => {
-  const { env, port } = await place(t);
+  const { env, port } = await place();
   const open = run('pubsub', ['broker', '--host', '0.0.0.0'], { env });
   assert.equal((await open.exit(SUMMARY_MS)).code, 2);
   assert.match(open.stderr, /--user and --password/);
@@ -111,19 +101,19 @@ test('the demo comes out right, whatever broker the environment names', async ()
   assert.equal(demo.stderr, '');
 });
 
-test('a .env in the working directory is where --embedded listens', async (t) => {
-  const { cwd, port } = await place(t);
-  writeFileSync(path.join(cwd, '.env'), `STOMP_SERVER_HOST=127.0.0.1\nSTOMP_SERVER_PORT=${port}\n`);
+test('a .env in the working directory is where --embedded listens', async () => {
+  const { port } = await place();
+  const cwd = temporaryFolder({ '.env': `STOMP_SERVER_HOST=127.0.0.1\nSTOMP_SERVER_PORT=${port}\n` });
   const consumer = run('pubsub', ['--embedded', 'xpto', `${callbacks}#ack`], { cwd });
-  await consumer.waitFor(/"consuming"/);
+  await consumer.says('subscribed');
   assert.equal((await run('publish', ['xpto', '1'], { cwd }).exit(SUMMARY_MS)).code, 0);
   await consumer.waitFor(/received 1/);
   consumer.signal('SIGTERM');
   assert.equal((await consumer.exit(SUMMARY_MS)).code, 0);
 });
 
-test('pubsub broker with a user and no password is refused, and does not let everybody in', async (t) => {
-  const { env } = await place(t);
+test('pubsub broker with a user and no password is refused, and does not let everybody in', async () => {
+  const { env } = await place();
   const broker = run('pubsub', ['broker', '--user', 'app'], { env });
   assert.equal((await broker.exit(SUMMARY_MS)).code, 2);
   assert.match(broker.stderr, /^pubsub: [^\n]*a user and no password; give both or neither\n$/);

@@ -22,7 +22,7 @@ for (const broker of brokersUnderTest()) {
           env: { TARGET: `/queue/${target}` },
         });
         await put(broker, `/queue/${queue}`, { n: 1 }, withId);
-        await running.waitFor(/"outcome":"(?:acked|nacked)"/);
+        await running.says('settled');
         const summary: Summary = await stopPubsub(running);
         const forwarded = await drainQueue(broker, target);
         return { running, summary, forwarded, queue };

@@ -1,7 +1,9 @@
 /** How the library answers to what the compiler would refuse. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { consume, openPublisher, PubsubError, type ConsumeOptions } from '../../src/index.js';
+import { packageRoot, runProgram } from '../support/process.js';
 import { within } from '../support/until.js';
 import { fixture } from './commands.js';
 import { startScriptedServer } from './scripted-server.js';
@@ -49,6 +51,23 @@ it('consume resolves at once when it is stopped while a callback is being set up
   stop.abort();
   const { received } = await within(consuming, 500, 'nothing is waited for');
   assert.deepEqual([received, server.connections], [0, 0]);
+});
+
+it('importing the library loads no embedded broker and no command', async () => {
+  const fixtures = join(packageRoot, 'test/fixtures');
+  const script = "await import('stomp-pubsub')";
+  const flags = ['--import', join(fixtures, 'print-loaded.mjs'), '--input-type=module', '--eval', script];
+  const running = runProgram(process.execPath, flags);
+  assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);
+  const own = running.stdout
+    .split('\n')
+    .map((url) => /\/dist\/src\/(.*)\.js$/.exec(url)?.[1])
+    .filter((name) => name !== undefined);
+  assert.ok(own.includes('index') && own.includes('consumer/consumer'), running.stdout);
+  assert.deepEqual(
+    own.filter((name) => /^(?:embedded|commands|cli)\b/.test(name)),
+    [],
+  );
 });
 
 describe('an option that there is not', () => {

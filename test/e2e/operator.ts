@@ -1,9 +1,17 @@
 /** Running the operator's subcommands of `pubsub`, with the result each prints, and what their tests put into queues. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { declaringHeaders, drainQueue } from '../support/messages.js';
-import { run, type Running, type RunOptions } from '../support/process.js';
+import { declaringHeaders } from '../support/messages.js';
+import { packageRoot, run, type Running, type RunOptions } from '../support/process.js';
 import { withRaw, type RawHeaders } from '../support/raw-client.js';
+import { within } from '../support/until.js';
+import { DEADLINE_MS } from './commands.js';
+
+/** For the tests of these commands. */
+export { bodiesIn } from '../support/messages.js';
 
 /** What a loaded machine needs to hand out the next message; short, because every run ends with it. */
 export const IDLE = ['--idle', '1'];
@@ -38,8 +46,26 @@ export async function refused(
   return { code, complaint: running.stderr.match(/^pubsub: .*$/gm)?.join('\n') ?? running.stderr };
 }
 
-export async function bodiesIn(broker: BrokerUnderTest, queue: string, atLeast = 0): Promise<string[]> {
-  return (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
+/** Runs it on a terminal without colours, which `script` makes; resolves with all that this got. */
+export async function onTerminal(
+  { env }: Pick<BrokerUnderTest, 'env'>,
+  args: string,
+  bin: 'pubsub' | 'publish' = 'pubsub',
+): Promise<string> {
+  const command = `'${process.execPath}' '${join(packageRoot, `bin/${bin}.js`)}' ${args}`;
+  const { PATH, HOME } = process.env;
+  const terminal = spawn('script', ['-qec', command, '/dev/null'], {
+    env: { PATH, HOME, TERM: 'xterm-256color', NO_COLOR: '1', ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  return within(text(terminal.stdout), DEADLINE_MS, `the end of ${args} on a terminal`);
+}
+
+/** Fails when a terminal got a control character but line ends and the three sequences that a line of progress is made of. */
+export function assertHarmless(screen: string): void {
+  // eslint-disable-next-line no-control-regex -- those are looked for
+  const shown = screen.replace(/[\r\n]|\x1b\[(?:\d*G|0?K|0J)/g, '');
+  assert.doesNotMatch(shown, /[\p{Cc}\p{Bidi_Control}]/u);
 }
 
 /** Sends these to a queue, takes each and lets it die: they lie in its dead-letter queue when this resolves. */

@@ -1,16 +1,13 @@
 /** `pubsub peek`: what it shows, and that it changes nothing. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import { brokersUnderTest } from '../support/brokers.js';
 import { put, putAll } from '../support/messages.js';
 import { packageRoot, runProgram } from '../support/process.js';
 import { findProgram } from '../support/server-process.js';
-import { within } from '../support/until.js';
-import { anyBroker, DEADLINE_MS, fixture, skipWithout, startPubsub, stopPubsub, unique } from './commands.js';
-import { bodiesIn, IDLE, refused, startOperator } from './operator.js';
+import { anyBroker, fixture, skipWithout, startPubsub, stopPubsub, unique } from './commands.js';
+import { bodiesIn, IDLE, onTerminal, refused, startOperator } from './operator.js';
 
 interface Shown {
   readonly headers: Readonly<Record<string, string>>;
@@ -122,13 +119,7 @@ describe('peek', () => {
       const queue = unique('peek');
       const bodies = ['{"n":1,"text":"\\u001b[2J"}', '\x1b]0;title\x07', '{"n": 12345678901234567890}'];
       await putAll(broker!, `/queue/${queue}`, bodies, { tenant: 'a\x1b[31m\u009b31m' });
-      const command = `'${process.execPath}' '${join(packageRoot, 'bin/pubsub.js')}' peek ${queue} --count 3`;
-      const { PATH, HOME } = process.env;
-      const terminal = spawn(script!, ['-qec', command, '/dev/null'], {
-        env: { PATH, HOME, TERM: 'xterm-256color', NO_COLOR: '1', ...broker!.env },
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      const screen = await within(text(terminal.stdout), DEADLINE_MS, 'the end of peek on a terminal');
+      const screen = await onTerminal(broker!, `peek ${queue} --count 3`);
       assert.match(screen, /tenant: a\\u001b\[31m\\u009b31m\r\n/);
       assert.match(screen, /\{\r\n {2}"n": 1,\r\n {2}"text": "\\u001b\[2J"\r\n\}/);
       assert.match(screen, /\\u001b\]0;title\\u0007/);

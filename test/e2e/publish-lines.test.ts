@@ -8,18 +8,23 @@ import { after, describe, it } from 'node:test';
 import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { drainQueue } from '../support/messages.js';
-import { packageRoot, run } from '../support/process.js';
+import { packageRoot, run, type Running } from '../support/process.js';
+import { findProgram } from '../support/server-process.js';
 import { until } from '../support/until.js';
-import { DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
+import { complaint, DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
+import { assertHarmless, onTerminal } from './operator.js';
 import { type ScriptedServer, startScriptedServer } from './scripted-server.js';
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n + 1));
 const bodies = (frames: readonly Frame[]) => frames.map(({ body }) => body.toString());
 const sends = (server: ScriptedServer) => server.frames.filter(({ command }) => command === 'SEND');
-/** The last line on stderr, without the name of the command. */
-const complaint = (stderr: string) => (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
-const summary = (running: { logLines: Record<string, unknown>[] }) =>
-  running.logLines.find(({ msg }) => msg === 'messages published' || msg === 'message published');
+const summary = (running: Pick<Running, 'said'>) => running.said('published')[0];
+
+/** Any SEND but the first, which goes alone. */
+function isLaterSend(): (frame: Frame) => boolean {
+  let sent = 0;
+  return ({ command }) => command === 'SEND' && ++sent > 1;
+}
 
 /** Holds back the receipts of the frames chosen until they are released, then and later. */
 function holdReceipts(isHeld: (frame: Frame) => boolean) {
@@ -57,7 +62,8 @@ describe('publish --lines', () => {
         if (command !== 'SEND') return undefined;
         unconfirmed.push(headers.receipt ?? '');
         most = Math.max(most, unconfirmed.length);
-        if (unconfirmed.length === 5) {
+        // The first one goes alone.
+        if (unconfirmed.length === 5 || sends(server).length === 1) {
           for (const id of unconfirmed) socket.write(encodeFrame('RECEIPT', { 'receipt-id': id }));
           unconfirmed = [];
         }
@@ -176,6 +182,24 @@ describe('publish --lines --resume-from', () => {
 });
 
 describe('publish --lines --skip-invalid', () => {
+  const script = findProgram('script') === undefined ? { skip: 'no "script" to make a terminal with' } : {};
+  it('lets no control character of a line reach a terminal, with and without it', script, async () => {
+    const lines = '{"n":1}\n\x1b]0;title\x07\x1b[2J\u009b31m\u202ehello\n{"n":3}\n';
+    const file = join(temporaryFolder({ 'escape.ndjson': lines }), 'escape.ndjson');
+    await using server = await startScriptedServer();
+    const publishing = (flag: string) =>
+      onTerminal(server, `/queue/x --lines ${flag} --file ${file}`, 'publish');
+    const refused = await publishing('');
+    assert.match(
+      refused,
+      /publish: line 2 is not JSON: .*\\u001b\]0;title\\u0007.*go on with --resume-from 1/,
+    );
+    const skipped = await publishing('--skip-invalid');
+    assert.match(skipped, /line left out \{"line":2,"reason":"line 2 is not JSON/);
+    assert.deepEqual(bodies(sends(server)).slice(-2), ['{"n":1}', '{"n":3}']);
+    for (const screen of [refused, skipped]) assertHarmless(screen);
+  });
+
   it('sends all others, names each line it leaves out and counts them', async () => {
     await using server = await startScriptedServer();
     const input = Buffer.concat([
@@ -186,7 +210,7 @@ describe('publish --lines --skip-invalid', () => {
     const running = await publish(server, ['/queue/x', '--lines', '--skip-invalid'], { input });
     assert.equal(running.code, 0, running.stderr);
     assert.deepEqual(bodies(sends(server)), ['1', '2', '3']);
-    const left = running.logLines.filter(({ msg }) => msg === 'line left out');
+    const left = running.said('line left out');
     assert.deepEqual(
       left.map(({ line }) => line),
       [2, 4, 5],
@@ -205,7 +229,7 @@ describe('publish --lines --skip-invalid', () => {
     const running = await publish(server, ['/queue/x', '--lines', '--skip-invalid', '--file', file]);
     assert.equal(running.code, 0, running.stderr);
     assert.deepEqual(bodies(sends(server)), ['1', '3']);
-    const left = running.logLines.filter(({ msg }) => msg === 'line left out');
+    const left = running.said('line left out');
     assert.match(String(left.map(({ reason }) => reason)), /^line 2 is longer than \d+ bytes$/);
   });
 
@@ -236,13 +260,13 @@ describe('publish that is stopped', () => {
   }
 
   it('waits for the confirmations of what is sent, and sends nothing more', async () => {
-    const { answer, held, release } = holdReceipts(({ command }) => command === 'SEND');
+    const { answer, held, release } = holdReceipts(isLaterSend());
     await using server = await startScriptedServer({ answer });
     const input = numbers(100).join('\n');
     const running = run('publish', ['/queue/x', '--lines', '--window', '3'], { env: server.env, input });
     await until(() => held.length === 3, DEADLINE_MS, 'a full window');
     running.signal('SIGTERM');
-    await running.waitFor(/stopping; a second signal/);
+    await running.says('stopping');
     release();
     assert.equal((await running.exit()).code, 5, running.stderr);
     const [confirmed, upTo] = /; (\d+) confirmed, 0 unknown; go on with --resume-from (\d+)$/
@@ -250,20 +274,20 @@ describe('publish that is stopped', () => {
       .slice(1)
       .map(Number);
     // One more was waiting for its place when the signal came.
-    assert.ok(confirmed === upTo && confirmed! >= 3 && confirmed! <= 4, running.stderr);
+    assert.ok(confirmed === upTo && confirmed! >= 4 && confirmed! <= 5, running.stderr);
     assert.equal(sends(server).length, confirmed);
   });
 
   it('waits no longer than the graceful wait', async () => {
-    const { answer, held } = holdReceipts(({ command }) => command === 'SEND');
+    const { answer, held } = holdReceipts(isLaterSend());
     await using server = await startScriptedServer({ answer });
     const env = { ...server.env, STOMP_GRACEFUL_WAIT_SECONDS: '0.2' };
     const running = run('publish', ['/queue/x', '--lines'], { env, input: null });
-    running.child.stdin.write('1\n2\n');
+    running.child.stdin.write('1\n2\n3\n');
     await until(() => held.length === 2, DEADLINE_MS, 'both messages');
     running.signal('SIGINT');
     assert.equal((await running.exit()).code, 5, running.stderr);
-    assert.match(complaint(running.stderr), /; 0 confirmed, 2 unknown; go on with --resume-from 0$/);
+    assert.match(complaint(running.stderr), /; 1 confirmed, 2 unknown; go on with --resume-from 1$/);
   });
 
   it('while it connects ends at once', async () => {
@@ -281,7 +305,7 @@ describe('publish that is stopped', () => {
       const args = [queue, '--lines', '--transaction', '--log-level', 'debug'];
       const running = run('publish', args, { env: broker.env, input: null });
       running.child.stdin.write('1\n2\n');
-      await running.waitFor(/"msg":"connected"/);
+      await running.says('connected');
       running.signal('SIGINT');
       assert.equal((await running.exit()).code, 5, running.stderr);
       assert.match(complaint(running.stderr), /^stopped.*; nothing was published$/);

@@ -6,9 +6,30 @@ import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { drainQueue, put, putAll } from '../support/messages.js';
 import { packageRoot } from '../support/process.js';
 import type { RawHeaders } from '../support/raw-client.js';
+import { findProgram } from '../support/server-process.js';
 import { until } from '../support/until.js';
-import { DEADLINE_MS, fixture, published, startPubsub, stopPubsub, unique } from './commands.js';
-import { bodiesIn, IDLE, letDie, operate, refused, resultOf, startOperator } from './operator.js';
+import {
+  anyBroker,
+  at,
+  DEADLINE_MS,
+  fixture,
+  published,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  unique,
+} from './commands.js';
+import {
+  assertHarmless,
+  bodiesIn,
+  IDLE,
+  letDie,
+  onTerminal,
+  operate,
+  refused,
+  resultOf,
+  startOperator,
+} from './operator.js';
 
 const nack = join(packageRoot, 'callbacks#nack');
 
@@ -51,31 +72,70 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`), []);
     });
 
-    it('sends each back to its own queue, by whatever tells it, and leaves the others in order', async () => {
-      const [queue, other, foreign] = [unique('redrive'), unique('other'), unique('foreign')];
+    it('sends all to the queue whose dead letters it takes, whatever the messages say, but for those of a topic', async () => {
+      const [queue, other] = [unique('redrive'), unique('other')];
       const dead = `/queue/DLQ.${queue}`;
-      await put(broker, dead, 'unknown 1');
-      await put(broker, dead, 'to other', diedIn(broker, other));
-      await put(broker, dead, 'to queue', { 'tshoot-destination': `/queue/${queue}` });
-      await put(broker, dead, 'by topic', { 'tshoot-destination': '/topic/prices' });
-      await put(broker, dead, 'of an earlier life', {
-        ...diedIn(broker, other),
-        'tshoot-destination': `/queue/${queue}`,
-      });
-      await put(broker, dead, 'after a retry', diedIn(broker, `${queue}.retry.5000`));
-      await put(broker, dead, 'to foreign', { 'tshoot-destination': foreign });
-      await put(broker, dead, 'unknown 2', { 'tshoot-destination': dead });
+      await put(broker, dead, 'by nothing');
+      await put(broker, dead, 'by another queue', { ...diedIn(broker, other), 'tshoot-destination': other });
+      await put(broker, dead, 'of a topic', { 'original-destination': '/topic/prices' });
+      await put(broker, dead, 'to a topic', { 'tshoot-destination': '/topic/prices' });
+      await put(broker, dead, 'by a list', { 'original-destination': `/queue/${other},${other}.secret` });
+      await put(broker, dead, 'by a terminal', { 'x-first-death-queue': '/queue/a\x1b[2Jb' });
       const running = startOperator(broker, ['redrive', `DLQ.${queue}`, ...IDLE]);
       const result = await resultOf(running);
-      assert.deepEqual(result.to, { [other]: 1, [queue]: 3, [foreign]: 1 });
-      assert.deepEqual([result.redriven, result.unknown], [5, 3]);
-      const reasons = running.logLines.filter(({ msg }) => msg === 'left where it is');
-      assert.equal(reasons.length, 3);
-      assert.match(String(reasons[1]!.reason), /it came by the topic prices/);
-      assert.deepEqual(await bodiesIn(broker, queue), ['to queue', 'of an earlier life', 'after a retry']);
+      assert.deepEqual(result.to, { [queue]: 5 });
+      assert.deepEqual([result.redriven, result.unknown], [5, 1]);
+      const reasons = running.said('message left');
+      assert.deepEqual(
+        reasons.map(({ reason }) => String(reason).includes('it came by the topic prices')),
+        [true],
+      );
+      const back = ['by nothing', 'by another queue', 'to a topic', 'by a list', 'by a terminal'];
+      assert.deepEqual(await bodiesIn(broker, queue), back);
+      assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`), ['of a topic']);
+      for (const name of [other, `${other}.secret`]) assert.deepEqual(await bodiesIn(broker, name), []);
+    });
+
+    it('goes by headers in the dead-letter queue of all queues, and never to several queues', async () => {
+      const [queue, other] = [unique('redrive'), unique('other')];
+      const dead = 'ActiveMQ.DLQ';
+      await drainQueue(broker, dead);
+      await put(broker, dead, 'unknown');
+      await put(broker, dead, 'to queue', diedIn(broker, queue));
+      await put(broker, dead, 'to other', { 'tshoot-destination': `/queue/${other}` });
+      await put(broker, dead, 'a list', { 'original-destination': `/queue/${queue},${other}` });
+      await put(broker, dead, 'a kind', { 'original-destination': `/queue/topic://${queue}` });
+      await put(broker, dead, 'a topic', { 'original-destination': '/topic/prices' });
+      const result = await operate(broker, ['redrive', dead, ...IDLE]);
+      assert.deepEqual(result.to, { [queue]: 1, [other]: 1 });
+      assert.deepEqual([result.redriven, result.unknown], [2, 4]);
+      assert.deepEqual(await bodiesIn(broker, queue), ['to queue']);
       assert.deepEqual(await bodiesIn(broker, other), ['to other']);
-      assert.deepEqual(await bodiesIn(broker, foreign), ['to foreign']);
-      assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`), ['unknown 1', 'by topic', 'unknown 2']);
+      assert.deepEqual(await bodiesIn(broker, dead), ['unknown', 'a list', 'a kind', 'a topic']);
+    });
+
+    it('--from and --to name the two queues, and headers nothing', async () => {
+      const [from, to] = [unique('graveyard'), unique('redrive')];
+      await put(broker, from, '1', diedIn(broker, unique('other')));
+      await put(broker, from, '2', { 'original-destination': '/topic/prices' });
+      const route = ['redrive', '--from', from, '--to', `/queue/${to}`];
+      const dry = await operate(broker, [...route, '--dry-run', ...IDLE]);
+      assert.deepEqual([dry.deadLetterQueue, dry.to], [from, { [to]: 2 }]);
+      const result = await operate(broker, [...route, ...IDLE]);
+      assert.deepEqual([result.redriven, result.unknown], [2, 0]);
+      assert.deepEqual(await bodiesIn(broker, to), ['1', '2']);
+      assert.deepEqual(await bodiesIn(broker, from), []);
+    });
+
+    it('sends what died twice back by one step, with where it died first', async () => {
+      const queue = unique('redrive');
+      await put(broker, `DLQ.DLQ.${queue}`, '1', diedIn(broker, queue));
+      assert.deepEqual((await operate(broker, ['redrive', `DLQ.DLQ.${queue}`, ...IDLE])).to, {
+        [`DLQ.${queue}`]: 1,
+      });
+      const [dead] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+      for (const [name, value] of Object.entries(diedIn(broker, queue)))
+        assert.equal(dead!.headers[name], value);
     });
 
     it('--match, --count and --dry-run choose, and what is not chosen stays in order', async () => {
@@ -113,19 +173,32 @@ for (const broker of brokersUnderTest()) {
     it('sends the copy of a virtual topic back to its own queue, not to the topic', async () => {
       const topic = `VirtualTopic.${unique('redrive')}`;
       const [failing, other] = [`Consumer.a.${topic}`, `Consumer.b.${topic}`];
-      const consumers = [
-        await startPubsub(broker, failing, nack),
-        await startPubsub(broker, other, fixture('plain.js#ack')),
-      ];
+      const refusing = await startPubsub(broker, failing, nack);
+      const acking = await startPubsub(broker, other, fixture('plain.js#ack'));
       await published(broker, [`/topic/${topic}`, '{"n":1}']);
-      for (const consumer of consumers) {
-        await consumer.waitFor(/message dead-lettered|"source":"console"/);
-        await stopPubsub(consumer);
-      }
+      await refusing.says('dead-lettered');
+      await acking.waitFor(/"source":"console"/);
+      for (const consumer of [refusing, acking]) await stopPubsub(consumer);
       const result = await operate(broker, ['redrive', failing, ...IDLE]);
       assert.deepEqual(result.to, { [failing]: 1 });
       assert.deepEqual(await bodiesIn(broker, failing), ['{"n":1}']);
       assert.deepEqual(await bodiesIn(broker, other), []);
+    });
+
+    it('sends what died of a topic back to its queue, and leaves it where a topic has none', async () => {
+      const topic = unique('prices');
+      const consumer = await startPubsub(broker, `/topic/${topic}`, nack);
+      await published(broker, [`/topic/${topic}`, '{"n":1}']);
+      await consumer.waitFor(/message dead-lettered/);
+      await stopPubsub(consumer);
+      const hasQueue = broker.name !== 'activemq';
+      const result = await operate(broker, ['redrive', topic, ...IDLE]);
+      assert.deepEqual([result.redriven, result.unknown], hasQueue ? [1, 0] : [0, 1]);
+      const holder = hasQueue ? topic : `DLQ.${topic}`;
+      const [message] = await drainQueue(broker, holder, { atLeast: 1 });
+      assert.equal(message!.body.toString(), '{"n":1}');
+      const told = Object.keys(message!.headers).filter((name) => name.startsWith('x-failure-'));
+      assert.equal(told.length > 0, !hasQueue, told.join());
     });
 
     it('ends although a running consumer lets everything die again, and nothing is lost', async () => {
@@ -135,11 +208,7 @@ for (const broker of brokersUnderTest()) {
       const consumer = await startPubsub(broker, queue, nack);
       const result = await operate(broker, ['redrive', queue, '--idle', '30']);
       assert.deepEqual([result.redriven, result.stopped], [30, 'returned']);
-      await until(
-        () => consumer.logLines.filter(({ msg }) => msg === 'message dead-lettered').length === 30,
-        DEADLINE_MS,
-        'all messages die again',
-      );
+      await until(() => consumer.said('dead-lettered').length === 30, DEADLINE_MS, 'all messages die again');
       await stopPubsub(consumer);
       const dead = await bodiesIn(broker, `DLQ.${queue}`, 30);
       assert.deepEqual(dead.toSorted(), bodies.toSorted());
@@ -164,9 +233,43 @@ for (const broker of brokersUnderTest()) {
 }
 
 describe('redrive', () => {
-  it('refuses a --match without a value with 2', async () => {
-    const { code, complaint } = await refused({ env: {} }, ['redrive', 'x', '--match', 'tenant']);
-    assert.equal(code, 2);
-    assert.match(complaint, /--match "tenant" is not of the form <header>=<value>/);
-  });
+  const usage: [what: string, args: string[], expected: RegExp][] = [
+    [
+      'a --match without a value',
+      ['x', '--match', 'tenant'],
+      /--match "tenant" is not of the form <header>=<value>/,
+    ],
+    ['no queue at all', [], /give a destination, or both --from <queue> and --to <queue>/],
+    ['--from without --to', ['--from', 'x'], /both --from <queue> and --to <queue>/],
+    ['a destination with --to', ['x', '--to', 'y'], /give a destination, or both/],
+    ['a queue onto itself', ['--from', 'x', '--to', '/queue/x'], /--from and --to are one queue, x/],
+    ['a topic as --to', ['--from', 'x', '--to', '/topic/y'], /a topic holds no messages/],
+    ['a limit that is none', ['x', '--delivery-limit', 'none'], /--delivery-limit: a whole number/],
+  ];
+  for (const [what, args, expected] of usage) {
+    it(`refuses ${what} with 2`, async () => {
+      const { code, complaint } = await refused({ env: at(1) }, ['redrive', ...args]);
+      assert.equal(code, 2);
+      assert.match(complaint, expected);
+    });
+  }
+
+  const script = findProgram('script');
+  const broker = anyBroker();
+  it(
+    'prints no control characters of a message on a terminal',
+    script === undefined ? { skip: 'no "script" to make a terminal with' } : skipWithout(broker),
+    async () => {
+      const dead = 'ActiveMQ.DLQ';
+      const queue = unique('redrive');
+      await put(broker!, dead, '1', { 'x-first-death-queue': `${queue}\u202e` });
+      await put(broker!, dead, '2', { 'x-first-death-queue': '/topic/a\x1b[2J\u009b31mb' });
+      const screen = await onTerminal(broker!, `redrive ${dead} --dry-run --idle 1`);
+      assert.match(screen, new RegExp(`1 to ${queue}\\\\u202e`));
+      assert.match(screen, /left where it is/);
+      assert.match(screen, /topic a\\+u001b\[2J\\+u009b31mb/);
+      assertHarmless(screen);
+      await drainQueue(broker!, dead);
+    },
+  );
 });

@@ -34,7 +34,7 @@ for (const broker of brokersUnderTest()) {
         const summary = await stopPubsub(running);
         assert.deepEqual(printed(running), ['attempt 1', 'attempt 2']);
         assert.deepEqual([summary.received, summary.acked, summary.deadLettered], [2, 1, 0]);
-        const line = running.logLines.find(({ msg }) => msg === 'message will be tried again')!;
+        const line = running.said('to be tried again')[0]!;
         const { attempt, of, delayMs, err, correlationId, level } = line;
         assert.deepEqual(
           { attempt, of, delayMs, correlationId },
@@ -56,7 +56,7 @@ for (const broker of brokersUnderTest()) {
           flags: ['--retries', '1', '--retry-delay', '50ms', '--timeout', '0.2'],
         });
         await put(broker, queue, { n: 1 }, withId);
-        await running.waitFor(/"msg":"message dead-lettered"/);
+        await running.says('dead-lettered');
         await stopPubsub(running);
         assert.equal(printed(running).length, attempts);
       }

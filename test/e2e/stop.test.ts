@@ -4,7 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { drainQueue, put, putAll } from '../support/messages.js';
+import { bodiesIn, put, putAll } from '../support/messages.js';
 import { startProxy } from '../support/proxy.js';
 import type { Running } from '../support/process.js';
 import { freePorts } from '../support/server-process.js';
@@ -61,15 +61,13 @@ describe('stopping', skipWithout(anyBroker()), () => {
     assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
     return { consumer, queue };
   };
-  const bodiesLeft = async (queue: string, atLeast: number) =>
-    (await drainQueue(broker, queue, { atLeast })).map(({ body }) => body.toString());
 
   for (const signal of signals) {
     it(`${signal} ends an idle consumer with 0`, async () => {
       const idle = await startPubsub(broker, `/queue/${unique('stop')}`, fixture('stop.mjs#held'));
       idle.signal(signal);
       assert.deepEqual(await idle.exit(), zero, idle.stderr);
-      assert.equal(idle.logLines.find(({ msg }) => msg === 'stopped')?.received, 0);
+      assert.equal(idle.said('stopped')[0]?.received, 0);
     });
 
     it(`${signal} lets the callback in flight ack, starts no other and ends with 0; the rest stays in the queue`, async () => {
@@ -78,14 +76,14 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue);
       await consumer.waitFor(/"msg":"started 1"/);
       consumer.signal(signal);
-      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      await consumer.says('waiting for callbacks');
       consumer.open();
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
       assert.match(consumer.stderr, /"msg":"settled 1 sent"/);
       assert.doesNotMatch(consumer.stderr, /started [23]/);
-      const summary = consumer.logLines.find(({ msg }) => msg === 'stopped');
+      const summary = consumer.said('stopped')[0];
       assert.deepEqual([summary?.received, summary?.acked], [1, 1]);
-      assert.deepEqual(await bodiesLeft(queue, 2), ['2', '3']);
+      assert.deepEqual(await bodiesIn(broker, queue, 2), ['2', '3']);
     });
 
     it(`a second ${signal} ends at once with 128 + its number, and the message goes back`, async () => {
@@ -94,11 +92,11 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue);
       await consumer.waitFor(/"msg":"started 1"/);
       consumer.signal('SIGTERM');
-      await consumer.waitFor(/"msg":"stopping/);
+      await consumer.says('stopping');
       await signalUntilGone(consumer, signal);
       assert.deepEqual(await consumer.exit(), { code: 128 + constants.signals[signal], signal: null });
       assert.doesNotMatch(consumer.stderr, /"msg":"settled/);
-      assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+      assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
     });
   }
 
@@ -108,11 +106,11 @@ describe('stopping', skipWithout(anyBroker()), () => {
     const consumer = await held(queue);
     await consumer.waitFor(/"msg":"started 1"/);
     consumer.signal('SIGINT');
-    await consumer.waitFor(/"msg":"stopping/);
+    await consumer.says('stopping');
     consumer.signal('SIGINT');
     consumer.open();
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
-    assert.deepEqual(await bodiesLeft(queue, 0), []);
+    assert.deepEqual(await bodiesIn(broker, queue, 0), []);
   });
 
   for (const inline of [[], ['--inline']]) {
@@ -124,10 +122,10 @@ describe('stopping', skipWithout(anyBroker()), () => {
       const consumer = await held(queue, ['--concurrency', '3', ...inline]);
       await consumer.waitFor(/"msg":"started 3"/);
       consumer.signal('SIGTERM');
-      await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+      await consumer.says('waiting for callbacks');
       consumer.open();
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
-      assert.deepEqual(await bodiesLeft(queue, 1), ['4']);
+      assert.deepEqual(await bodiesIn(broker, queue, 1), ['4']);
     });
 
     it(`a stuck callback is told at the deadline, the status is 5 and the message goes back, ${where}`, async () => {
@@ -137,13 +135,13 @@ describe('stopping', skipWithout(anyBroker()), () => {
         consumer.stderr.trimEnd().split('\n').at(-1) ?? '',
         /^pubsub: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
       );
-      assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+      assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
     });
   }
 
   it('a callback that blocks its worker cannot hold the process: the status is 5 and the message goes back', async () => {
     const { queue } = await stopAtDeadline('blocking');
-    assert.deepEqual(await bodiesLeft(queue, 1), ['1']);
+    assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
   });
 
   it('a teardown() that does not end is ended at the deadline; all messages are done, so the status is 0', async () => {
@@ -175,7 +173,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
     }
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), zero);
-    assert.deepEqual(await bodiesLeft(queue, 0), []);
+    assert.deepEqual(await bodiesIn(broker, queue, 0), []);
   });
 
   it('the end of stdin does not end a consumer', async () => {
@@ -214,12 +212,12 @@ describe('stopping', skipWithout(anyBroker()), () => {
     await consumer.waitFor(/"msg":"started"/);
     proxy.stall();
     consumer.signal('SIGTERM');
-    await consumer.waitFor(/"msg":"waiting for callbacks in flight"/);
+    await consumer.says('waiting for callbacks');
     writeFileSync(release, '');
     assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
     assert.match(consumer.stderr, /"msg":"settled sent"/);
     proxy.cut();
-    assert.deepEqual(await bodiesLeft(queue, 1), [JSON.stringify(release)]);
+    assert.deepEqual(await bodiesIn(broker, queue, 1), [JSON.stringify(release)]);
   });
 
   it('a consumer that waits to connect again, after its broker went away, ends with 0', async () => {
@@ -228,7 +226,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       env: at(proxy.port),
     });
     await proxy.close();
-    await consumer.waitFor(/trying again/);
+    await consumer.says('no connection');
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
@@ -238,16 +236,24 @@ describe('stopping a consumer that has not subscribed yet', () => {
   it('it finds no broker: it ends with 0', async () => {
     const [port] = await freePorts(1);
     const consumer = pubsub({ env: at(port!) }, 'xpto', fixture('stop.mjs#held'));
-    await consumer.waitFor(/trying again/);
+    await consumer.says('no connection');
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
   });
 
-  for (const command of ['CONNECT', 'ABORT', 'SUBSCRIBE']) {
-    it(`the broker does not answer to ${command}: it ends with 0`, async () => {
-      await using server = await startScriptedServer({ answer: (frame) => frame.command === command });
+  const unanswered: Record<string, [command: string, count: number]> = {
+    CONNECT: ['CONNECT', 1],
+    'the declaration of its dead-letter queue': ['SUBSCRIBE', 1],
+    SUBSCRIBE: ['SUBSCRIBE', 2],
+  };
+  for (const [what, [command, count]] of Object.entries(unanswered)) {
+    it(`the broker does not answer to ${what}: it ends with 0`, async () => {
+      let came = 0;
+      await using server = await startScriptedServer({
+        answer: (frame) => frame.command === command && ++came === count,
+      });
       const consumer = pubsub(server, 'xpto', fixture('stop.mjs#held'));
-      await server.received(command);
+      await server.received(command, count);
       consumer.signal('SIGTERM');
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
     });

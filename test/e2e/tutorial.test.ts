@@ -76,7 +76,7 @@ for (const broker of realBrokers()) {
       it(`${how} puts the message into DLQ.<name>, with the headers of its sender`, async () => {
         const consumer = await startPubsub(broker, `/queue/${queue}`, callback);
         await published(broker, [`/queue/${queue}`, json, '--header', 'header-key=header-value']);
-        await consumer.waitFor(/"msg":"message dead-lettered"/);
+        await consumer.says('dead-lettered');
         const { received, deadLettered } = await stopPubsub(consumer);
         assert.deepEqual([received, deadLettered], [1, 1]);
         const [message, ...others] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });

@@ -74,7 +74,7 @@ for (const broker of brokersUnderTest()) {
         );
         await ledger.complete(COMPLETE_MS);
         await consuming.stop();
-        ledger.report(t, broker, slowestRecovery(consuming.log));
+        ledger.report(t, broker, slowestRecovery(consuming.events));
         // What was in flight when a connection ended may have been acked without the ack having arrived.
         ledger.assertRepeatedAtMost(cuts * concurrency * 2);
         assert.equal((await drainQueue(broker, queue)).length, 0);
@@ -97,7 +97,7 @@ for (const broker of brokersUnderTest()) {
       );
       await ledger.complete(COMPLETE_MS);
       await consuming.stop();
-      ledger.report(t, broker, slowestRecovery(consuming.log));
+      ledger.report(t, broker, slowestRecovery(consuming.events));
       assert.ok(cuts >= 4);
     });
 
@@ -110,11 +110,11 @@ for (const broker of brokersUnderTest()) {
       });
       await ledger.complete(COMPLETE_MS);
       proxy.stall();
-      const line = await consuming.logged('no connection to the broker; trying again');
-      assert.match(String(line.fields.reason), /no heart-beat within/);
+      const { reason } = await consuming.turned('lost');
+      assert.match(reason ?? '', /no heart-beat within/);
       proxy.resume();
       const sinceMs = performance.now();
-      const { atMs } = await consuming.logged('consuming');
+      const { atMs } = await consuming.turned('subscribed');
       await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
@@ -150,8 +150,8 @@ for (const broker of brokersUnderTest()) {
       const sinceMs = performance.now();
       proxy.inject('toServer', `UNSUBSCRIBE\nid:${payload!.headers.subscription}\n\n\0`);
       await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
-      await consuming.logged('nothing has come for long; subscribing anew');
-      const { atMs } = await consuming.logged('consuming');
+      await consuming.turned('connected');
+      const { atMs } = await consuming.turned('subscribed');
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
       // The first ack may have come behind the UNSUBSCRIBE, which makes it void.
@@ -201,7 +201,7 @@ for (const broker of brokersUnderTest()) {
       await other.stop();
       paused.signal('SIGCONT');
       const sinceMs = performance.now();
-      await paused.waitFor(/no connection to the broker; trying again[^]*"msg":"consuming"/);
+      await paused.says('subscribed', 2);
       const recoveryMs = performance.now() - sinceMs;
       paused.child.stdin.write('go on\n');
       await paused.waitFor(/"msg":"settled 0 connection-lost"/);
@@ -231,10 +231,10 @@ for (const broker of brokersUnderTest()) {
         { standbyHost: standby.host, standbyPort: standby.port },
       );
       const nextServer = async () => {
-        const { fields } = await consuming.logged('consuming');
+        const { server } = await consuming.turned('subscribed');
         await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
         await ledger.complete(COMPLETE_MS);
-        return fields.server;
+        return server;
       };
       await first.refuse();
       first.cut();
@@ -245,7 +245,7 @@ for (const broker of brokersUnderTest()) {
       // An ack may have been on its way when its connection was cut.
       assert.equal((await consuming.stop()).acked, 2 + ledger.repeated);
       ledger.assertRepeatedAtMost(1);
-      ledger.report(t, broker, slowestRecovery(consuming.log));
+      ledger.report(t, broker, slowestRecovery(consuming.events));
     });
 
     test('a broker that refuses connections for a while is found again', async (t) => {
@@ -256,11 +256,11 @@ for (const broker of brokersUnderTest()) {
       await ledger.complete(COMPLETE_MS);
       await proxy.refuse();
       proxy.cut();
-      await consuming.logged('no connection to the broker; trying again');
-      await consuming.logged('no connection to the broker; trying again');
+      await consuming.logged('reason', 'retryInMs');
+      await consuming.logged('reason', 'retryInMs');
       await proxy.accept();
       const sinceMs = performance.now();
-      const { atMs } = await consuming.logged('consuming');
+      const { atMs } = await consuming.turned('subscribed');
       await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
@@ -290,7 +290,7 @@ for (const broker of brokersUnderTest()) {
       const dead = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 200 });
       const numbers = new Set(dead.map(({ body }) => (JSON.parse(body.toString()) as { n: number }).n));
       const rest = await drainQueue(broker, queue);
-      ledger.report(t, broker, slowestRecovery(consuming.log));
+      ledger.report(t, broker, slowestRecovery(consuming.events));
       assert.equal(numbers.size + rest.length, 200);
       assert.equal(rest.length, 0);
     });
@@ -323,10 +323,10 @@ test(
       },
     );
     first.stall();
-    const { fields } = await consuming.logged('no connection to the broker; trying again');
-    assert.match(String(fields.reason), /no heart-beat within/);
+    const { reason } = await consuming.turned('lost');
+    assert.match(reason ?? '', /no heart-beat within/);
     await publisherTo(t, broker).send(`/topic/${topic}`, ledger.next());
-    await consuming.logged('consuming');
+    await consuming.turned('subscribed');
     await ledger.complete(COMPLETE_MS);
     await consuming.stop();
     const refusals = consuming.log.filter(({ fields }) =>
@@ -334,6 +334,6 @@ test(
     );
     assert.ok(refusals.length > 0);
     assert.ok(refusals.every(({ level }) => level === 'warn'));
-    ledger.report(t, broker, slowestRecovery(consuming.log));
+    ledger.report(t, broker, slowestRecovery(consuming.events));
   },
 );

@@ -50,7 +50,7 @@ async function startFleet(
   const start = async () => {
     const args = [`/queue/${queue}`, callback, '--concurrency', String(CONCURRENCY), ...flags];
     const consumer = run('pubsub', args, { env: { ...broker.env, LEDGER: file } });
-    await consumer.waitFor(/"msg":"consuming"/);
+    await consumer.says('subscribed');
     consumers.push(consumer);
   };
   await Promise.all(Array.from({ length: size }, start));

@@ -55,8 +55,7 @@ async function takeAll(
 }
 
 const resumeLine = ({ stderr }: Running) => Number(/--resume-from (\d+)/.exec(stderr)?.[1]);
-const sentOf = ({ logLines }: Running) =>
-  Number(logLines.find(({ msg }) => msg === 'messages published')?.sent);
+const sentOf = (running: Running) => Number(running.said('published')[0]?.sent);
 
 for (const broker of brokersUnderTest()) {
   describe(`publishing faults: ${broker.name}`, { concurrency: 2 }, () => {
@@ -103,7 +102,7 @@ for (const broker of brokersUnderTest()) {
       const [queue, ledger] = [uniqueName(t), new Ledger(MESSAGES)];
       const args = [`/queue/${queue}`, '--lines', '--window', '2', '--log-level', 'debug'];
       const running = run('publish', args, { env: broker.env, input: inputOf(ledger) });
-      await running.waitFor(/"msg":"connected"/);
+      await running.says('connected');
       running.signal('SIGINT');
       assert.equal((await running.exit(DEADLINE_MS)).code, 5, running.stderr);
       assert.match(running.stderr, /stopped before the end of the input; \d+ confirmed, 0 unknown/);
@@ -152,7 +151,7 @@ describe('publishing faults: a RabbitMQ', { skip, concurrency: 2 }, () => {
     );
     running.child.stdin.end(lines.slice(MESSAGES / 2).join(''));
     await broker.down();
-    await running.waitFor(/what is unconfirmed will be sent again/);
+    await running.says('no connection');
     await broker.up();
     assert.deepEqual(await running.exit(DEADLINE_MS), { code: 0, signal: null }, running.stderr);
     await takeAll(t, broker, queue, ledger);

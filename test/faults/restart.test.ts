@@ -43,7 +43,7 @@ for (const [name, missing, start] of products) {
       for (const how of ['kill', 'clean'] as const) {
         await broker.restart(how);
         const sinceMs = performance.now();
-        const { atMs } = await consuming.logged('consuming');
+        const { atMs } = await consuming.turned('subscribed');
         slowestMs = Math.max(slowestMs, atMs - sinceMs);
         if (how === 'kill') await consuming.received(1500);
       }
@@ -69,11 +69,11 @@ for (const [name, missing, start] of products) {
       await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
       await consuming.received(1);
       await broker.down('kill');
-      await consuming.logged('no connection to the broker; trying again');
+      await consuming.turned('lost');
       await broker.up();
       const sinceMs = performance.now();
       finish();
-      const { atMs } = await consuming.logged('consuming');
+      const { atMs } = await consuming.turned('subscribed');
       await consuming.received(2);
       // ActiveMQ 5.17 does not mark it as redelivered.
       const { redelivered, acked, released } = await consuming.stop();
@@ -87,11 +87,11 @@ for (const [name, missing, start] of products) {
       const beats = { incomingHeartbeatMs: 1000, outgoingHeartbeatMs: 1000, connectTimeoutSeconds: 1 };
       const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack(), beats);
       broker.pause();
-      const line = await consuming.logged('no connection to the broker; trying again');
-      assert.match(String(line.fields.reason), /no heart-beat within/);
+      const { reason } = await consuming.turned('lost');
+      assert.match(reason ?? '', /no heart-beat within/);
       broker.resume();
       const sinceMs = performance.now();
-      const { atMs } = await consuming.logged('consuming');
+      const { atMs } = await consuming.turned('subscribed');
       const ledger = new Ledger(1);
       await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
       for (const payload of await consuming.received(1)) ledger.record(payload);
@@ -109,14 +109,14 @@ describe(
       const queue = uniqueName(t);
       const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack());
       await broker.ctl!('delete_queue', queue);
-      const line = await consuming.logged('no connection to the broker; trying again');
-      assert.match(String(line.fields.reason), /the queue was deleted/);
-      await consuming.logged('consuming');
+      const { reason } = await consuming.turned('lost');
+      assert.match(reason ?? '', /the queue was deleted/);
+      await consuming.turned('subscribed');
       const ledger = new Ledger(1);
       await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
       for (const payload of await consuming.received(1)) ledger.record(payload);
       assert.equal((await consuming.stop()).acked, 1);
-      ledger.report(t, broker, slowestRecovery(consuming.log));
+      ledger.report(t, broker, slowestRecovery(consuming.events));
     });
   },
 );

@@ -72,7 +72,7 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
       LEDGER: file,
     };
     const consumer = startProgram(process.execPath, args, { env });
-    await consumer.waitFor(/"msg":"consuming"/);
+    await consumer.says('subscribed');
     return consumer;
   };
   const steady = await startConsumer();

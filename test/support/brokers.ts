@@ -112,6 +112,14 @@ export function brokerUnderTest(name: BrokerName): BrokerUnderTest | undefined {
   return facts && describeBroker(facts);
 }
 
+/** The option by which a test that needs a capability skips on a broker without it. */
+export function needs(
+  { capabilities }: BrokerUnderTest,
+  capability: keyof Capabilities,
+): { skip: string | false } {
+  return { skip: !capabilities[capability] && `needs ${capability}` };
+}
+
 /** All of them. */
 export function brokersUnderTest(): BrokerUnderTest[] {
   return brokerNames.map(brokerUnderTest).filter((broker) => broker !== undefined);

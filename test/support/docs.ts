@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { errorCodes, exitStatuses } from '../../src/errors.js';
-import { renderDotenv, renderMarkdown } from '../../src/settings.js';
+import { renderDotenv, renderMarkdown } from '../../src/settings/render.js';
 
 const root = path.resolve(import.meta.dirname, '../../..');
 

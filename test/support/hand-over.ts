@@ -1,9 +1,8 @@
 /**
  * The moments at which a consumer may end while it sends something because of a message and then acks that message: the
- * frames that go over the wire, in order, on each broker.
+ * frames that go over the wire, in order.
  */
 import type { Frame } from '../../src/stomp/frames.js';
-import type { BrokerUnderTest } from './brokers.js';
 import type { Direction, Proxy } from './proxy.js';
 
 /** A moment of a hand-over: when a frame is on its way. */
@@ -11,8 +10,6 @@ export interface Step {
   readonly name: string;
   readonly direction: Direction;
   readonly command: string;
-  /** The how-many-th of these frames it is. */
-  readonly nth?: number;
   readonly isHeld: boolean;
   /** How often what is sent is sent again afterwards. */
   readonly repeated: number;
@@ -25,27 +22,20 @@ const held = (name: string, direction: Direction, command: string, repeated: num
 };
 
 /** Everything is confirmed before the ACK goes out. */
-const confirming: Step[] = [
+export const handOverSteps: readonly Step[] = [
   held('before the SEND', 'toServer', 'SEND', 0),
   held('before its receipt', 'toClient', 'RECEIPT', 1),
   held('before the ACK', 'toServer', 'ACK', 1),
   { ...held('after the ACK', 'toServer', 'ACK', 0), isHeld: false, isLast: true },
 ];
-/** All in one transaction. */
-const transacting: Step[] = [
-  held('before the SEND', 'toServer', 'SEND', 0),
-  held('before its receipt', 'toClient', 'RECEIPT', 0),
-  held('before the ACK and COMMIT', 'toServer', 'COMMIT', 0),
-  { ...held('before the receipt of COMMIT', 'toClient', 'RECEIPT', 0), nth: 2, isLast: true },
-];
-
-/** What is delayed joins no transaction: ActiveMQ schedules only after COMMIT. */
-export const handOverSteps = ({ name }: BrokerUnderTest, isDelayed = false): readonly Step[] =>
-  name === 'activemq' && !isDelayed ? transacting : confirming;
 
 /** Resolves when the step has come, and there the connections stand still. */
-export function reaches(proxy: Proxy, { direction, command, nth = 1, isHeld }: Step): Promise<void> {
-  let seen = 0;
-  const isIt = (frame: Frame) => frame.command === command && ++seen === nth;
+export function reaches(proxy: Proxy, { direction, command, isHeld }: Step): Promise<void> {
+  let isSeen = false;
+  const isIt = (frame: Frame) => {
+    const isFirst = frame.command === command && !isSeen;
+    isSeen ||= isFirst;
+    return isFirst;
+  };
   return proxy.frame(direction, isIt, { isHeld });
 }

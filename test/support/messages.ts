@@ -100,6 +100,21 @@ export async function drainQueue(
   });
 }
 
+/** Resolves with the first message of a queue, which stays there. */
+export function firstIn(broker: BrokerUnderTest, destination: string): Promise<Frame> {
+  return withRaw(broker, async (client) => {
+    await client.subscribe(existingQueue(broker, destination));
+    const message = await client.next('MESSAGE', { reason: `a message in ${destination}` });
+    await client.disconnect();
+    return message;
+  });
+}
+
+/** The bodies of the messages that drainQueue takes, as text. */
+export async function bodiesIn(broker: BrokerUnderTest, destination: string, atLeast = 0): Promise<string[]> {
+  return (await drainQueue(broker, destination, { atLeast })).map(({ body }) => body.toString());
+}
+
 /**
  * How many messages a queue holds, delivered and un-acked ones included, without taking any: by `rabbitmqctl` or by
  * browsing. Throws for a broker that offers neither; a queue that does not exist holds 0.

@@ -6,6 +6,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { keepGroup, releaseGroup } from './keeper.js';
+import { type Said, says } from './log-lines.js';
 import { until, within } from './until.js';
 
 /** The folder of package.json. Compiled tests are in dist/test/. */
@@ -83,6 +84,22 @@ export class Running {
       .split('\n')
       .filter((line) => line.startsWith('{') && line.endsWith('}'))
       .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  /** The lines of its log that say this. */
+  said(what: Said): Record<string, unknown>[] {
+    return this.logLines.filter((line) => says(line, what));
+  }
+
+  /** Resolves with the last of so many lines that say this. Rejects at the deadline and when it ends without them. */
+  async says(what: Said, times = 1): Promise<Record<string, unknown>> {
+    const found = await until(
+      () => this.said(what)[times - 1] ?? (this.#exit && 'exited'),
+      DEADLINE_MS,
+      () => `"${what}" ${times} times in ${this.#output()}`,
+    );
+    if (found === 'exited') throw new Error(`it ended before "${what}" in ${this.#output()}`);
+    return found;
   }
 
   /** Kills it with its children; resolves when it is gone. */

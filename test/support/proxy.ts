@@ -5,6 +5,7 @@
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
+import { Deferral } from './deferral.js';
 import type { Address } from './raw-client.js';
 import { until } from './until.js';
 
@@ -23,6 +24,15 @@ interface Watch {
 interface Pair {
   readonly client: Socket;
   readonly server: Socket;
+  readonly deferral: Deferral | undefined;
+}
+
+export interface ProxyOptions {
+  /**
+   * The server sees nothing of a transaction before its COMMIT, and nothing of one that is aborted. Only for connections
+   * that speak STOMP; what is waited for, counted and cut toServer is what goes to the server.
+   */
+  readonly defersTransactions?: boolean;
 }
 
 export class Proxy implements AsyncDisposable {
@@ -32,14 +42,17 @@ export class Proxy implements AsyncDisposable {
   connections = 0;
   #listener: Server;
   #target: Address;
+  readonly #options: ProxyOptions;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
   readonly #onConnection: ((count: number) => void)[] = [];
+  readonly #onFrame: ((direction: Direction, frame: Frame) => void)[] = [];
   #watch: Watch | undefined;
 
   /** Of a listening server; tests call startProxy. */
-  constructor(listener: Server, target: Address) {
+  constructor(listener: Server, target: Address, options: ProxyOptions) {
+    this.#options = options;
     this.#listener = listener;
     this.#target = target;
     this.port = (listener.address() as AddressInfo).port;
@@ -81,6 +94,7 @@ export class Proxy implements AsyncDisposable {
       this.#stalled.delete(each);
       for (const pair of this.#pairs) sourceOf(pair, each).resume();
     }
+    for (const pair of this.#pairs) this.#answer(pair);
   }
 
   /** Forwards `bytes` more in that direction, of all connections together, and then cuts. */
@@ -94,8 +108,8 @@ export class Proxy implements AsyncDisposable {
   }
 
   /**
-   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives, as
-   * by `stall`. Else it has been passed on.
+   * Resolves when a matching frame goes that way, on any connection. Held: neither it nor anything after it arrives before
+   * `resume`. Else it has been passed on.
    */
   frame(
     direction: Direction,
@@ -136,6 +150,11 @@ export class Proxy implements AsyncDisposable {
     this.#onConnection.push(listener);
   }
 
+  /** `listener` gets each frame that comes here, before it is passed on; set it before the first connection. */
+  onFrame(listener: (direction: Direction, frame: Frame) => void): void {
+    this.#onFrame.push(listener);
+  }
+
   /** Resolves when `count` connections have been accepted since the start; one more than now when left out. */
   async waitForConnection(count = this.connections + 1, deadlineMs = DEADLINE_MS): Promise<void> {
     await until(
@@ -157,7 +176,8 @@ export class Proxy implements AsyncDisposable {
 
   readonly #accept = (client: Socket): void => {
     const server = connect({ ...this.#target, noDelay: true, allowHalfOpen: true });
-    const pair = { client, server };
+    const deferral = this.#options.defersTransactions === true ? new Deferral() : undefined;
+    const pair = { client, server, deferral };
     client.setNoDelay(true);
     this.#pairs.add(pair);
     this.connections++;
@@ -175,6 +195,7 @@ export class Proxy implements AsyncDisposable {
     let found: Watch | undefined;
     const limits = { strict: false, headerBytes: Infinity, bodyBytes: Infinity };
     const decoder = new FrameDecoder(limits, (frame) => {
+      for (const listener of this.#onFrame) listener(direction, frame);
       if (this.#watch?.direction === direction && this.#watch.isMatch(frame)) {
         found = this.#watch;
         this.#watch = undefined;
@@ -183,19 +204,34 @@ export class Proxy implements AsyncDisposable {
     return (chunk) => {
       found = undefined;
       // Only then: others than STOMP's connections go through here too.
-      if (this.#watch !== undefined || decoder.isMidFrame) decoder.push(chunk);
+      const isOfUse = this.#watch !== undefined || this.#onFrame.length > 0;
+      if (isOfUse || decoder.isMidFrame) decoder.push(chunk);
       return found;
     };
+  }
+
+  /** Sends the receipts that are due from here. */
+  #answer({ client, deferral }: Pair): void {
+    if (deferral === undefined || this.#stalled.has('toClient')) return;
+    const receipts = deferral.takeReceipts();
+    if (receipts.length > 0) client.write(receipts);
   }
 
   #forward(pair: Pair, direction: Direction): void {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
-    from.on('data', (chunk) => {
-      const watch = isWatched(chunk);
+    let heldBack: Buffer | undefined;
+    from.on('data', (received) => {
+      const isNew = received !== heldBack;
+      const chunk = (isNew ? pair.deferral?.[direction](received) : undefined) ?? received;
+      this.#answer(pair);
+      if (chunk.length === 0) return;
+      const watch = isNew ? isWatched(chunk) : undefined;
       if (watch?.isHeld === true) {
         this.stall(direction);
+        heldBack = chunk;
+        from.unshift(chunk);
         watch.seen();
         return;
       }
@@ -227,8 +263,8 @@ export class Proxy implements AsyncDisposable {
 }
 
 /** A proxy on a free port of 127.0.0.1; connections go to `target`. */
-export async function startProxy(target: Address): Promise<Proxy> {
-  return new Proxy(await listen(0), target);
+export async function startProxy(target: Address, options: ProxyOptions = {}): Promise<Proxy> {
+  return new Proxy(await listen(0), target, options);
 }
 
 function listen(port: number): Promise<Server> {

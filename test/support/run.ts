@@ -3,6 +3,7 @@
  * is `N passed, N failed, N skipped`. Arguments choose folders or files of test/ (`unit`, `test/e2e/publish.test.ts`).
  * TEST_BROKERS (`rabbitmq,activemq,embedded`) names the brokers that must run; unset, those that this machine has do.
  */
+import { setMaxListeners } from 'node:events';
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
@@ -70,6 +71,8 @@ class UsageError extends Error {}
 
 async function main(): Promise<void> {
   const interruption = new AbortController();
+  // Node's runner listens to it once for each file.
+  setMaxListeners(0, interruption.signal);
   const overtime = () => interruption.abort(new Error(`not ended within ${RUN_TIMEOUT_MS} ms`));
   setTimeout(overtime, RUN_TIMEOUT_MS).unref();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

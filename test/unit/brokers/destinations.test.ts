@@ -5,6 +5,7 @@ import { PubsubError } from '../../../src/errors.js';
 import {
   checkTarget,
   deadLetterQueueOf,
+  feedingTopicOf,
   parseQueue,
   parseSource,
   queueNameOf,
@@ -193,10 +194,35 @@ describe('parseQueue', () => {
     assert.equal(parseQueue('Consumer.a.VirtualTopic.t'), 'Consumer.a.VirtualTopic.t');
   });
 
-  it('refuses what holds no messages', () => {
+  it('is any name that a queue may have, those this product makes among them', () => {
+    const own = [
+      'DLQ.Consumer.shop.VirtualTopic.o',
+      'Consumer.shop.VirtualTopic.o.retry.5000',
+      'VirtualTopic.o',
+    ];
+    const others = ['a b', 'a/b', 'a%2Fb', 'a,b', 'orders.*', 'ünï', 'a:b', 'Consumer..VirtualTopic.t'];
+    for (const name of [...own, ...others]) {
+      assert.equal(parseQueue(name), name);
+      assert.equal(parseQueue(`/queue/${name}`), name);
+    }
+  });
+
+  it('refuses what holds no messages, and what is no name', () => {
     assert.throws(() => parseQueue('/topic/x'), refusal(/a topic holds no messages; name the queue/));
-    assert.throws(() => parseQueue('/exchange/e/k'), refusal(/no kind of source/));
-    assert.throws(() => parseQueue('/amq/queue/'), refusal(/the name is empty/));
+    for (const kind of ['/exchange/e/k', '/temp-queue/x', '/queue', '/amq/x', '/'])
+      assert.throws(() => parseQueue(kind), refusal(/no kind of source/));
+    for (const empty of ['', ' ', '/queue/', '/amq/queue/'])
+      assert.throws(() => parseQueue(empty), refusal(/the name is empty/));
+    assert.throws(() => parseQueue('queue/x'), refusal(/the first slash is missing; write \/queue\/x/));
+    assert.throws(() => parseQueue('a\nb'), refusal(/line break or a NUL/));
+  });
+});
+
+describe('feedingTopicOf', () => {
+  it('is the virtual topic of an application, and of no other queue', () => {
+    assert.equal(feedingTopicOf('Consumer.my.shop.VirtualTopic.prices'), 'VirtualTopic.prices');
+    for (const queue of ['VirtualTopic.prices', 'DLQ.Consumer.a.VirtualTopic.prices', 'orders'])
+      assert.equal(feedingTopicOf(queue), undefined);
   });
 });
 

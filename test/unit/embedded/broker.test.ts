@@ -53,7 +53,7 @@ describe('a message', () => {
       const { headers, body } = await client.next('MESSAGE');
       assert.ok(body.equals(bytes));
       assert.equal(headers['ké€y'], 'vä€lue😀');
-      assert.equal(headers['content-length'], String(size));
+      assert.equal(headers['content-length'], size === 0 ? undefined : String(size));
     }
   });
 
@@ -558,7 +558,8 @@ describe('back-pressure', () => {
     );
     assert.ok(before < FRAMES, `${before} published`);
     client.startReading();
-    await until(() => broker.counters.published === FRAMES, DEADLINE_MS, 'the rest is published');
+    for (let left = FRAMES; left > 0; left--) await client.next('RECEIPT');
+    assert.equal(broker.counters.published, FRAMES);
   });
 
   test('a thousand idle connections', async (context) => {

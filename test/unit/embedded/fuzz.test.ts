@@ -4,14 +4,18 @@ import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
+import { Input } from '../../../src/embedded/input.js';
+import { defaultLimits } from '../../../src/embedded/limits.js';
+import { Refusal } from '../../../src/embedded/refusal.js';
 import { until } from '../../support/until.js';
 import { brokerFor } from './support.js';
 
-const INPUTS = 100_000;
+const INPUTS = 60_000;
+const BROKEN_INPUTS = 100_000;
 /** Inputs sent on one connection, or fewer when the broker ends it before. */
 const BATCH = 200;
-/** Sent without waiting for what the broker makes of them. */
-const BURST = 10;
+/** Sent without waiting for what the broker makes of them: what may end the connection last, so that all are heard. */
+const BURST = { frames: 18, broken: 2 };
 const CONCURRENT = 20;
 const DEADLINE_MS = 20_000;
 /** Of live objects afterwards: what a leak of a kilobyte per connection would pass. */
@@ -115,8 +119,8 @@ const mutation = fc.record({ at: fc.nat(200), remove: fc.nat(3), insert: fc.uint
 const mutations = fc.array(mutation, { minLength: 1, maxLength: 3 });
 const POOL = 3000;
 
-/** Endless inputs: made once and mutated anew each time, as making them costs more than the broker's answer. */
-function* inputs(seed: number): Generator<Buffer> {
+/** Endless bursts of inputs: made once and mutated anew each time, as making them costs more than the broker's answer. */
+function* inputs(seed: number, burst: typeof BURST = BURST): Generator<Buffer> {
   const pool = (of: fc.Arbitrary<Buffer>) => fc.sample(of, { seed, numRuns: POOL });
   const frames = { nonsense: pool(nonsense), sensible: pool(sensible) };
   const changes = fc.sample(mutations, { seed, numRuns: POOL });
@@ -127,19 +131,17 @@ function* inputs(seed: number): Generator<Buffer> {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return from[Math.floor((state / 2 ** 32) * from.length)]!;
   };
-  const kinds = [
-    ...Array<'sensible'>(8).fill('sensible'),
-    'nonsense',
-    'nonsense',
-    'mutated',
-    'mutated',
-    'random',
-  ] as const;
+  const wellFormed = [...Array<'sensible'>(4).fill('sensible'), 'nonsense'] as const;
+  const broken = () =>
+    draw([true, true, false])
+      ? mutate(draw(draw([frames.nonsense, frames.sensible])), draw(changes))
+      : draw(random);
+  const times = (length: number, make: () => Buffer) => Array.from({ length }, make);
   for (;;) {
-    const kind = draw(kinds);
-    if (kind === 'random') yield draw(random);
-    else if (kind === 'mutated') yield mutate(draw(draw([frames.nonsense, frames.sensible])), draw(changes));
-    else yield draw(frames[kind]);
+    yield Buffer.concat([
+      ...times(burst.frames, () => draw(frames[draw(wellFormed)])),
+      ...times(burst.broken, broken),
+    ]);
   }
 }
 
@@ -158,7 +160,7 @@ function mutate(bytes: Buffer, changes: { at: number; remove: number; insert: Ui
   return mutated;
 }
 
-test('a hundred thousand inputs of nonsense harm nobody else and leave nothing behind', async (context) => {
+test('sixty thousand inputs of nonsense harm nobody else and leave nothing behind', async (context) => {
   const { broker, connect: connectGood } = await brokerFor(context);
   const good = await connectGood();
   await good.subscribe('good');
@@ -167,6 +169,7 @@ test('a hundred thousand inputs of nonsense harm nobody else and leave nothing b
   const seed = Math.floor(Math.random() * 2 ** 32);
   context.diagnostic(`seed ${seed}`);
   const source = inputs(seed);
+  // It makes them at the first draw.
   source.next();
   const before = liveBytes();
   let sent = 0;
@@ -190,6 +193,34 @@ test('a hundred thousand inputs of nonsense harm nobody else and leave nothing b
   assert.ok(broker.counters.delivered > 100, `${broker.counters.delivered} were delivered`);
 });
 
+test('a hundred thousand broken inputs are refused or understood, split anywhere', (context) => {
+  const seed = Math.floor(Math.random() * 2 ** 32);
+  context.diagnostic(`seed ${seed}`);
+  const source = inputs(seed, { frames: 0, broken: 1 });
+  let heard = 0;
+  let refused = 0;
+  let input = newInput();
+  function newInput(): Input {
+    const made = new Input(defaultLimits, {}, () => heard++);
+    made.loggedIn('1.2');
+    return made;
+  }
+  for (let count = 0; count < BROKEN_INPUTS; count++) {
+    const bytes = source.next().value as Buffer;
+    const split = count % (bytes.length + 1);
+    try {
+      input.push(bytes.subarray(0, split));
+      input.push(bytes.subarray(split));
+    } catch (error) {
+      assert.ok(error instanceof Refusal && error.isFatal, String(error));
+      refused++;
+      input = newInput();
+    }
+  }
+  context.diagnostic(`${heard} frames, ${refused} refused`);
+  assert.ok(heard > 10_000 && refused > 10_000, `${heard} frames, ${refused} refused`);
+});
+
 /** Sends a batch, or until the broker ends the connection; resolves with how many it was sent when that is closed. */
 function feed(port: number, source: Generator<Buffer>, isLoggedIn: boolean): Promise<number> {
   return new Promise((resolve) => {
@@ -202,9 +233,8 @@ function feed(port: number, source: Generator<Buffer>, isLoggedIn: boolean): Pro
         else socket.destroy();
         return;
       }
-      const burst = Array.from({ length: BURST }, () => source.next().value as Buffer);
-      sent += burst.length;
-      socket.write(Buffer.concat(burst));
+      sent += BURST.frames + BURST.broken;
+      socket.write(source.next().value as Buffer);
       setImmediate(sendNext);
     };
     socket.on('connect', () => {

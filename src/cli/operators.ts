@@ -1,0 +1,126 @@
+/** The subcommands of `pubsub` that look after queues: their arguments, flags and examples. */
+import type { Command } from 'commander';
+import { addSettings, append } from './flags.js';
+
+/** Adds all of the subcommands, under django-stomp's names too. */
+export function addOperators(program: Command): void {
+  const takers = [addMove, addAckAll, addPeek, addRedrive].map((add) => add(program));
+  for (const command of takers) {
+    command.option(
+      '--delivery-limit <number>',
+      'deliveries after which a quorum queue drops a message, if a policy says so (default 20)',
+    );
+  }
+  for (const command of [...takers, addRestore(program)]) addSettings(command, ['operator', command.name()]);
+}
+
+function operator(program: Command, name: string, description: string, examples: string): Command {
+  const command = program.command(name).description(description);
+  if (name.includes('-')) command.alias(name.replaceAll('-', '_'));
+  return command.addHelpText('after', `\nExamples:\n${examples.replace(/^/gm, '  pubsub ')}`);
+}
+
+/** Flags may stand before the subcommand as well. */
+const flagsOf = (command: Command): Record<string, unknown> => ({
+  ...command.parent?.opts(),
+  ...command.opts(),
+});
+
+function addMove(program: Command): Command {
+  const command = operator(
+    program,
+    'move-messages',
+    'move messages to another queue, here or on another broker, each removed when its copy is confirmed',
+    `move-messages DLQ.xpto xpto\nmove-messages xpto xpto old-broker 61613`,
+  )
+    .argument('<source>', 'the queue to take from')
+    .argument('<target>', 'the destination to send to, on the broker of the settings')
+    .argument('[source-host]', 'broker to take from, when it is another one')
+    .argument('[source-port]', 'its STOMP port')
+    .option('--count <number>', 'move so many at most')
+    .option('--idle <seconds>', 'end when the source has been quiet for so long (default 2)')
+    .option('--follow', 'do not end: move what comes, too')
+    .action(async (source: string, target: string, host?: string, port?: string) => {
+      const { moveMessages } = await import('../commands/move.js');
+      await moveMessages(source, target, host, port, flagsOf(command));
+    });
+  return command;
+}
+
+function addAckAll(program: Command): Command {
+  const command = operator(
+    program,
+    'ack-all-messages',
+    'remove the messages of a queue',
+    `ack-all-messages DLQ.xpto\nack-all-messages DLQ.xpto --yes --save removed.ndjson`,
+  )
+    .argument('<destination>', 'the queue')
+    .option('--yes', 'do not ask')
+    .option(
+      '--save <file>',
+      'write each message to this new file before it is removed, one line of JSON each',
+    )
+    .option('--count <number>', 'remove so many at most')
+    .option('--idle <seconds>', 'end when the queue has been quiet for so long (default 2)')
+    .option('--follow', 'do not end: remove what comes, too')
+    .action(async (destination: string) => {
+      const { ackAllMessages } = await import('../commands/ack-all.js');
+      await ackAllMessages(destination, flagsOf(command));
+    });
+  return command;
+}
+
+function addRestore(program: Command): Command {
+  const command = operator(
+    program,
+    'restore',
+    'send the messages that ack-all-messages --save or peek wrote to a file',
+    `restore removed.ndjson xpto\nrestore removed.ndjson xpto --resume-from 1200`,
+  )
+    .argument('<file>', 'one message a line')
+    .argument('<destination>', 'where to send them')
+    .option('--resume-from <line>', 'leave out the lines up to this one')
+    .action(async (file: string, destination: string) => {
+      const { restore } = await import('../commands/restore.js');
+      await restore(file, destination, flagsOf(command));
+    });
+  return command;
+}
+
+function addPeek(program: Command): Command {
+  const command = operator(
+    program,
+    'peek',
+    'show the first messages of a queue and leave them there',
+    `peek DLQ.xpto\npeek DLQ.xpto --count 100 | jq .headers`,
+  )
+    .argument('<destination>', 'the queue')
+    .option('--count <number>', 'show so many at most (default 10)')
+    .option('--idle <seconds>', 'end when no more has come for so long (default 2)')
+    .action(async (destination: string) => {
+      const { peek } = await import('../commands/peek.js');
+      await peek(destination, flagsOf(command));
+    });
+  return command;
+}
+
+function addRedrive(program: Command): Command {
+  const command = operator(
+    program,
+    'redrive',
+    'send the dead letters of a queue back to where they came from',
+    `redrive xpto --dry-run\nredrive xpto --match tenant=7 --count 100\nredrive --from graveyard --to xpto`,
+  )
+    .argument('[destination]', 'the queue or its dead-letter queue')
+    .option('--from <queue>', 'with --to, in place of a destination: a dead-letter queue of any name')
+    .option('--to <queue>', 'where everything in it goes, whatever the messages say')
+    .option('--count <number>', 'send so many back at most')
+    .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
+    .option('--dry-run', 'only tell what would be sent back where')
+    .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
+    .action(async (destination?: string) => {
+      const { redrive } = await import('../commands/redrive.js');
+      await redrive(destination, flagsOf(command));
+    });
+  return command;
+}

@@ -1,0 +1,25 @@
+/** What every command begins with: `.env`, settings, log, a word on what is probably a mistake, and the signals. */
+import { configureLog, log } from '../log.js';
+import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { listenForStop, type Shutdown } from '../shutdown.js';
+
+export interface Start {
+  readonly settings: Settings;
+  /** Takes over the process's stop signals, for good. Default: with the graceful wait of the settings. */
+  readonly listen: (gracefulWaitSeconds?: number) => Shutdown;
+}
+
+/** Rejects with one `invalid-setting` for all that is wrong with flags and variables. */
+export async function start(flags: Record<string, unknown>): Promise<Start> {
+  loadDotenv();
+  const settings = resolve(flags);
+  await configureLog(settings);
+  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  if (!settings.sslVerify && (settings.useSsl || settings.sourceUseSsl === true))
+    log.warn({}, 'the certificate of the broker is not verified');
+  return {
+    settings,
+    listen: (gracefulWaitSeconds = settings.gracefulWaitSeconds) =>
+      listenForStop(gracefulWaitSeconds * 1000, log),
+  };
+}

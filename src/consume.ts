@@ -1,0 +1,133 @@
+/**
+ * Consuming, for the library and for the command on top of it: from a callback to a runner that is set up, and from that to
+ * a consumer that runs until it is told to stop.
+ */
+import { orAborted, whenAborted } from './aborted.js';
+import { parseSource } from './brokers/destinations.js';
+import { nothingYet, type ConsumeSummary } from './consumer/account.js';
+import { loadCallback } from './consumer/callback.js';
+import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
+import type { ConsumerObserver } from './consumer/events.js';
+import type { Callback, LoadedCallback } from './consumer/payload.js';
+import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
+import { WorkerPool } from './consumer/worker-pool.js';
+import { PubsubError } from './errors.js';
+import { log, type Logger } from './log.js';
+import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
+
+export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
+  /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
+  readonly destination: string;
+  /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
+  readonly callback: Callback<Body> | string;
+  /** Aborted: `consume` drains, then resolves. */
+  readonly signal?: AbortSignal;
+  /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
+  readonly log?: Logger;
+}
+
+/**
+ * Consumes in this process until the signal is aborted and what is in flight has been settled; resolves with what was
+ * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
+ * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
+ * `gracefulWaitSeconds`.
+ */
+export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
+  const { destination, callback, signal, log: logger = log, onSettled, onConnection, ...given } = options;
+  if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
+  if (typeof callback !== 'function' && typeof callback !== 'string')
+    throw misused('callback', 'a function or "module#export"', callback);
+  const settings = resolve(given);
+  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
+  const source = parseSource(destination, settings.queueName);
+  const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
+  try {
+    const call = callback as LoadedCallback['call'] | string;
+    const runner = await startRunner(call, settings, logger, stop);
+    if (runner === undefined) return nothingYet();
+    const callbackName = typeof callback === 'string' ? callback : callback.name;
+    const observer = { onSettled, onConnection };
+    return await runConsumer({ source, settings, runner, callbackName, log: logger, ...observer, ...stop });
+  } finally {
+    stop.forget();
+  }
+}
+
+type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
+
+/** Drains when the signal is aborted, gives up some time later; `forget` leaves nothing behind on the signal. */
+function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop & { forget: () => void } {
+  const [drain, abort] = [new AbortController(), new AbortController()];
+  let timer: NodeJS.Timeout | undefined;
+  const stop = () => {
+    timer = setTimeout(() => abort.abort(), gracefulWaitMs);
+    drain.abort();
+  };
+  const forgetSignal = signal && whenAborted(signal, stop);
+  const forget = () => {
+    clearTimeout(timer);
+    forgetSignal?.();
+  };
+  return { drain: drain.signal, abort: abort.signal, forget };
+}
+
+/** What the compiler refuses, from JavaScript. */
+function misused(option: string, expected: string, given: never): PubsubError {
+  return new PubsubError('invalid-usage', `consume: ${option} must be ${expected}, not ${typeof given}`);
+}
+
+/** Consumes until drained, then closes the runner. Resolves and rejects as Consumer.run does. */
+export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSummary> {
+  try {
+    return await new Consumer(options).run();
+  } finally {
+    await options.runner.close();
+  }
+}
+
+/**
+ * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
+ * nothing has been sent then. Rejects with `callback-...`.
+ */
+export async function startRunner(
+  callback: LoadedCallback['call'] | string,
+  settings: Settings,
+  logger: Logger,
+  stop: Stop,
+): Promise<CallbackRunner | undefined> {
+  const starting = startWhateverComes(callback, settings, logger, stop);
+  // What is told of the error otherwise is one line.
+  starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
+  const runner = await orAborted(stop.drain, starting);
+  if (runner === undefined)
+    starting.then(
+      (late) => late.close(),
+      () => undefined,
+    );
+  return runner;
+}
+
+async function startWhateverComes(
+  callback: LoadedCallback['call'] | string,
+  settings: Settings,
+  logger: Logger,
+  { drain, abort }: Stop,
+): Promise<CallbackRunner> {
+  const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
+  if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
+  if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
+  const pool = new WorkerPool({
+    ...options,
+    drain,
+    callback,
+    workers: Math.min(processWorkers, concurrency),
+    logLevel: log.level,
+    setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
+    heapMb: workerHeapMb,
+    memoryMb: settings.workerMemoryMb,
+    imports: settings.imports ?? [],
+  });
+  await pool.start();
+  return pool;
+}

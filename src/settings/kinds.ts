@@ -1,0 +1,148 @@
+/**
+ * The kinds of rows that the table of settings has: for each, how the text of a flag or a variable is read and what is said
+ * of text that cannot be.
+ */
+
+export type SettingGroup = 'Connection' | 'TLS' | 'Consuming' | 'Publishing' | 'Moving' | 'Logging';
+
+/** `operator` stands for the subcommands of `pubsub` that look after queues. */
+export type SettingUser = 'pubsub' | 'publish' | 'operator' | 'move-messages';
+
+export interface Setting<T> {
+  readonly group: SettingGroup;
+  /** The environment variable. */
+  readonly variable: string;
+  /** Long flag with its placeholder, or undefined where only the variable exists. */
+  readonly flag: string | undefined;
+  readonly commands: readonly SettingUser[];
+  readonly default: T;
+  readonly help: string;
+  readonly isBoolean: boolean;
+  /** The flag may be repeated. */
+  readonly isList?: boolean;
+  /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`. */
+  readonly offFlag?: string;
+  /** Reads the text of a flag or variable; throws an Error that says what is expected. */
+  readonly parse: (text: string) => T;
+}
+
+type Row<T> = [group: SettingGroup, variable: string, flag: string | undefined, fallback: T];
+type Range = readonly [min: number, max: number];
+
+export function setting<T>(
+  [group, variable, flag, fallback]: Row<T>,
+  help: string,
+  parse: (text: string) => T,
+): Setting<T> {
+  const commands = groupUsers[group] ?? ['pubsub', 'publish', 'operator'];
+  return { group, variable, flag, help, commands, default: fallback, isBoolean: false, parse };
+}
+
+export const groupUsers: Partial<Record<SettingGroup, readonly SettingUser[]>> = {
+  Consuming: ['pubsub'],
+  Moving: ['move-messages'],
+};
+
+export const only = <T>(commands: readonly SettingUser[], row: Setting<T>): Setting<T> => ({
+  ...row,
+  commands,
+});
+
+function parseText(text: string): string {
+  if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
+  return text;
+}
+
+export const text = (...[group, variable, flag, fallback, help]: [...Row<string>, help: string]) =>
+  setting([group, variable, flag, fallback], help, parseText);
+
+export const optionalText = (group: SettingGroup, variable: string, flag: string, help: string) =>
+  setting<string | undefined>([group, variable, flag, undefined], help, parseText);
+
+export const parseNumber =
+  (pattern: RegExp, kind: string, [min, max]: Range) =>
+  (text: string) => {
+    const value = Number(text);
+    if (!pattern.test(text.trim()) || value < min || value > max)
+      throw new Error(`${kind} from ${min} to ${max} expected`);
+    return value;
+  };
+const parseInteger = (range: Range) => parseNumber(/^\d+$/, 'a whole number', range);
+
+export const integer = (
+  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
+) => setting([group, variable, flag, fallback], help, parseInteger(range));
+
+export const optionalInteger = (
+  group: SettingGroup,
+  variable: string,
+  flag: string | undefined,
+  range: Range,
+  help: string,
+) => setting<number | undefined>([group, variable, flag, undefined], help, parseInteger(range));
+
+export const seconds = (
+  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
+) => setting([group, variable, flag, fallback], help, parseNumber(/^\d+(\.\d+)?$/, 'seconds', range));
+
+const truths: Record<string, boolean> = {
+  ...Object.fromEntries(['true', '1', 't', 'y', 'yes', 'on'].map((word) => [word, true])),
+  ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
+};
+
+const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const LONGEST_RETRY_DELAY_MS = 7 * 24 * 3_600_000;
+
+/** The delays, in ms, of text like `5s,30s,5m`. Throws an Error that says what is expected. */
+export function parseDelays(text: string): number[] {
+  return text.split(',').map((part) => {
+    const [, number, unit = ''] = /^\s*(\d+(?:\.\d+)?)(ms|s|m|h)\s*$/.exec(part) ?? [];
+    const ms = Math.round(Number(number) * (unitMs[unit] ?? NaN));
+    if (!(ms >= 1 && ms <= LONGEST_RETRY_DELAY_MS))
+      throw new Error('delays like 500ms, 5s, 5m or 1h, up to 168h, with commas between expected');
+    return ms;
+  });
+}
+
+export function boolean(
+  ...[group, variable, flag, fallback, help]: [...Row<boolean>, help: string]
+): Setting<boolean> {
+  const parse = (text: string): boolean => {
+    const value = truths[text.trim().toLowerCase()];
+    if (value === undefined) throw new Error('true or false expected');
+    return value;
+  };
+  return { ...setting([group, variable, flag, fallback], help, parse), isBoolean: true };
+}
+
+const parseList = (text: string): readonly string[] =>
+  text.startsWith('[') ? (JSON.parse(text) as string[]) : text.split(',').map((part) => part.trim());
+
+/** Repeated flags come as an array; a variable has commas. */
+export const optionalList = (group: SettingGroup, variable: string, flag: string, help: string) => ({
+  ...setting<readonly string[] | undefined>([group, variable, flag, undefined], help, parseList),
+  isList: true,
+});
+
+export const optionalBoolean = (
+  group: SettingGroup,
+  variable: string,
+  flag: string,
+  help: string,
+): Setting<boolean | undefined> => ({ ...boolean(group, variable, flag, false, help), default: undefined });
+
+export function choice<const T extends string>(
+  ...[group, variable, flag, fallback, values, help]: [...Row<T>, values: readonly T[], help: string]
+): Setting<T> {
+  const parse = (text: string): T => {
+    const value = values.find((known) => known === text.trim().toLowerCase());
+    if (value === undefined) throw new Error(`one of ${values.join(', ')} expected`);
+    return value;
+  };
+  return setting([group, variable, flag, fallback], help, parse);
+}
+
+/** `--host` of `--host <name>`; a boolean that is on by default is turned off by `--no-<name>`. */
+export function flagName({ flag }: Pick<Setting<unknown>, 'flag'>): string | undefined {
+  return flag?.split(' ')[0];
+}
