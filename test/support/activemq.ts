@@ -20,14 +20,22 @@ export function activemqMissing(): string | undefined {
   return 'no activemq on this machine: apt-get install activemq';
 }
 
+export interface ActivemqOptions {
+  readonly hasScheduler?: boolean;
+  /** Further entries of the destination policy, as XML. */
+  readonly policies?: string;
+  /** What a queue has no room for is refused; otherwise its sender's connection is read no more. */
+  readonly sendFailIfNoSpace?: boolean;
+}
+
 /** Starts a broker with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
-export function startActivemq({ hasScheduler = true } = {}): Promise<OwnBroker> {
+export function startActivemq(options: ActivemqOptions = {}): Promise<OwnBroker> {
   return startOwn(async () => {
     const program = java();
     if (program === undefined || activemqMissing() !== undefined) throw new Error(activemqMissing());
     const directory = privateDirectory('activemq');
     const [port] = (await freePorts(1)) as [number];
-    writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port, hasScheduler));
+    writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port, options));
     writeFileSync(join(directory, 'log4j.properties'), logging);
     mkdirSync(join(directory, 'tmp'));
     return {
@@ -67,7 +75,7 @@ export function startActivemq({ hasScheduler = true } = {}): Promise<OwnBroker> 
 const configuration = (
   directory: string,
   port: number,
-  hasScheduler: boolean,
+  { hasScheduler = true, policies = '', sendFailIfNoSpace = false }: ActivemqOptions,
 ) => `<?xml version="1.0" encoding="UTF-8"?>
 <beans xmlns="http://www.springframework.org/schema/beans"
        xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -83,6 +91,7 @@ const configuration = (
               <individualDeadLetterStrategy queuePrefix="DLQ." useQueueForQueueMessages="true"/>
             </deadLetterStrategy>
           </policyEntry>
+          ${policies}
         </policyEntries>
       </policyMap>
     </destinationPolicy>
@@ -97,7 +106,7 @@ const configuration = (
       </simpleAuthenticationPlugin>
     </plugins>
     <systemUsage>
-      <systemUsage>
+      <systemUsage sendFailIfNoSpace="${sendFailIfNoSpace}">
         <memoryUsage><memoryUsage limit="128 mb"/></memoryUsage>
         <storeUsage><storeUsage limit="1 gb"/></storeUsage>
         <tempUsage><tempUsage limit="256 mb"/></tempUsage>
