@@ -2,6 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { quorumDeliveryLimit } from '../../src/brokers/delivery-limit.js';
+import { parseSource } from '../../src/brokers/destinations.js';
+import { rabbitmq } from '../../src/brokers/rabbitmq.js';
 import { renderDocs } from '../support/docs.js';
 import { packageRoot } from '../support/process.js';
 
@@ -44,3 +47,13 @@ for (const page of pages) {
     if (page === 'README.md') assert.ok(links.length > 10, `${links.length} links found`);
   });
 }
+
+test('docs/guarantees.md names the policies as the program does', () => {
+  const text = readFileSync(path.join(packageRoot, 'docs/guarantees.md'), 'utf8');
+  const options = { queueType: 'quorum', hasRetries: true } as const;
+  const [warning = ''] = rabbitmq.warnings(parseSource('/queue/orders'), options);
+  for (const told of [warning, quorumDeliveryLimit.remedy('DLQ.orders')]) {
+    const [command = ''] = /rabbitmqctl .*/.exec(told) ?? [];
+    assert.ok(command !== '' && text.includes(`\n${command}\n`), command);
+  }
+});
