@@ -247,6 +247,10 @@ export class Consumer {
       ack: (outgoing) => delivery.ack(outgoing),
       nack: () => delivery.deadLetter({ reason: 'nack' }),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,
+      setHeld: (isHeld) => {
+        if (!isHeld && delivery.heldMs < Infinity) this.#stuck.reset();
+        delivery.setHeld(isHeld);
+      },
       session,
     };
   }

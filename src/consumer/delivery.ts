@@ -45,9 +45,10 @@ export class Delivery {
   #state: State = 'unsettled';
   /** Why it is not acked. */
   why: Pick<SettledEvent, 'reason' | 'error'> = {};
-  /** When its callback was started, and since when it is settling. */
+  /** When its callback was started. */
   startedMs = 0;
-  settlingMs = Infinity;
+  /** Since when it is held un-acked by something else than its callback: what must be sent first, or a worker it waits for. */
+  heldMs = Infinity;
   /** Resolves when it is settled, or released; undefined when it is not settling. Never rejects. */
   settling: Promise<void> | undefined;
   /** What the consumer must end for: the broker would destroy the message. */
@@ -106,6 +107,10 @@ export class Delivery {
     if (this.#take() === undefined) void this.#settle(() => this.#retry(err));
   }
 
+  setHeld(isHeld: boolean): void {
+    this.heldMs = isHeld ? performance.now() : Infinity;
+  }
+
   /** Leaves the message to come again; nothing when it is settled. */
   release(): void {
     if (this.#state === 'unsettled') this.#release();
@@ -140,7 +145,7 @@ export class Delivery {
   }
 
   #settle(work: () => Promise<Outcome>): Promise<void> {
-    this.settlingMs = performance.now();
+    this.setHeld(true);
     const settle = async () => {
       try {
         this.#state = await work();

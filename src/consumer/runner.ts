@@ -29,6 +29,8 @@ export interface Job {
   readonly nack: () => Settlement;
   /** Unsettled, on a session that can still settle it: worth running again when its worker is lost. */
   readonly isOpen: () => boolean;
+  /** It begins, or ends, to wait for something that is not its callback's doing. */
+  readonly setHeld: (isHeld: boolean) => void;
   readonly session: Pick<Session, 'closed'>;
 }
 

@@ -1,8 +1,8 @@
 /**
- * The rule for messages whose callbacks are done and that cannot be settled, because what must be sent first is not
- * taken: they are held un-acked for a while, below RabbitMQ's consumer_timeout of 30 minutes. Then the connection is given
- * up, so that they go back, and the consumer stays away, ever longer: to come again at once would run their callbacks in a
- * loop, and each delivery counts towards the limit of a quorum queue, which is 20 on RabbitMQ 4.
+ * The rule for messages that something else than their callbacks keeps from being settled: what must be sent first is not
+ * taken, or no worker starts that could run them. They are held un-acked for a while, below RabbitMQ's consumer_timeout of
+ * 30 minutes. Then the connection is given up, so that they go back, and the consumer stays away, ever longer: to come
+ * again at once would be a loop, and each delivery counts towards the limit of a quorum queue, which is 20 on RabbitMQ 4.
  */
 import type { Session } from '../sending/connect.js';
 import type { Delivery } from './delivery.js';
@@ -39,10 +39,7 @@ export class StuckWatch {
 
   #stuckOn(session: Session): Delivery[] {
     const sinceMs = performance.now() - this.#limitMs;
-    return this.#inFlight().filter(
-      (delivery) =>
-        delivery.session === session && delivery.state === 'settling' && delivery.settlingMs < sinceMs,
-    );
+    return this.#inFlight().filter((delivery) => delivery.session === session && delivery.heldMs < sinceMs);
   }
 
   #stayAway(session: Session, stuck: readonly Delivery[]): void {
@@ -51,7 +48,7 @@ export class StuckWatch {
     const waitMs = Math.min(LONGEST_ABSENCE_MS, this.#limitMs * 2 ** Math.min(this.#absences++, 20));
     const reason =
       `${stuck.length} messages could not be settled for ${this.#limitMs / 1000} s (STOMP_HOLD_SECONDS) and go back: ` +
-      'see the log for the queue that takes nothing' +
+      'see the log for the queue that takes nothing, or the worker that does not start' +
       (isForGood
         ? `; they were delivered ${MANY_DELIVERIES} times and more: restart the consumer when it is mended`
         : '');

@@ -79,6 +79,10 @@ export class WorkerPool implements CallbackRunner {
     return new Promise((resolve) => {
       this.#waiting.push({ job, resolve, isSuspect: false, losses: 0, wasKilled: false });
       this.#assign();
+      if (this.#ready.size > 0) return;
+      job.setHeld(true);
+      // No worker may ever come that could find out.
+      void job.session.closed.then(() => this.#assign());
     });
   }
 
@@ -158,6 +162,7 @@ export class WorkerPool implements CallbackRunner {
       }
       if (best === undefined) return;
       this.#waiting.shift();
+      job.setHeld(false);
       best.start(run, this.#connectionOf(job));
     }
   }
@@ -188,6 +193,7 @@ export class WorkerPool implements CallbackRunner {
     // What dead-letters a message is logged with it.
     const fields = { reason, detail, again: again.length, ...(culprits.length > 0 ? {} : { err: error }) };
     this.#options.log.warn(fields, `${describe(culprits, loss)}; another takes over`);
+    for (const { job } of again) job.setHeld(true);
     this.#waiting.unshift(...again);
     for (const run of runs) {
       if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });

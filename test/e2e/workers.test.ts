@@ -469,11 +469,11 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
   });
 
   /** The first message has ended its only worker, and while the file is there no other can be set up for the second. */
-  const startStranded = async () => {
+  const startStranded = async (settings: Record<string, string> = {}) => {
     const queue = unique('lifecycle');
     const file = join(temporaryFolder(), 'fails');
     const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#exits'), {
-      env: { SETUP_FAILS: file },
+      env: { SETUP_FAILS: file, ...settings },
     });
     writeFileSync(file, '');
     await put(broker, queue, '1', id);
@@ -504,5 +504,21 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     );
     await stopPubsub(consumer);
     assert.equal(consumer.logLines.filter(({ msg }) => msg === 'consuming').length, 1);
+  });
+
+  it('messages that no worker comes for are not held for ever: they go back, and the consumer stays away for a while', async () => {
+    const { consumer, letStart } = await startStranded({ STOMP_HOLD_SECONDS: '1' });
+    await until(
+      () => consumer.logLines.some(({ reason }) => /STOMP_HOLD_SECONDS.* go back/.test(String(reason))),
+      DEADLINE_MS,
+      () => consumer.stderr,
+    );
+    letStart();
+    await until(
+      () => consumer.said('dead-lettered').length === 2,
+      DEADLINE_MS,
+      () => consumer.stderr,
+    );
+    await stopPubsub(consumer);
   });
 });

@@ -113,12 +113,32 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     await using broker = await startRabbitmq();
     const queue = `/queue/${uniqueName(t)}`;
     const publisher = publisherTo(t, broker);
+    await publisher.send(queue, 0);
+    const urgent = { headers: { priority: 'urgent' } };
+    const results = await Promise.allSettled(
+      [{}, urgent, {}].map((options, n) => publisher.send(queue, n, options)),
+    );
+    const reasons = results.map((result) => (result as { reason?: PubsubError }).reason);
+    for (const reason of reasons.slice(1)) {
+      assert.match(String(reason?.message), /may or may not/);
+      assert.equal(reason?.code, 'not-confirmed');
+    }
+  });
+
+  test('a destination that is refused harms no message that is sent beside it', async (t) => {
+    await using broker = await startRabbitmq();
+    const queue = `/queue/${uniqueName(t)}`;
+    const publisher = publisherTo(t, broker);
     const results = await Promise.allSettled(
       [queue, '/exchange/nope/x', queue].map((destination) => publisher.send(destination, 1)),
     );
-    const reasons = results.map((result) => (result as { reason?: PubsubError }).reason);
-    for (const reason of reasons) assert.match(String(reason?.message), /no exchange 'nope'.*may or may not/);
-    assert.deepEqual([...new Set(reasons.map((reason) => reason?.code))], ['not-confirmed']);
+    assert.deepEqual(
+      results.map(({ status }) => status),
+      ['fulfilled', 'rejected', 'fulfilled'],
+    );
+    const { reason } = results[1] as { reason?: PubsubError };
+    assert.equal(reason?.code, 'broker-refused');
+    assert.match(reason.message, /no exchange 'nope'/);
   });
 
   test('what a callback publishes without permission dead-letters its message alone', async (t) => {
