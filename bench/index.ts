@@ -2,7 +2,8 @@
  * `npm run bench`: ours against a hand-written socket client, broker by broker, in one run on one machine. It prints
  * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
  *
- *     npm run bench -- [--broker <name>] [--only consume|publish|lines|start|endurance] [--rounds <n>] [--messages <n>]
+ *     npm run bench -- [--broker <name>] [--only consume|publish|hand-over|lines|start|endurance] [--rounds <n>]
+ *                      [--messages <n>]
  *
  * --cpu-prof and other flags of Node (`node --cpu-prof dist/bench/index.js`) are passed on to the measured processes.
  */
@@ -12,11 +13,12 @@ import { type BrokerName, type BrokerUnderTest, brokerUnderTest } from '../test/
 import { rabbitmqMissing, startRabbitmq } from '../test/support/rabbitmq.js';
 import { startEmbeddedProcess } from './embedded-broker.js';
 import { measureEndurance } from './endurance.js';
+import { measureHandOver } from './hand-over.js';
 import { measureStart } from './process-start.js';
 import { measureLongInput } from './long-input.js';
 import type { Login } from './raw-client.js';
 import { formatTable } from './statistics.js';
-import { measureThroughput, scenarios } from './throughput.js';
+import { type Effort, measureThroughput, scenarios } from './throughput.js';
 
 interface Contender {
   readonly name: BrokerName;
@@ -33,7 +35,9 @@ const contenders: readonly Contender[] = [
   { name: 'embedded', missing: () => undefined, start: startEmbeddedProcess, messages: 20_000 },
 ];
 
-const works = ['consume', 'publish', 'lines', 'start', 'endurance'] as const;
+const works = ['consume', 'publish', 'hand-over', 'lines', 'start', 'endurance'] as const;
+
+const throughputHead = ['ratio', 'rate', '[messages/s]', 'CPU per message', '[us]'];
 
 interface Options {
   readonly contenders: readonly Contender[];
@@ -84,17 +88,22 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   }
   const own = given === undefined ? await start() : undefined;
   const broker = given ?? own!;
+  const effort = { rounds: options.rounds, messages: options.messages ?? contender.messages };
   try {
     console.log(`${name} ${broker.version}\n`);
-    await compareThroughput(broker, options, options.messages ?? contender.messages);
+    await compareThroughput(broker, options.works, effort);
+    if (options.works.includes('hand-over')) {
+      const rows = await measureHandOver(broker, effort);
+      console.log(`${formatTable([throughputHead, ...rows])}\n`);
+    }
     if (options.works.includes('lines')) {
       // A transaction of many is larger than what a test broker may use of memory.
       await own?.ctl?.('set_vm_memory_high_watermark', 'absolute', '8GB');
-      const rows = await measureLongInput(broker, options.rounds, options.messages ?? contender.messages);
+      const rows = await measureLongInput(broker, effort.rounds, effort.messages);
       console.log(`${formatTable(rows)}\n`);
     }
     if (options.works.includes('start')) {
-      const rows = await measureStart(broker, options.rounds);
+      const rows = await measureStart(broker, effort.rounds);
       console.log(`${formatTable([['command', 'median'], ...rows])}\n`);
     }
     if (name === 'embedded' && options.works.includes('endurance')) {
@@ -105,13 +114,12 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   }
 }
 
-async function compareThroughput(login: Login, { works, rounds }: Options, messages: number): Promise<void> {
+async function compareThroughput(login: Login, works: readonly string[], effort: Effort): Promise<void> {
   const chosen = scenarios.filter(({ work }) => works.includes(work));
   if (chosen.length === 0) return;
-  const head = ['ratio', 'rate', '[messages/s]', 'CPU per message', '[us]'];
   const rows: string[][] = [];
-  for (const scenario of chosen) rows.push(await measureThroughput(scenario, login, { rounds, messages }));
-  console.log(`${formatTable([head, ...rows])}\n`);
+  for (const scenario of chosen) rows.push(await measureThroughput(scenario, login, effort));
+  console.log(`${formatTable([throughputHead, ...rows])}\n`);
 }
 
 try {

@@ -1,49 +1,52 @@
 /**
  * One measurement in a process of its own, so that its processor time is that of one client and nothing else. The task
- * comes as JSON in the one argument, the result goes as JSON to stdout. The first messages are not measured: until then
- * the compiler is busy.
+ * comes as JSON in the one argument, the result goes as JSON to stdout, as its last line. The first messages are not
+ * measured: until then the compiler is busy.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { moveMessages } from '../src/commands/move.js';
+import { redrive } from '../src/commands/redrive.js';
 import { consume, log, openPublisher } from '../src/index.js';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
-import { BENCH_RESULT, BENCH_TASK } from './counting-callback.js';
+import { BENCH_RESULT, BENCH_TASK, countingCallback } from './counting-callback.js';
 import { Meter } from './meter.js';
-import { makeBody, type Measurement, type Task } from './task.js';
+import { makeBody, queuesOf, type Measurement, type Task } from './task.js';
 
 function settingsOf({ host, port, user, password, vhost = '/' }: Login) {
   return { host, port, user, password, vhost };
 }
 
-async function consumeOurs({ login, queue, window }: Task, meter: Meter): Promise<void> {
-  const stop = new AbortController();
-  await consume({
+/** What is retried waits as briefly as can be, and never runs out of attempts. */
+const retries = { retries: 1000, retryDelay: '1ms' };
+
+function consumeSettingsOf({ work, login, queue, window }: Task) {
+  return {
     ...settingsOf(login),
+    ...(work === 'retry' ? retries : {}),
     destination: `/queue/${queue}`,
     concurrency: window,
     log,
-    signal: stop.signal,
-    callback: (payload) => {
-      if (meter.tick()) stop.abort();
-      return payload.ack();
-    },
-  });
+  };
+}
+
+async function consumeOurs(task: Task, meter: Meter): Promise<void> {
+  const stop = new AbortController();
+  const callback = countingCallback(task, meter, () => stop.abort());
+  await consume({ ...consumeSettingsOf(task), signal: stop.signal, callback });
 }
 
 /** The callback counts for itself, in its process, and leaves a file when it has had the last. */
-async function consumeInWorker({ login, queue, window, ...task }: Task): Promise<Measurement> {
+async function consumeInWorker(task: Task): Promise<Measurement> {
   const stop = new AbortController();
   const folder = mkdtempSync(join(tmpdir(), 'stomp-pubsub-bench-'));
   const result = join(folder, 'result');
-  process.env[BENCH_TASK] = JSON.stringify(task);
+  process.env[BENCH_TASK] = JSON.stringify({ ...task, login: undefined });
   process.env[BENCH_RESULT] = result;
   const consuming = consume({
-    ...settingsOf(login),
-    destination: `/queue/${queue}`,
-    concurrency: window,
-    log,
+    ...consumeSettingsOf(task),
     signal: stop.signal,
     callback: fileURLToPath(new URL('counting-callback.js', import.meta.url)),
   });
@@ -55,6 +58,17 @@ async function consumeInWorker({ login, queue, window, ...task }: Task): Promise
   const measurement = JSON.parse(readFileSync(result, 'utf8')) as Measurement;
   rmSync(folder, { recursive: true });
   return measurement;
+}
+
+/** A command cannot be measured from its middle on: one that warms up is run before, and both are counted as a whole. */
+async function operate(task: Task, meter: Meter): Promise<void> {
+  const { work, login, queue, warmUp, messages } = task;
+  for (const count of [warmUp, messages]) {
+    const flags = { ...settingsOf(login), logLevel: 'warn', count: String(count) };
+    if (work === 'redrive') await redrive(queue, flags);
+    else await moveMessages(queue, `/queue/${queuesOf(task).after!}`, undefined, undefined, flags);
+    for (let done = 0; done < count; done++) meter.tick();
+  }
 }
 
 async function publishOurs({ login, queue, window, warmUp, messages }: Task, meter: Meter): Promise<void> {
@@ -84,8 +98,9 @@ async function run(task: Task): Promise<Measurement> {
   if (task.client === 'workers') return consumeInWorker(task);
   const meter = new Meter(task);
   if (task.client === 'raw') await runRaw(task, meter);
-  else if (task.work === 'consume') await consumeOurs(task, meter);
-  else await publishOurs(task, meter);
+  else if (task.work === 'publish') await publishOurs(task, meter);
+  else if (task.work === 'move' || task.work === 'redrive') await operate(task, meter);
+  else await consumeOurs(task, meter);
   if (meter.measurement === undefined) throw new Error('it ended before the last message');
   return meter.measurement;
 }

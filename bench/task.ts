@@ -4,11 +4,16 @@ import type { Login } from './raw-client.js';
 /** `workers`: ours, with the callback in a worker process. */
 export type Client = 'ours' | 'workers' | 'raw';
 
+/** What the callback does: `consume` acks, `forward` publishes one message and acks, `retry` throws every other time. */
+export type CallbackWork = 'consume' | 'nack' | 'retry' | 'forward';
+
+export type Work = CallbackWork | 'move' | 'redrive' | 'publish';
+
 export interface Task {
   readonly client: Client;
-  readonly work: 'consume' | 'publish';
+  readonly work: Work;
   readonly login: Login;
-  /** Consuming: holds exactly the messages of this task. */
+  /** The queue that holds exactly the messages of this task, to redrive in its dead-letter queue; published to otherwise. */
   readonly queue: string;
   /** Prefetch, or how many messages may be unconfirmed. */
   readonly window: number;
@@ -23,6 +28,27 @@ export interface Measurement {
   readonly cpuMicrosPerMessage: number;
   /** Of the one that has the connection. */
   readonly consumerCpuMicrosPerMessage: number;
+}
+
+/** Where the messages of a task are before it, and where after it; undefined for nowhere. */
+export function queuesOf({ work, queue }: Pick<Task, 'work' | 'queue'>): {
+  readonly before: string | undefined;
+  readonly after: string | undefined;
+} {
+  switch (work) {
+    case 'consume':
+    case 'retry':
+      return { before: queue, after: undefined };
+    case 'nack':
+      return { before: queue, after: `DLQ.${queue}` };
+    case 'forward':
+    case 'move':
+      return { before: queue, after: `${queue}-next` };
+    case 'redrive':
+      return { before: `DLQ.${queue}`, after: queue };
+    case 'publish':
+      return { before: undefined, after: queue };
+  }
 }
 
 /** 100 bytes of JSON, whatever the index below 9 million. */

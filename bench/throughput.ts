@@ -9,11 +9,11 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
 import { describeRatios, median } from './statistics.js';
-import { makeBody, type Client, type Measurement, type Task } from './task.js';
+import { makeBody, queuesOf, type Client, type Measurement, type Task } from './task.js';
 
 export interface Scenario {
   readonly name: string;
-  readonly work: Task['work'];
+  readonly work: 'consume' | 'publish';
   readonly window: number;
   readonly clients: readonly [measured: Client, against: Client];
 }
@@ -58,8 +58,12 @@ export async function measureThroughput(scenario: Scenario, login: Login, effort
     ];
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
   }
+  return [scenario.name, ...compareMeasurements(ours, others)];
+}
+
+/** The cells of a row: ratios and figures of rates and of processor time. */
+export function compareMeasurements(ours: readonly Measurement[], others: readonly Measurement[]): string[] {
   return [
-    scenario.name,
     ...compare(
       ours,
       others,
@@ -88,21 +92,21 @@ function compare(
   ];
 }
 
-async function measure(task: Task): Promise<Measurement> {
+/** Fills the queue that the task takes from, measures, and empties the one that it has filled. */
+export async function measure(task: Task): Promise<Measurement> {
   const bulk = { count: task.warmUp + task.messages, window: BULK_WINDOW, prefetch: BULK_WINDOW };
-  if (task.work === 'consume') {
-    await withRawClient(task.login, (client) => publishAll(client, task.queue, bulk, makeBody));
-  }
+  const { before, after } = queuesOf(task);
+  if (before !== undefined)
+    await withRawClient(task.login, (client) => publishAll(client, before, bulk, makeBody));
   const { PATH, HOME } = process.env;
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [...process.execArgv, join(import.meta.dirname, 'measured-process.js'), JSON.stringify(task)],
-    { env: { PATH, HOME } },
+    // There is a line of log for each dead letter.
+    { env: { PATH, HOME }, maxBuffer: Infinity },
   );
-  if (task.work === 'publish') {
-    await withRawClient(task.login, (client) => consumeAll(client, task.queue, bulk));
-  }
-  return JSON.parse(stdout) as Measurement;
+  if (after !== undefined) await withRawClient(task.login, (client) => consumeAll(client, after, bulk));
+  return JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '') as Measurement;
 }
 
 async function withRawClient(login: Login, work: (client: RawClient) => Promise<void>): Promise<void> {

@@ -28,9 +28,30 @@ describe('what a session sends', () => {
     await within(Promise.all(confirmed), DEADLINE_MS, 'both are confirmed');
   });
 
+  it('a body of bytes that are text goes out in one write with its frame', async () => {
+    await using pair = await openPair();
+    const before = pair.peer.chunks.length;
+    const bodies = [Buffer.from('é'), Buffer.from('\ufeff{}'), Buffer.from('_\0_').subarray(1)];
+    for (const body of bodies) {
+      const headers = { 'content-length': String(body.length) };
+      assert.ok(pair.session.sendWithoutReceipt('SEND', headers, body));
+    }
+    const received = [
+      await pair.peer.expect('SEND'),
+      await pair.peer.expect('SEND'),
+      await pair.peer.expect('SEND'),
+    ];
+    assert.equal(pair.peer.chunks.length, before + 1);
+    assert.deepEqual(
+      received.map(({ body }) => body.toString('hex')),
+      bodies.map((body) => body.toString('hex')),
+    );
+  });
+
   it('bodies of bytes and of text go out in the order of their frames, with every byte', async () => {
     await using pair = await openPair();
-    const bodies = ['text', Buffer.from([0, 1, 0, 255]), '€', Buffer.alloc(0), Buffer.alloc(200_000, 0), ''];
+    const bytes = [Buffer.from([0, 1, 0, 255]), Buffer.from('€').subarray(0, 2), Buffer.alloc(200_000, 0)];
+    const bodies = ['text', bytes[0]!, '€', bytes[1]!, Buffer.alloc(0), bytes[2]!, ''];
     const sent = bodies.map((body) =>
       pair.session.request('SEND', { 'content-length': String(Buffer.byteLength(body)) }, body),
     );
