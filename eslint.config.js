@@ -35,10 +35,10 @@ const rooms = [
 const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
-  'process.exit': ['cli', 'shutdown', 'consumer/worker'],
-  'process.env': ['settings', 'consumer/worker-spawn'],
-  'process.on': ['shutdown', 'consumer/worker', 'consumer/worker-main', 'consumer/worker-print'],
-  'process.once': ['shutdown', 'consumer/worker-pool', 'log-output'],
+  'process.exit': ['cli', 'shutdown', 'consumer/workers/worker'],
+  'process.env': ['settings', 'consumer/workers/spawn'],
+  'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
+  'process.once': ['shutdown', 'consumer/workers/pool', 'log-output'],
   stompit: ['stomp/wire'],
 };
 

@@ -10,7 +10,7 @@ import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
-import { WorkerPool } from './consumer/worker-pool.js';
+import { WorkerPool } from './consumer/workers/pool.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
 import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';

@@ -1,6 +1,6 @@
 /**
  * Where callbacks run, as the consumer sees it, and the runner on the event loop of the connection: fastest, and without
- * isolation. The one in worker processes is in worker-pool.ts.
+ * isolation. The one in worker processes is in workers/pool.ts.
  */
 import type { Logger } from '../log.js';
 import type { QueueType } from '../brokers/queues.js';

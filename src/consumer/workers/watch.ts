@@ -4,8 +4,8 @@
  */
 import { Socket } from 'node:net';
 import { workerData } from 'node:worker_threads';
-import { SharedFrames } from './worker-outbox.js';
-import { descriptors, OBSERVATION_BYTES, type WatchData } from './worker-protocol.js';
+import { SharedFrames } from './outbox.js';
+import { descriptors, OBSERVATION_BYTES, type WatchData } from './protocol.js';
 
 const { calling, verdicts: memory } = workerData as WatchData;
 const verdicts = new SharedFrames(memory);

@@ -9,11 +9,11 @@
  * flight in a process apart, take settlements before a run ends, and run the innocent again.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Gone, RunResult } from './payload.js';
-import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
-import { WorkerProcess, type WorkerOptions } from './worker-process.js';
-import type { Loss, Run } from './worker-runs.js';
-import { spawnWorker, type SpawnOptions } from './worker-spawn.js';
+import type { Gone, RunResult } from '../payload.js';
+import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '../runner.js';
+import { WorkerProcess, type WorkerOptions } from './process.js';
+import type { Loss, Run } from './runs.js';
+import { spawnWorker, type SpawnOptions } from './spawn.js';
 
 export interface PoolOptions extends RunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
   readonly workers: number;

@@ -7,8 +7,8 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { PubsubError, reasonOf } from '../errors.js';
-import { descriptors } from './worker-protocol.js';
+import { PubsubError, reasonOf } from '../../errors.js';
+import { descriptors } from './protocol.js';
 
 export interface SpawnOptions {
   /** Limit of the process's heap, in MB; undefined for V8's own. */
@@ -73,11 +73,11 @@ export function killGroup({ pid }: ChildProcess): void {
 function entryFile(): string {
   // A bundle in CommonJS has no import.meta.url.
   const url = import.meta.url as string | undefined;
-  const file = url === undefined ? undefined : fileURLToPath(new URL('./worker-main.js', url));
+  const file = url === undefined ? undefined : fileURLToPath(new URL('./main.js', url));
   if (file !== undefined && existsSync(file)) return file;
   throw new PubsubError(
     'callback-not-loadable',
-    `the entry file of worker processes is missing (${file ?? 'worker-main.js'}): a bundle does not take it along; ` +
+    `the entry file of worker processes is missing (${file ?? 'main.js'}): a bundle does not take it along; ` +
       'leave stomp-pubsub out of the bundle, or set STOMP_PROCESS_MSG_ON_BACKGROUND=false',
   );
 }

@@ -1,5 +1,5 @@
 /** The limit of a worker process's resident memory, whoever in it has taken it: V8's own knows of its heap alone. */
-import type { Limited } from './worker-limit.js';
+import type { Limited } from './limit.js';
 
 const CHECK_MS = 500;
 /** Beyond its limit by so much it has gone on growing, and its messages do not end. */

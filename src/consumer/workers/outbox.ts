@@ -6,8 +6,8 @@
  * wait in memory that the thread that watches shares: it writes them when a callback blocks the process meanwhile.
  */
 import { writeSync } from 'node:fs';
-import { FrameGatherer, encodePlain, PREFIX } from './worker-frames.js';
-import { descriptors } from './worker-protocol.js';
+import { FrameGatherer, encodePlain, PREFIX } from './frames.js';
+import { descriptors } from './protocol.js';
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
 

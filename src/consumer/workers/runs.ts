@@ -1,7 +1,7 @@
 /** Messages in worker processes: what is known of each that is in flight, and of why a process ended under it. */
-import type { Gone, Refusal, RunResult } from './payload.js';
-import type { Job } from './runner.js';
-import type { Timed } from './time-limit.js';
+import type { Gone, Refusal, RunResult } from '../payload.js';
+import type { Job } from '../runner.js';
+import type { Timed } from '../time-limit.js';
 
 /** A message that is to be run, in this worker or the next. */
 export interface Run {

@@ -2,10 +2,10 @@
  * What the consumer and a worker process say to each other: the kinds of frames, the descriptors of the worker that they
  * come and go by.
  */
-import type { ErrorCode } from '../errors.js';
-import type { QueueType } from '../brokers/queues.js';
-import type { Refusal } from './payload.js';
-import type { WireError } from './thrown.js';
+import type { ErrorCode } from '../../errors.js';
+import type { QueueType } from '../../brokers/queues.js';
+import type { Refusal } from '../payload.js';
+import type { WireError } from '../thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
 export const descriptors = {

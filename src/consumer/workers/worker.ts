@@ -4,16 +4,16 @@
  */
 import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import { currentContext } from '../context.js';
-import { PubsubError, reasonOf } from '../errors.js';
-import { log } from '../log.js';
-import { loadCallback } from './callback.js';
-import type { LoadedCallback, Refusal } from './payload.js';
-import { Calls, createCalling } from './worker-calls.js';
-import { FrameReader, type WireFrame } from './worker-frames.js';
-import { encodeError, type WireError } from './thrown.js';
-import { Outbox } from './worker-outbox.js';
-import { printToLog } from './worker-print.js';
+import { currentContext } from '../../context.js';
+import { PubsubError, reasonOf } from '../../errors.js';
+import { log } from '../../log.js';
+import { loadCallback } from '../callback.js';
+import type { LoadedCallback, Refusal } from '../payload.js';
+import { Calls, createCalling } from './calls.js';
+import { FrameReader, type WireFrame } from './frames.js';
+import { encodeError, type WireError } from '../thrown.js';
+import { Outbox } from './outbox.js';
+import { printToLog } from './print.js';
 import {
   descriptors,
   fromWorker,
@@ -23,7 +23,7 @@ import {
   type LastWords,
   type LoadOrder,
   type WatchData,
-} from './worker-protocol.js';
+} from './protocol.js';
 
 export interface Signals {
   /** When the last stop signal came, on performance's clock; -Infinity for never. */
@@ -62,7 +62,7 @@ export function serve(signals: Signals): void {
 
 /** Its cost is that of one more isolate; nothing of the user's is loaded there. */
 function watch(calling: Float64Array): void {
-  const thread = new Worker(new URL('./worker-watch.js', import.meta.url), {
+  const thread = new Worker(new URL('./watch.js', import.meta.url), {
     workerData: { calling, verdicts: outbox.verdicts.memory } satisfies WatchData,
     execArgv: [],
     env: {},

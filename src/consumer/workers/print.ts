@@ -4,9 +4,9 @@
  * reads waits for it. What native code and other programs print goes by the descriptors of stdout and stderr themselves.
  */
 import { Writable } from 'node:stream';
-import { bridgeConsole, cutText, log, redirectLog } from '../log.js';
-import { writeAll } from './worker-outbox.js';
-import { descriptors } from './worker-protocol.js';
+import { bridgeConsole, cutText, log, redirectLog } from '../../log.js';
+import { writeAll } from './outbox.js';
+import { descriptors } from './protocol.js';
 
 /** A line that is not ended is shown after so long, like a prompt. */
 const UNFINISHED_MS = 200;

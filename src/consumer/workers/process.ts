@@ -4,18 +4,18 @@
  * is judged when everything it wrote has been read: its last words may be there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { PubsubError, type ErrorCode } from '../errors.js';
-import type { Outgoing } from '../sending/heads.js';
-import { Slots } from '../slots.js';
-import type { AbortReason, Gone, RunResult, Settlement } from './payload.js';
-import { untimed } from './time-limit.js';
-import { WorkerChannel } from './worker-channel.js';
-import { countMemoryKills, describeEnd, isStopSignal } from './worker-end.js';
-import type { WireFrame } from './worker-frames.js';
-import { limitRuns, type Limited } from './worker-limit.js';
-import { limitMemory } from './worker-memory.js';
-import { decodeError } from './thrown.js';
-import { WorkerOutput } from './worker-output.js';
+import { PubsubError, type ErrorCode } from '../../errors.js';
+import type { Outgoing } from '../../sending/heads.js';
+import { Slots } from '../../slots.js';
+import type { AbortReason, Gone, RunResult, Settlement } from '../payload.js';
+import { untimed } from '../time-limit.js';
+import { WorkerChannel } from './channel.js';
+import { countMemoryKills, describeEnd, isStopSignal } from './end.js';
+import type { WireFrame } from './frames.js';
+import { limitRuns, type Limited } from './limit.js';
+import { limitMemory } from './memory.js';
+import { decodeError } from '../thrown.js';
+import { WorkerOutput } from './output.js';
 import {
   fromWorker,
   toWorker,
@@ -27,9 +27,9 @@ import {
   type ReadyReport,
   type RefusalReport,
   type RunHead,
-} from './worker-protocol.js';
-import { restart, type Cause, type InFlight, type Loss, type Run } from './worker-runs.js';
-import { killGroup, type Spawned } from './worker-spawn.js';
+} from './protocol.js';
+import { restart, type Cause, type InFlight, type Loss, type Run } from './runs.js';
+import { killGroup, type Spawned } from './spawn.js';
 
 export interface WorkerOptions extends LoadOrder {
   readonly timeoutMs: number;

@@ -4,7 +4,7 @@
  * and read on whatever becomes of the consumer's own log.
  */
 import type { Socket } from 'node:net';
-import { cutText, log, writeLine } from '../log.js';
+import { cutText, log, writeLine } from '../../log.js';
 
 /** Far above what logs are for, far below what would keep the consumer busy. */
 const BYTES_PER_SECOND = 8_000_000;

@@ -1,6 +1,6 @@
 /** What the end of a worker process means when it has said nothing of it itself: by status, signal and memory. */
 import { readFileSync } from 'node:fs';
-import type { Refusal } from './payload.js';
+import type { Refusal } from '../payload.js';
 
 export interface ProcessEnd {
   readonly code: number | null;

@@ -2,9 +2,9 @@
  * The calls of a callback in a worker process: which messages wait, which are running, and what is told of each to the
  * consumer and when.
  */
-import type { QueueType } from '../brokers/queues.js';
-import type { Outgoing } from '../sending/heads.js';
-import { Slots } from '../slots.js';
+import type { QueueType } from '../../brokers/queues.js';
+import type { Outgoing } from '../../sending/heads.js';
+import { Slots } from '../../slots.js';
 import {
   invoke,
   type AbortReason,
@@ -13,10 +13,10 @@ import {
   type RunResult,
   type Settle,
   type Settlement,
-} from './payload.js';
-import type { WireFrame } from './worker-frames.js';
-import { encodeError } from './thrown.js';
-import type { Outbox } from './worker-outbox.js';
+} from '../payload.js';
+import type { WireFrame } from './frames.js';
+import { encodeError } from '../thrown.js';
+import type { Outbox } from './outbox.js';
 import {
   fromWorker,
   toWorker,
@@ -24,7 +24,7 @@ import {
   type PublishedHead,
   type RefusalReport,
   type RunHead,
-} from './worker-protocol.js';
+} from './protocol.js';
 
 /** Those that take their time are started with a turn of the event loop between them, so that others settle meanwhile. */
 const SLICE_MS = 5;

@@ -4,12 +4,12 @@
  * that is silent for as long is blocked: by the callback it is in the middle of calling, once that has had its own limit,
  * or, when a callback went on after an await, by nobody knows which.
  */
-import type { Slots } from '../slots.js';
-import { describeTimeout, GRACE_MS } from './runner.js';
-import { watchLimit } from './time-limit.js';
-import type { WorkerChannel } from './worker-channel.js';
-import { toWorker } from './worker-protocol.js';
-import { restart, type Cause, type InFlight, type Run } from './worker-runs.js';
+import type { Slots } from '../../slots.js';
+import { describeTimeout, GRACE_MS } from '../runner.js';
+import { watchLimit } from '../time-limit.js';
+import type { WorkerChannel } from './channel.js';
+import { toWorker } from './protocol.js';
+import { restart, type Cause, type InFlight, type Run } from './runs.js';
 
 export interface Limited {
   readonly inFlight: Slots<InFlight>;

@@ -3,9 +3,9 @@
  * while they are not taken, frames read always and at once, and questions to the thread that watches there.
  */
 import type { Socket } from 'node:net';
-import { FrameGatherer, FrameReader, type WireFrame } from './worker-frames.js';
-import { isKnownKind, OBSERVATION_BYTES, type Observation } from './worker-protocol.js';
-import type { Spawned } from './worker-spawn.js';
+import { FrameGatherer, FrameReader, type WireFrame } from './frames.js';
+import { isKnownKind, OBSERVATION_BYTES, type Observation } from './protocol.js';
+import type { Spawned } from './spawn.js';
 
 /** Bytes that are written together at most; a longer body is written by itself. */
 const PORTION = 262_144;
