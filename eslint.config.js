@@ -9,17 +9,17 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots aborted leave printable', ''],
+  ['errors context slots aborted printable log-output', ''],
   ['settings', 'errors dotenv'],
-  ['log', 'errors context settings printable pino pino-pretty'],
+  ['log', 'errors context settings printable log-output pino pino-pretty'],
   ['progress', 'log cli-progress'],
-  ['shutdown', 'settings log leave'],
+  ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
   ['brokers', 'errors stomp/frames stomp/session-end'],
   ['sending', 'errors context settings log brokers stomp'],
   [
     'consumer',
-    'errors context settings log leave slots aborted brokers stomp/frames stomp/session-end sending jiti',
+    'errors context settings log slots aborted brokers stomp/frames stomp/session-end sending jiti',
   ],
   ['consume publish', 'errors settings log aborted brokers sending consumer'],
   ['index', 'errors context settings log sending consumer consume publish'],
@@ -29,16 +29,16 @@ const rooms = [
     'commands',
     'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded',
   ],
-  ['cli', 'errors settings leave printable commands commander'],
+  ['cli', 'errors settings printable commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
-  'process.exit': ['leave', 'consumer/thread-main'],
+  'process.exit': ['cli', 'shutdown', 'consumer/worker'],
   'process.env': ['settings'],
-  'process.on': ['shutdown', 'consumer/thread-main'],
-  'process.once': ['shutdown'],
+  'process.on': ['shutdown', 'consumer/worker'],
+  'process.once': ['shutdown', 'log-output'],
   stompit: ['stomp/wire'],
 };
 

@@ -3,11 +3,13 @@
  * comes as JSON in the one argument, the result goes as JSON to stdout. The first messages are not measured: until then
  * the compiler is busy.
  */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { BroadcastChannel } from 'node:worker_threads';
 import { consume, log, openPublisher } from '../src/index.js';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
-import { BENCH_CHANNEL, BENCH_TASK } from './counting-callback.js';
+import { BENCH_RESULT, BENCH_TASK } from './counting-callback.js';
 import { Meter } from './meter.js';
 import { makeBody, type Measurement, type Task } from './task.js';
 
@@ -30,14 +32,13 @@ async function consumeOurs({ login, queue, window }: Task, meter: Meter): Promis
   });
 }
 
-/** The callback counts for itself, in its thread, and says so when it has had the last. */
-async function consumeInThread({ login, queue, window, ...task }: Task): Promise<Measurement> {
+/** The callback counts for itself, in its process, and leaves a file when it has had the last. */
+async function consumeInWorker({ login, queue, window, ...task }: Task): Promise<Measurement> {
   const stop = new AbortController();
-  const channel = new BroadcastChannel(BENCH_CHANNEL);
-  const measured = new Promise<Measurement>((resolve) => {
-    channel.onmessage = (event) => resolve((event as { data: Measurement }).data);
-  });
+  const folder = mkdtempSync(join(tmpdir(), 'stomp-pubsub-bench-'));
+  const result = join(folder, 'result');
   process.env[BENCH_TASK] = JSON.stringify(task);
+  process.env[BENCH_RESULT] = result;
   const consuming = consume({
     ...settingsOf(login),
     destination: `/queue/${queue}`,
@@ -46,11 +47,13 @@ async function consumeInThread({ login, queue, window, ...task }: Task): Promise
     signal: stop.signal,
     callback: fileURLToPath(new URL('counting-callback.js', import.meta.url)),
   });
-  const measurement = await Promise.race([measured, consuming.then(() => undefined)]);
-  stop.abort();
+  const poll = setInterval(() => {
+    if (existsSync(result)) stop.abort();
+  }, 50);
   await consuming;
-  channel.close();
-  if (measurement === undefined) throw new Error('it ended before the last message');
+  clearInterval(poll);
+  const measurement = JSON.parse(readFileSync(result, 'utf8')) as Measurement;
+  rmSync(folder, { recursive: true });
   return measurement;
 }
 
@@ -78,7 +81,7 @@ async function runRaw({ work, login, queue, window, warmUp, messages }: Task, me
 
 async function run(task: Task): Promise<Measurement> {
   log.level = 'warn';
-  if (task.client === 'threads') return consumeInThread(task);
+  if (task.client === 'workers') return consumeInWorker(task);
   const meter = new Meter(task);
   if (task.client === 'raw') await runRaw(task, meter);
   else if (task.work === 'consume') await consumeOurs(task, meter);

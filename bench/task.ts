@@ -1,8 +1,8 @@
 /** What a measured process is asked for and what it answers, and the message that everything is measured with. */
 import type { Login } from './raw-client.js';
 
-/** `threads`: ours, with the callback in a worker thread. */
-export type Client = 'ours' | 'threads' | 'raw';
+/** `workers`: ours, with the callback in a worker process. */
+export type Client = 'ours' | 'workers' | 'raw';
 
 export interface Task {
   readonly client: Client;
@@ -19,7 +19,10 @@ export interface Task {
 
 export interface Measurement {
   readonly messagesPerSecond: number;
+  /** Of all processes of the client. */
   readonly cpuMicrosPerMessage: number;
+  /** Of the one that has the connection. */
+  readonly consumerCpuMicrosPerMessage: number;
 }
 
 /** 100 bytes of JSON, whatever the index below 9 million. */

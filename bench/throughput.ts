@@ -21,12 +21,12 @@ export interface Scenario {
 export const scenarios: readonly Scenario[] = [
   { name: 'consume inline, prefetch 1 / raw', work: 'consume', window: 1, clients: ['ours', 'raw'] },
   { name: 'consume inline, prefetch 50 / raw', work: 'consume', window: 50, clients: ['ours', 'raw'] },
-  { name: 'consume in a thread, prefetch 1 / raw', work: 'consume', window: 1, clients: ['threads', 'raw'] },
+  { name: 'consume in a worker, prefetch 1 / raw', work: 'consume', window: 1, clients: ['workers', 'raw'] },
   {
-    name: 'consume in a thread, prefetch 50 / inline',
+    name: 'consume in a worker, prefetch 50 / inline',
     work: 'consume',
     window: 50,
-    clients: ['threads', 'ours'],
+    clients: ['workers', 'ours'],
   },
   { name: 'confirmed publish, window 100 / raw', work: 'publish', window: 100, clients: ['ours', 'raw'] },
 ];

@@ -4,7 +4,6 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { exitStatuses, PubsubError } from './errors.js';
-import { leave } from './leave.js';
 import { printableText } from './printable.js';
 import { addFlags, addSettings, append } from './cli/flags.js';
 import { addOperators } from './cli/operators.js';
@@ -134,9 +133,9 @@ async function run(program: Command): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
     await program.parseAsync(process.argv);
-    leave(0);
+    process.exit(0);
   } catch (error) {
-    leave(report(error, program.name()));
+    process.exit(report(error, program.name()));
   }
 }
 

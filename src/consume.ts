@@ -10,7 +10,7 @@ import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
-import { ThreadPool } from './consumer/threads.js';
+import { WorkerPool } from './consumer/worker-pool.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
 import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
@@ -18,11 +18,11 @@ import { resolve, unknownOptions, type LibrarySettings, type Settings } from './
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
-  /** A function, which runs on this event loop, or `module#export`, which runs in worker threads unless told otherwise. */
+  /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
   readonly callback: Callback<Body> | string;
   /** Aborted: `consume` drains, then resolves. */
   readonly signal?: AbortSignal;
-  /** Default: the exported `log`. What a callback prints in a worker thread goes to that one always. */
+  /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
   readonly log?: Logger;
 }
 
@@ -86,7 +86,7 @@ export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSumm
 }
 
 /**
- * Resolves when the callback is loaded and set up, in each thread that there is; with undefined when told to stop before:
+ * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
  * nothing has been sent then. Rejects with `callback-...`.
  */
 export async function startRunner(
@@ -96,6 +96,8 @@ export async function startRunner(
   stop: Stop,
 ): Promise<CallbackRunner | undefined> {
   const starting = startWhateverComes(callback, settings, logger, stop);
+  // The error itself is one line.
+  starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
   const runner = await orAborted(stop.drain, starting);
   if (runner === undefined)
     starting.then(
@@ -115,15 +117,16 @@ async function startWhateverComes(
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
   if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
-  const pool = new ThreadPool({
+  const pool = new WorkerPool({
     ...options,
     drain,
     callback,
-    threads: Math.min(processWorkers, concurrency),
-    concurrency,
+    workers: Math.min(processWorkers, concurrency),
     logLevel: log.level,
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
+    memoryMb: settings.workerMemoryMb,
+    imports: settings.imports ?? [],
   });
   await pool.start();
   return pool;

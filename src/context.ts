@@ -1,9 +1,9 @@
-/** Which message the running code is about: set around each callback, read by the log, the publisher and its thread. */
+/** Which message the running code is about: set around each callback, read by the log, the publisher and its worker. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 
 export interface MessageContext {
   readonly correlationId: string;
-  /** In a worker thread: the run that the code belongs to, also after its callback returned. */
+  /** In a worker process: the run that the code belongs to, also after its callback returned. */
   readonly runId?: number;
 }
 

@@ -1,12 +1,13 @@
 /**
  * The one pino instance. It writes to stderr at once (a log line survives the death of the process), as JSON lines or
  * as readable text, with secrets redacted and, inside a callback, with the correlation id of its message. A reader
- * that closes stderr, or a disk that is full, does not take the process down.
+ * that stalls or closes stderr, or a disk that is full, does not stand or end the process; what is too long is cut.
  */
 import { format, inspect } from 'node:util';
 import { pino } from 'pino';
 import { correlationId } from './context.js';
 import { reasonOf } from './errors.js';
+import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
 import type { Settings } from './settings.js';
 
@@ -19,25 +20,53 @@ export interface Logger {
   isLevelEnabled(level: string): boolean;
 }
 
-/** Characters that are kept while stderr takes none. */
-const MAX_UNWRITTEN = 1_000_000;
+/** Characters of a text in a line; the rest is cut. */
+const LONGEST_TEXT = 120_000;
+/** Characters of a line, which may have several texts. */
+const LONGEST_LINE = 4 * LONGEST_TEXT;
 
-const stderr = pino.destination({ fd: 2, sync: true, maxLength: MAX_UNWRITTEN });
-stderr.on('error', () => undefined);
+const output = new LogOutput((dropped) => {
+  const fields = { level: 'warn', time: new Date().toISOString(), pid: process.pid, dropped };
+  const msg = 'log lines were dropped: nobody read the log for a while';
+  return render(`${JSON.stringify({ ...fields, msg })}\n`);
+});
 /** In a line of JSON, only characters inside of texts are changed, for the escapes that mean them. */
 let render = printableText;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';
 let isTerminalShared = false;
-/** Where lines go: to stderr, or from a worker thread to the main one, which writes them. */
+/** Where lines go: to stderr, or from a worker process to the consumer, which writes them. */
 let sink = writeLine;
 
-/** Writes a line of the log, as it was made here or in a worker thread. */
+/** Writes a line of the log, as it was made here or in a worker process. */
 export function writeLine(line: string): void {
-  stderr.write((isTerminalShared ? ERASE_LINE : '') + render(line));
+  output.write((isTerminalShared ? ERASE_LINE : '') + render(line));
 }
 
-/** Sends every line there, at this level: for a worker thread. */
+/** The text, or its beginning and how much is missing. */
+export function cutText(text: string, most = LONGEST_TEXT): string {
+  return text.length <= most ? text : `${text.slice(0, most)}... (${text.length - most} characters cut)`;
+}
+
+/** A line of JSON that is no longer than a reader of logs takes; what is cut is texts, so that it stays JSON. */
+function cutLine(line: string): string {
+  if (line.length <= LONGEST_LINE) return line;
+  const cut = (most: number) =>
+    `${JSON.stringify(JSON.parse(line), (_, value: unknown) => (typeof value === 'string' ? cutText(value, most) : value))}\n`;
+  const shorter = cut(LONGEST_TEXT);
+  if (shorter.length <= LONGEST_LINE) return shorter;
+  const {
+    level,
+    time,
+    pid,
+    correlationId: id,
+    reason,
+    msg,
+  } = JSON.parse(cut(1000)) as Record<string, unknown>;
+  return `${JSON.stringify({ level, time, pid, correlationId: id, reason, isCut: true, msg })}\n`;
+}
+
+/** Sends every line there, at this level: for a worker process. */
 export function redirectLog(to: (line: string) => void, level: string): void {
   sink = to;
   log.level = level;
@@ -46,9 +75,14 @@ export function redirectLog(to: (line: string) => void, level: string): void {
 /** What a callback throws may be frozen, which pino's own serializer cannot take, or throw when it is looked at. */
 export function serializeError(error: unknown): unknown {
   try {
-    return pino.stdSerializers.err(error as Error);
+    const told = pino.stdSerializers.err(error as Error) as unknown;
+    if (told === error) return told;
+    const { message, stack } = told as { message: unknown; stack: unknown };
+    if (typeof message === 'string' && typeof stack === 'string' && stack.length > LONGEST_TEXT)
+      return { ...(told as object), message: cutText(message), stack: cutText(stack) };
+    return told;
   } catch {
-    return { message: reasonOf(error), stack: inspectOr(error, '') };
+    return { message: cutText(reasonOf(error)), stack: cutText(inspectOr(error, '')) };
   }
 }
 
@@ -77,7 +111,7 @@ export const log = pino(
     },
     level: 'info',
   },
-  { write: (line: string) => sink(line) },
+  { write: (line: string) => sink(cutLine(line)) },
 );
 
 /** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */
@@ -111,9 +145,9 @@ function harmless(value: unknown): unknown {
 
 /**
  * Sends what a callback prints with console.* through the log, so that it carries the correlation id of its message.
- * What is printed outside of a callback goes where it always went.
+ * What is printed outside of a callback goes where it always went, or the same way when `isComplete`.
  */
-export function bridgeConsole(): void {
+export function bridgeConsole(isComplete = false): void {
   const levels = { debug: 'debug', log: 'info', info: 'info', warn: 'warn', error: 'error' } as const;
   for (const [method, level] of Object.entries(levels) as [
     keyof typeof levels,
@@ -123,8 +157,9 @@ export function bridgeConsole(): void {
     const print = console[method].bind(console);
     // eslint-disable-next-line no-console -- see above
     console[method] = (...values: unknown[]) => {
-      if (correlationId() === undefined) print(...values);
-      else log[level]({ source: 'console' }, format(...values));
+      if (isComplete || correlationId() !== undefined)
+        log[level]({ source: 'console' }, cutText(format(...values)));
+      else print(...values);
     };
   }
 }

@@ -13,6 +13,7 @@ import {
   only,
   optionalBoolean,
   optionalInteger,
+  optionalList,
   optionalText,
   parseDelays,
   parseNumber,
@@ -68,7 +69,7 @@ export const settings = {
   sslVerify: boolean('TLS', 'STOMP_SSL_VERIFY', '--ssl-verify', true,
     'refuse a server whose certificate does not verify'),
   concurrency: integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
-    'callbacks in flight at once, over all threads; also the prefetch; default: one for each thread'),
+    'callbacks in flight at once, over all workers; also the prefetch; default: one for each worker'),
   autoAck: boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
     'a callback that returns without ack() or nack() acks its message'),
   correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
@@ -88,13 +89,17 @@ export const settings = {
   exclusiveQueue: boolean('Consuming', 'STOMP_DEFAULT_EXCLUSIVE_QUEUE', '--exclusive', false,
     'declare the queue for this connection only: it goes, with its messages, when the connection ends'),
   processOnBackground: { ...boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
-    'run callbacks in worker threads, or on the event loop of the connection: faster, and without isolation'), offFlag: '--inline' },
+    'run callbacks in worker processes, or on the event loop of the connection: faster, for debuggers, and without isolation'), offFlag: '--inline' },
   processWorkers: integer('Consuming', 'STOMP_PROCESS_MSG_WORKERS', '--workers <number>', 1, [1, 1024],
-    'worker threads that callbacks run in'),
+    'worker processes that callbacks run in'),
   workerHeapMb: optionalInteger('Consuming', 'STOMP_WORKER_HEAP_MB', '--worker-heap <MB>', [16, 1_048_576],
-    'heap of each worker thread, in MB; default: what Node gives'),
+    'heap of each worker process, in MB; default: what Node gives'),
+  workerMemoryMb: optionalInteger('Consuming', 'STOMP_WORKER_MEMORY_MB', '--worker-memory <MB>', [64, 1_048_576],
+    'resident memory of a worker process, in MB, beyond which another takes over; default: any'),
+  imports: optionalList('Consuming', 'STOMP_WORKER_IMPORT', '--import <module>',
+    'module to load in each worker process before the callback, as Node does; may be repeated (variable: with commas between)'),
   setupTimeoutSeconds: seconds('Consuming', 'STOMP_SETUP_TIMEOUT', '--setup-timeout <seconds>', 60, [0.1, 86_400],
-    'limit for loading the callback and its setup() in a worker thread'),
+    'limit for loading the callback and its setup() in a worker process'),
   timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
     'time limit for each message, after which it is dead-lettered; 0 for none'),
   retries: integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
@@ -202,7 +207,7 @@ export function ineffective({
   const { processWorkers: workers, retryDelay: delay } = settings;
   return [
     ...(!processOnBackground && processWorkers !== workers.default
-      ? [`${workers.variable} without worker threads (${settings.processOnBackground.variable}=false)`]
+      ? [`${workers.variable} without worker processes (${settings.processOnBackground.variable}=false)`]
       : []),
     ...(retries === 0 && retryDelay !== delay.default
       ? [`${delay.variable} without ${settings.retries.variable}`]

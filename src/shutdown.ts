@@ -1,13 +1,13 @@
 /**
- * Signals, as two AbortSignals. States: running -> draining (first SIGTERM, SIGINT or SIGQUIT: `drain`) -> given up (the
+ * Signals, as two AbortSignals. States: running -> draining (first SIGTERM, SIGINT, SIGQUIT or
+ * SIGHUP: `drain`) -> given up (the
  * graceful wait is over: `abort`). A second signal ends the process at once with 128 + its number.
  */
 import { constants } from 'node:os';
-import { leave } from './leave.js';
 import type { Logger } from './log.js';
 import { isBehindNpm } from './settings.js';
 
-const stopSignals = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+const stopSignals = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'] as const;
 /** Ctrl-C reaches us from the terminal and again from npm or npx in front of us: that is one request, not two. */
 const ECHO_MS = 500;
 /** How often a process that npm started looks whether its parent is still there. */
@@ -32,7 +32,7 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
       setTimeout(() => abort.abort(), gracefulWaitMs);
     } else if (performance.now() - sinceMs > ECHO_MS) {
       log.warn({ signal }, 'second signal: leaving at once, with work unfinished');
-      leave(128 + constants.signals[signal]);
+      process.exit(128 + constants.signals[signal]);
     }
   };
   for (const signal of stopSignals) process.on(signal, stop);

@@ -11,7 +11,7 @@ const sharedTopic = (topic: string): string =>
 /** The way back from a delay queue is the broker's own, which only a policy makes safe: STOMP can neither set nor see it. */
 const unsafeRetries =
   'retries come back by RabbitMQ itself, at most once when a node dies; make that at least once: ' +
-  `rabbitmqctl set_policy --apply-to quorum_queues retries '\\.retry\\.\\d+$' ` +
+  `rabbitmqctl set_policy --apply-to queues retries '\\.retry\\.\\d+$' ` +
   `'{"dead-letter-strategy":"at-least-once","overflow":"reject-publish"}'`;
 
 export const rabbitmq: Dialect = {

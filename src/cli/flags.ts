@@ -15,7 +15,8 @@ export function addSettings(program: Command, users: readonly string[]): void {
 /** The flag of a setting; a boolean gets `--x` and `--no-x`, and the one that changes the default is shown. */
 export function addFlags(program: Command, name: string, row: Setting<unknown>): void {
   const flag = row.flag ?? '';
-  const fallback = row.default === undefined ? '' : `, default ${row.default as string | number | boolean}`;
+  const hasDefault = row.default !== undefined && row.isList !== true;
+  const fallback = hasDefault ? `, default ${row.default as string | number | boolean}` : '';
   const off = row.default === true ? 'turn off: ' : '';
   const help = `${off}${row.help} [${row.variable}${fallback}]`;
   const long = flagName(row)?.slice(2) ?? '';
@@ -24,7 +25,12 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
-      program.setOptionValue(name, value ?? given);
+      if (row.isList !== true) program.setOptionValue(name, value ?? given);
+      else
+        program.setOptionValue(
+          name,
+          append(given as string, program.getOptionValue(name) as string[] | undefined),
+        );
     });
   };
   if (row.offFlag !== undefined) {

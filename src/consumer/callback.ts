@@ -8,6 +8,8 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { LoadedCallback } from './payload.js';
+import { placeOf } from './place.js';
+import { importTypeScript } from './typescript.js';
 
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
 const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
@@ -40,6 +42,7 @@ export function parseCallbackSpec(text: string): CallbackSpec {
 export async function loadCallback(text: string): Promise<LoadedCallback> {
   const spec = parseCallbackSpec(text);
   const url = await locate(spec.module);
+  const origin = originOf(url);
   const namespace = await load(spec.module, url);
   // A CommonJS module's names that Node could not detect are in its default export.
   const roots = [namespace, (namespace as { default?: unknown }).default].filter(isObject);
@@ -49,7 +52,14 @@ export async function loadCallback(text: string): Promise<LoadedCallback> {
       .map((root) => (root as Record<string, unknown>)[name])
       .find((value): value is () => unknown => typeof value === 'function' && spec.path.join('.') !== name);
   const setup = beside('setup');
-  return { call, setup: setup && explained(spec.module, setup), teardown: beside('teardown') };
+  return { origin, call, setup: setup && explained(spec.module, setup), teardown: beside('teardown') };
+}
+
+function originOf(url: string): LoadedCallback['origin'] {
+  if (!url.startsWith('file:')) return undefined;
+  const file = fileURLToPath(url);
+  const stats = statSync(file, { throwIfNoEntry: false });
+  return stats && { file, changed: stats.mtime.toISOString() };
 }
 
 function explained(module: string, setup: () => unknown): () => Promise<void> {
@@ -57,7 +67,7 @@ function explained(module: string, setup: () => unknown): () => Promise<void> {
     try {
       await setup();
     } catch (error) {
-      const message = `setup() of ${module} failed: ${reasonOf(error)}`;
+      const message = `setup() of ${module} failed: ${reasonOf(error)}${at(placeOf(error))}`;
       throw new PubsubError('callback-setup-failed', message, { cause: error });
     }
   };
@@ -145,7 +155,7 @@ async function load(module: string, url: string): Promise<object> {
   } catch (error) {
     const file = fileURLToPath(url);
     const reason = `${error instanceof Error ? `${error.name}: ` : ''}${reasonOf(error).split('\n')[0]?.trim() ?? ''}`;
-    const where = isSyntaxError(error) ? locateSyntaxError(error, file) : '';
+    const where = isSyntaxError(error) ? locateSyntaxError(error, file) : at(placeOf(error));
     throw new PubsubError(
       'callback-not-loadable',
       `${module} does not load: ${reason}${where}; mend ${file}`,
@@ -153,6 +163,8 @@ async function load(module: string, url: string): Promise<object> {
     );
   }
 }
+
+const at = (place: string): string => (place === '' ? '' : ` at ${place}`);
 
 /** jiti's errors of that kind are of no class of their own. */
 function isSyntaxError(error: unknown): error is Error {
@@ -180,11 +192,7 @@ async function importModule(url: string): Promise<object> {
     const isSyntax = error instanceof SyntaxError;
     if (!isSyntax && !(typeof code === 'string' && needsJiti.has(code))) throw error;
   }
-  const { createJiti } = await import('jiti');
-  // Its cache of transformed files is a folder that everybody on the machine may write to.
-  return createJiti(import.meta.url, { interopDefault: false, fsCache: false }).import<object>(
-    fileURLToPath(url),
-  );
+  return importTypeScript(fileURLToPath(url));
 }
 
 function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): LoadedCallback['call'] {
@@ -196,6 +204,7 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
       owner = isObject(value) ? value : {};
       value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
     }
+    if (isClass(value)) throw new PubsubError('callback-not-function', describeClass(module, names));
     if (typeof value === 'function') return (value as LoadedCallback['call']).bind(owner);
     found ??= value;
   }
@@ -208,6 +217,16 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
     'callback-not-exported',
     `there is no ${name}; ${suggestExport(module, roots, names.length)}`,
   );
+}
+
+/** It cannot be called: every message would fail. */
+function isClass(value: unknown): boolean {
+  return typeof value === 'function' && /^class\b/.test(Function.prototype.toString.call(value));
+}
+
+function describeClass(module: string, names: readonly string[]): string {
+  const name = `${module}#${names.join('.')}`;
+  return `${name} is a class, not a function to call; export a function, like (payload) => new ${names.at(-1) ?? ''}().run(payload)`;
 }
 
 function isObject(value: unknown): value is object {

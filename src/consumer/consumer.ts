@@ -13,15 +13,13 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { sessions } from '../sending/connect.js';
-import { declareQueues, DeclaredQueues } from '../sending/declare.js';
+import { DeclaredQueues } from '../sending/declare.js';
 import { withoutDelay } from '../brokers/headers.js';
 import type { Source } from '../brokers/destinations.js';
-import type { SubscribeOptions } from '../brokers/dialect.js';
 import type { Declaration } from '../brokers/queues.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
-import { requireScheduler } from '../sending/scheduler.js';
 import type { Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
@@ -30,7 +28,8 @@ import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
 import { StuckWatch } from './stuck.js';
-import { delayQueues, retriesOf, type Retries } from './retries.js';
+import { retriesOf } from './retries.js';
+import { mayRenew, subscribe, warn, type SubscribingOptions } from './subscribe.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
 
@@ -55,7 +54,7 @@ export class Consumer {
   readonly #inFlight = new Slots<Delivery>();
   /** Of the latest session, for want of a free place; the next one first. */
   #waiting: Delivery[] = [];
-  readonly #retries: Retries;
+  readonly #subscribing: SubscribingOptions;
   readonly #account: Account;
   readonly #recentIds = new RecentIds();
   readonly #stuck: StuckWatch;
@@ -72,12 +71,13 @@ export class Consumer {
     this.#account = new Account(options, log);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
     this.#failed.catch(() => undefined);
-    this.#retries = retriesOf(source, settings);
+    const retries = retriesOf(source, settings);
+    this.#subscribing = { source, settings, retries, log, drain };
     this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () =>
       this.#inFlight.entries().map(([, one]) => one),
     );
     this.#deliveryContext = {
-      ...{ source, log, retries: this.#retries },
+      ...{ source, log, retries },
       deadLetters: { source, queueType, callback, tellsError },
       isNackPreferred: settings.deadLetterBy === 'nack',
       isConfirmed: () => drain.aborted,
@@ -128,18 +128,11 @@ export class Consumer {
   /** False: the session ended, or is to be ended, and the next one shall try. */
   async #subscribe(session: Session): Promise<boolean> {
     const { source, settings, log, drain } = this.#options;
-    const { dialect } = session;
     try {
-      const delays = delayQueues(this.#retries, dialect);
-      if (dialect.delaysByScheduler && this.#retries.attempts > 1)
-        await requireScheduler(session, log, drain);
-      const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
-      const { other } = await declareQueues(session, declarations, log, drain);
-      if (other !== undefined) throw other;
-      const headers = dialect.subscribeHeaders(source, this.#subscribeOptions());
-      const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-      const surroundings = this.#surroundingsOf(session, declarations);
-      await session.subscribe(headers, idPrefix, (frame) => this.#receive(frame, surroundings));
+      await subscribe(session, this.#subscribing, (declarations) => {
+        const surroundings = this.#surroundingsOf(session, declarations);
+        return (frame) => this.#receive(frame, surroundings);
+      });
     } catch (error) {
       if (!(error instanceof PubsubError)) {
         session.abandon('stopped while subscribing');
@@ -151,11 +144,7 @@ export class Consumer {
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
     }
-    if (!this.#hasSubscribed) {
-      const facts = { queueType: settings.queueType, hasRetries: settings.retries > 0 };
-      for (const warning of dialect.warnings(source, facts))
-        log.warn({ destination: source.destination, queue: source.queue }, warning);
-    }
+    if (!this.#hasSubscribed) warn(session, this.#subscribing);
     this.#hasSubscribed = true;
     log.info(
       {
@@ -164,7 +153,7 @@ export class Consumer {
         deadLetterQueue: source.deadLetterQueue,
         concurrency: settings.concurrency,
         server: session.address,
-        broker: session.server ?? dialect.name,
+        broker: session.server ?? session.dialect.name,
       },
       'consuming',
     );
@@ -172,23 +161,10 @@ export class Consumer {
     return true;
   }
 
-  #subscribeOptions(): SubscribeOptions {
-    const { concurrency, exclusiveQueue, queueType, durableTopicSubscription, clientId } =
-      this.#options.settings;
-    return {
-      prefetch: concurrency,
-      isExclusive: exclusiveQueue,
-      queueType,
-      durableName: durableTopicSubscription ? `${clientId ?? ''}-listener` : undefined,
-    };
-  }
-
   /** Never resolves for a subscription that must not be given up. */
   #untilIdle(session: Session): Promise<void> {
-    const { source, settings } = this.#options;
-    const periodMs = settings.renewAfterSeconds * 1000;
-    const mayRenew = session.dialect.outlivesItsConnection(source, this.#subscribeOptions());
-    if (periodMs === 0 || !mayRenew) return new Promise(() => undefined);
+    const periodMs = this.#options.settings.renewAfterSeconds * 1000;
+    if (periodMs === 0 || !mayRenew(session, this.#subscribing)) return new Promise(() => undefined);
     return untilIdle(session, periodMs, {
       received: () => this.#account.summary.received,
       isBusy: () => this.#inFlight.size > 0,

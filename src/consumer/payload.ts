@@ -1,5 +1,5 @@
 /**
- * One call of a callback, in whatever thread: the payload it is handed, the decoding before it, and what came of it.
+ * One call of a callback, in whatever process: the payload it is handed, the decoding before it, and what came of it.
  * Hides that a body may be unfit, that a signal is made only for a callback that looks at it, and that whatever a
  * callback throws or returns is caught.
  */
@@ -50,18 +50,19 @@ export type Callback<Body = never> = (payload: Payload<Body>) => unknown;
 
 /** A callback as its module exports it, with what may stand beside it. */
 export interface LoadedCallback {
+  /** Where it was loaded from, and the file's time before that, as ISO 8601. */
+  readonly origin?: { readonly file: string; readonly changed: string } | undefined;
   readonly call: (payload: Payload) => unknown;
-  /** Awaited once in each thread before its first message. */
+  /** Awaited once in each process before its first message. */
   readonly setup?: (() => unknown) | undefined;
-  /** Awaited once in each thread after its last message. */
+  /** Awaited once in each process after its last message. */
   readonly teardown?: (() => unknown) | undefined;
 }
 
 export type Verdict = 'ack' | 'nack';
 
 /** Why a message cannot be, or was not, processed by a callback that threw nothing. */
-export type Refusal =
-  'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory' | 'thread-lost';
+export type Refusal = 'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory';
 
 /** What a callback published and did not ack goes with an ack that is given for it. */
 export type RunResult =

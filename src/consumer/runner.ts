@@ -1,6 +1,6 @@
 /**
  * Where callbacks run, as the consumer sees it, and the runner on the event loop of the connection: fastest, and without
- * isolation. The one in worker threads is in threads.ts.
+ * isolation. The one in worker processes is in worker-pool.ts.
  */
 import type { Logger } from '../log.js';
 import type { QueueType } from '../brokers/queues.js';
@@ -16,6 +16,7 @@ import {
   type Settlement,
 } from './payload.js';
 import { Slots } from '../slots.js';
+import { tame } from './thrown.js';
 import { untimed, watchLimit, type Timed } from './time-limit.js';
 
 /** A message to be run, and how to settle it. */
@@ -26,7 +27,7 @@ export interface Job {
   /** At once, or when what is to be sent first is confirmed. */
   readonly ack: (outgoing?: readonly Outgoing[]) => Settlement | Promise<Settlement>;
   readonly nack: () => Settlement;
-  /** Unsettled, on a session that can still settle it: worth running again when its thread is lost. */
+  /** Unsettled, on a session that can still settle it: worth running again when its worker is lost. */
   readonly isOpen: () => boolean;
   readonly session: Pick<Session, 'closed'>;
 }
@@ -90,7 +91,7 @@ export async function startInlineRunner(
       return new Promise((resolve) => {
         const finish = (result: RunResult) => {
           running.remove(id);
-          resolve(result);
+          resolve(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
         };
         const id = running.add(Object.assign(timed, { invocation, finish }));
         void invocation.result.then(finish);

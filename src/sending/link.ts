@@ -15,6 +15,9 @@ import type { Session } from './connect.js';
 /** How long it is taken for granted that a queue is still there. */
 export const FRESH_MS = 5000;
 
+/** Destinations that are remembered at once: some programs give every message one of its own. */
+const MOST_KNOWN = 10_000;
+
 /** A connection that is lent; each loan is to be ended once, when all that was sent is confirmed or given up. */
 export class Lease {
   readonly session: Session;
@@ -48,10 +51,15 @@ export class Lease {
 
   /** `confirmed`: the destination that has just been proved to take messages, if any. */
   end(confirmed?: string): void {
-    if (confirmed !== undefined) this.#known.add(confirmed);
+    if (confirmed !== undefined) this.#remember(confirmed);
     this.uses--;
     this.isAlone = false;
     if (this.uses === 0) this.#onEnd();
+  }
+
+  #remember(destination: string): void {
+    if (this.#known.size >= MOST_KNOWN) this.#known.clear();
+    this.#known.add(destination);
   }
 }
 

@@ -18,6 +18,8 @@ export interface Setting<T> {
   readonly default: T;
   readonly help: string;
   readonly isBoolean: boolean;
+  /** The flag may be repeated. */
+  readonly isList?: boolean;
   /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`. */
   readonly offFlag?: string;
   /** Reads the text of a flag or variable; throws an Error that says what is expected. */
@@ -101,6 +103,15 @@ export function parseDelays(text: string): number[] {
     return ms;
   });
 }
+
+const parseList = (text: string): readonly string[] =>
+  text.startsWith('[') ? (JSON.parse(text) as string[]) : text.split(',').map((part) => part.trim());
+
+/** Repeated flags come as an array; a variable has commas. */
+export const optionalList = (group: SettingGroup, variable: string, flag: string, help: string) => ({
+  ...setting<readonly string[] | undefined>([group, variable, flag, undefined], help, parseList),
+  isList: true,
+});
 
 export function boolean(
   ...[group, variable, flag, fallback, help]: [...Row<boolean>, help: string]

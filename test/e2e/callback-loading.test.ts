@@ -11,9 +11,9 @@ import { startScriptedServer } from './scripted-server.js';
 const callbacks = fixture('.');
 
 /** What the callback prints when it gets its one message, which it must ack. */
-async function printedBy(spec: string, cwd = callbacks): Promise<string> {
+async function printedBy(spec: string, cwd = callbacks, flags: string[] = []): Promise<string> {
   await using server = await startScriptedServer({ bodies: [{ n: 1 }] });
-  const consumer = pubsub(server, '/queue/xpto', spec, { cwd });
+  const consumer = pubsub(server, '/queue/xpto', spec, { cwd, flags });
   await server.received('ACK').catch((error: unknown) => {
     throw new Error(consumer.stderr, { cause: error });
   });
@@ -66,6 +66,43 @@ const enumSource = `
   export const orders = new Orders();
 `;
 
+const decorators = `function logged(_target: object, name: string, descriptor: PropertyDescriptor): PropertyDescriptor {
+  return { ...descriptor, value: (...args: any[]) => { console.log('calling', name); return descriptor.value(...args); } };
+}
+class Orders {
+  @logged
+  async run(payload: any): Promise<void> { await payload.ack(); }
+}
+const orders = new Orders();
+export const run = (payload: any) => orders.run(payload);`;
+
+/** A folder of a project in TypeScript. */
+const typescript = {
+  'package.json': '{ "type": "commonjs" }',
+  'tsconfig.json': JSON.stringify({
+    compilerOptions: {
+      module: 'commonjs',
+      experimentalDecorators: true,
+      baseUrl: '.',
+      paths: { '@lib/*': ['lib/*'] },
+    },
+  }),
+  'lib/money.ts': 'export const cents = (euros: number): number => Math.round(euros * 100);',
+  'lib/settings.ts':
+    'const raw: string | undefined = process.env.NOBODY_SETS_THIS;\n\nexport const address = raw!.trim();',
+  'paths.ts': `import { cents } from '@lib/money';
+    export const run = async (payload: any) => { await payload.ack(); console.log('cents', cents(payload.body.n)); };`,
+  'export-equals.ts': `const run = async (payload: any) => { await payload.ack(); console.log('export ='); };
+    export = run;`,
+  'needs-environment.ts': `import { address } from './lib/settings';
+    export const run = async (payload: any) => { console.log(address); await payload.ack(); };`,
+  'decorators.ts': decorators,
+  'parameter.ts':
+    'class A { constructor(@((..._: any[]) => undefined) readonly a: string) {} }\nexport const run = () => new A("");',
+  'accessor.ts': 'class A { accessor a = 1; }\nexport const run = () => new A();',
+  'class-callback.ts': 'export class Orders { constructor(readonly payload: any) {} }',
+};
+
 describe('a callback is loaded from', () => {
   const forms: [what: string, spec: string, expected: string][] = [
     ['a .js file', './plain.js#ack', 'plain.js'],
@@ -100,6 +137,26 @@ describe('a callback is loaded from', () => {
     const cwd = temporaryFolder({ 'enum.ts': enumSource, 'folder/index.ts': enumSource });
     assert.equal(await printedBy('./enum.ts#orders.ack', cwd), 'enum blue here');
     assert.equal(await printedBy('./folder#orders.ack', cwd), 'enum blue here');
+  });
+
+  it('TypeScript as its tsconfig.json has it: paths, export =', async () => {
+    const cwd = temporaryFolder(typescript);
+    assert.equal(await printedBy('./paths.ts#run', cwd), 'cents 100');
+    assert.equal(await printedBy('./export-equals.ts', cwd), 'export =');
+  });
+
+  it('TypeScript with decorators, by a loader that is preloaded', async () => {
+    const cwd = temporaryFolder({
+      ...typescript,
+      'loader.mjs': `import { register } from 'node:module';
+        const source = 'export async function run(payload) { await payload.ack(); console.log("by the loader"); }';
+        const hooks = \`export async function load(url, context, next) {
+          if (!url.endsWith('decorators.ts')) return next(url, context);
+          return { format: 'module', shortCircuit: true, source: \${JSON.stringify(source)} };
+        }\`;
+        register('data:text/javascript,' + encodeURIComponent(hooks));`,
+    });
+    assert.equal(await printedBy('./decorators.ts#run', cwd, ['--import', './loader.mjs']), 'by the loader');
   });
 
   it('a package: with ESM-only exports, a subpath, CommonJS in a scope', async () => {
@@ -205,11 +262,37 @@ describe('a callback that cannot be loaded ends with 3 and one line before anyth
       /nothing/,
       /names\.mjs/,
     ],
+    [
+      'an error of a module that it imports, with its place',
+      'needs-environment.ts',
+      typescript['needs-environment.ts'],
+      /lib\/settings\.ts:3:\d+/,
+    ],
+    ['decorators, with what to type', 'decorators.ts', typescript['decorators.ts'], /--import tsx/],
+    ['a decorated parameter, with what to type', 'parameter.ts', typescript['parameter.ts'], /--import tsx/],
+    ['an accessor, with what to type', 'accessor.ts', typescript['accessor.ts'], /--import tsx/],
     ['a JSON file', 'data.json', '{"ack":1}', /data\.json/],
     ['a module without exports', 'empty.mjs', '', /it exports no functions/],
   ];
+  it('a class', async () => {
+    const line = await complaintAbout('./class-callback.ts#Orders', temporaryFolder(typescript));
+    assert.match(line, /is a class, not a function to call/);
+  });
+
+  it('its stack is in the log at debug', async () => {
+    const cwd = temporaryFolder(typescript);
+    const consumer = pubsub({ env: {} }, 'xpto', './needs-environment.ts#run', {
+      cwd,
+      flags: ['--log-level', 'debug'],
+    });
+    assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
+    const line = consumer.logLines.find(({ msg }) => msg === 'the callback cannot be started');
+    assert.match((line?.err as { stack: string }).stack, /settings\.ts:3/);
+  });
+
   const cwd = () =>
     temporaryFolder({
+      ...typescript,
       'broken.mjs': '\n\nexport function ack( {',
       ...Object.fromEntries(sources.map(([, file, source]) => [file, source])),
     });

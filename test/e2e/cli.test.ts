@@ -340,7 +340,7 @@ describe('a broker that cannot be reached', () => {
 
 describe('what changes nothing', () => {
   for (const [flags, setting] of [
-    [['--inline', '--workers', '4'], 'STOMP_PROCESS_MSG_WORKERS without worker threads'],
+    [['--inline', '--workers', '4'], 'STOMP_PROCESS_MSG_WORKERS without worker processes'],
     [['--retry-delay', '1s'], 'STOMP_RETRY_DELAY without STOMP_RETRIES'],
   ] as const) {
     it(`is told: ${flags.join(' ')}`, async () => {

@@ -1,4 +1,4 @@
-/** Callbacks that publish, run by the command: in a thread and on the event loop of the connection. */
+/** Callbacks that publish, run by the command: in a worker and on the event loop of the connection. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { brokersUnderTest } from '../support/brokers.js';
@@ -10,7 +10,7 @@ const withId = { 'correlation-id': 'c-1' };
 for (const broker of brokersUnderTest()) {
   describe(`payload.publish on ${broker.name}`, { concurrency: 3 }, () => {
     for (const [where, flags] of [
-      ['in a thread', []],
+      ['in a worker', []],
       ['inline', ['--inline']],
     ] as const) {
       /** One message for this callback; resolves with what it printed and what became of all. */

@@ -225,7 +225,7 @@ const misdeeds: Misdeed[] = [
   {
     name: 'throws from a timer before it acks',
     reason: 'callback-crashed',
-    logged: /^a callback ended its thread; another takes over$/,
+    logged: /^a callback ended its worker; another takes over$/,
     inline: { reason: undefined, logged: escaped },
   },
   {
@@ -244,7 +244,7 @@ const misdeeds: Misdeed[] = [
 
 for (const isInline of [false, true]) {
   test(
-    `ill-behaved callbacks, ${isInline ? 'inline' : 'in a worker thread'}`,
+    `ill-behaved callbacks, ${isInline ? 'inline' : 'in a worker'}`,
     skipWithout(anyBroker()),
     async (t) => {
       const broker = anyBroker()!;

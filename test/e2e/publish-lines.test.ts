@@ -70,9 +70,9 @@ describe('publish --lines', () => {
         return true;
       },
     });
-    await published(server, ['/queue/x', '--lines', '--window', '5'], { input: numbers(500).join('\n') });
+    await published(server, ['/queue/x', '--lines', '--window', '5'], { input: numbers(501).join('\n') });
     assert.equal(most, 5);
-    assert.deepEqual(bodies(sends(server)), numbers(500));
+    assert.deepEqual(bodies(sends(server)), numbers(501));
   });
 
   for (const flags of [[], ['--transaction']]) {

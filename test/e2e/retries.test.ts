@@ -21,7 +21,7 @@ const withId = { 'correlation-id': 'c-1' };
 for (const broker of brokersUnderTest()) {
   describe(`retries on ${broker.name}`, { concurrency: 4 }, () => {
     for (const [where, flags] of [
-      ['in a thread', []],
+      ['in a worker', []],
       ['inline', ['--inline']],
     ] as const) {
       it(`a throw is tried again, and said, ${where}`, async () => {

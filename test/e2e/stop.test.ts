@@ -23,7 +23,7 @@ import {
 } from './commands.js';
 import { startScriptedServer } from './scripted-server.js';
 
-const signals = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+const signals = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'] as const;
 const id = { 'correlation-id': 'c-1' };
 const zero = { code: 0, signal: null };
 
@@ -43,8 +43,13 @@ async function signalUntilGone(running: Running, signal: NodeJS.Signals): Promis
 
 describe('stopping', skipWithout(anyBroker()), () => {
   const broker = anyBroker()!;
-  const held = (queue: string, flags: string[] = []) =>
-    startPubsub(broker, queue, fixture('stop.mjs#held'), { flags, input: null });
+  /** `open` lets its callbacks go on. */
+  const held = async (queue: string, flags: string[] = []) => {
+    const gate = join(temporaryFolder(), 'gate');
+    const env = { GATE: gate };
+    const consumer = await startPubsub(broker, queue, fixture('stop.mjs#held'), { flags, env });
+    return Object.assign(consumer, { open: () => writeFileSync(gate, '') });
+  };
   const half = { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' };
   /** With a message that is still being processed; the status is 5. */
   const stopAtDeadline = async (callback: string, flags: string[] = []) => {
@@ -72,7 +77,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       await consumer.waitFor(/"msg":"started 1"/);
       consumer.signal(signal);
       await consumer.says('waiting for callbacks');
-      consumer.child.stdin.write('go on\n');
+      consumer.open();
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
       assert.match(consumer.stderr, /"msg":"settled 1 sent"/);
       assert.doesNotMatch(consumer.stderr, /started [23]/);
@@ -103,13 +108,13 @@ describe('stopping', skipWithout(anyBroker()), () => {
     consumer.signal('SIGINT');
     await consumer.says('stopping');
     consumer.signal('SIGINT');
-    consumer.child.stdin.write('go on\n');
+    consumer.open();
     assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
     assert.deepEqual(await bodiesIn(broker, queue, 0), []);
   });
 
   for (const inline of [[], ['--inline']]) {
-    const where = inline.length === 0 ? 'in a worker thread' : 'inline';
+    const where = inline.length === 0 ? 'in a worker' : 'inline';
 
     it(`all of several callbacks in flight finish and ack, ${where}`, async () => {
       const queue = `/queue/${unique('stop')}`;
@@ -118,7 +123,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       await consumer.waitFor(/"msg":"started 3"/);
       consumer.signal('SIGTERM');
       await consumer.says('waiting for callbacks');
-      consumer.child.stdin.write('go on\n');
+      consumer.open();
       assert.deepEqual(await consumer.exit(), zero, consumer.stderr);
       assert.deepEqual(await bodiesIn(broker, queue, 1), ['4']);
     });
@@ -134,7 +139,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
     });
   }
 
-  it('a callback that blocks its thread cannot hold the process: the status is 5 and the message goes back', async () => {
+  it('a callback that blocks its worker cannot hold the process: the status is 5 and the message goes back', async () => {
     const { queue } = await stopAtDeadline('blocking');
     assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
   });

@@ -71,7 +71,7 @@ for (const broker of brokersUnderTest()) {
   describe(`forwarding faults: ${broker.name}`, { concurrency: 4 }, () => {
     for (const step of handOverSteps) {
       for (const flags of [[], ['--inline']]) {
-        const where = flags.length === 0 ? 'in a thread' : 'inline';
+        const where = flags.length === 0 ? 'in a worker' : 'inline';
         test(`kill -9 ${step.name} of a forward, ${where}`, async (t) => {
           const { from, to, proxy, ledger, behind, forward, count } = await scene(t, broker, 3);
           const callback = `${packageRoot}/test/fixtures/callbacks/forward.mjs#forward`;

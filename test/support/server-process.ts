@@ -112,7 +112,12 @@ export class ServerProcess {
   /** Kills what runs and removes the directory. May be called in every state, and again. */
   async stop(): Promise<void> {
     await this.down('kill');
-    rmSync(this.#directory, { recursive: true, force: true, maxRetries: 10 });
+    const remove = () => {
+      rmSync(this.#directory, { recursive: true, force: true });
+      return true;
+    };
+    // Those of its group that were killed may still have written while it was being emptied.
+    await until(remove, EXIT_DEADLINE_MS, `${this.#directory} is removed`);
   }
 
   logTail(): string {

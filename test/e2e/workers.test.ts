@@ -1,5 +1,5 @@
 /**
- * Callbacks in worker threads: whatever one does to its thread, its message is dead-lettered with the reason, its
+ * Callbacks in worker processes: whatever one does to its worker, its message is dead-lettered with the reason, its
  * neighbours are processed all the same, and the connection is kept.
  */
 import assert from 'node:assert/strict';
@@ -33,14 +33,14 @@ const fatal: readonly (readonly [deed: string, reason: string, detail: RegExp])[
   ['exits', 'callback-exited', /process\.exit\(7\)/],
   ['throws from a timer', 'callback-crashed', /an error escaped/],
   ['leaves a rejected promise', 'callback-crashed', /rejected and nobody awaited/],
-  ['blocks', 'timeout', /time limit of 0\.5 s and blocked its thread/],
-  ['blocks after an await', 'timeout', /and blocked its thread/],
+  ['blocks', 'timeout', /time limit of 0\.5 s and blocked its worker/],
+  ['blocks after an await', 'timeout', /and blocked its worker/],
   ['never returns', 'timeout', /still ran 1 s after its time limit of 0\.5 s$/],
   ['exhausts its heap', 'out-of-memory', /heap/],
   ['exhausts its heap after an await', 'out-of-memory', /heap/],
 ];
 
-describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
+describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
   const broker = anyBroker()!;
   const count = (running: Running, line: string) => printed(running).filter((text) => text === line).length;
   const lines = (running: Running, text: string) => running.logLines.filter(({ msg }) => msg === text);
@@ -67,9 +67,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
       ({ body }) => JSON.parse(body.toString()) as unknown,
     );
 
-  it('whatever a callback does to its thread: its message is dead-lettered with the reason, the next is processed', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), { flags: limits });
+  it('whatever a callback does to its worker: its message is dead-lettered with the reason, the next is processed', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#act'), { flags: limits });
     for (const [index, [deed, reason, detail]] of fatal.entries()) {
       await put(broker, queue, JSON.stringify(deed), { 'correlation-id': deed });
       await put(broker, queue, '"ack"', id);
@@ -94,10 +94,10 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
 
   for (const [deed, reason] of fatal) {
     it(`one that ${deed} among others: it alone is dead-lettered, its neighbours are run again`, async () => {
-      const queue = unique('threads');
+      const queue = unique('workers');
       const gate = join(temporaryFolder(), 'gate');
       const headers = { ...id, gate };
-      const consumer = await startPubsub(broker, queue, fixture('threads.mjs#actWithNeighbours'), {
+      const consumer = await startPubsub(broker, queue, fixture('workers.mjs#actWithNeighbours'), {
         flags: ['--concurrency', '4', '--timeout', '2', '--worker-heap', '48'],
       });
       const send = (body: unknown) => put(broker, queue, JSON.stringify(body), headers);
@@ -126,11 +126,11 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
 
   for (const deed of ['exits', 'throws from a timer', 'leaves a rejected promise']) {
     it(`one that acks, returns and then ${deed}: nothing is dead-lettered, what was in flight is run again`, async () => {
-      const queue = unique('threads');
+      const queue = unique('workers');
       const folder = temporaryFolder();
       const [gate, second] = [join(folder, 'gate'), join(folder, 'second')];
       const headers = { ...id, gate, second };
-      const consumer = await startPubsub(broker, queue, fixture('threads.mjs#actLate'), {
+      const consumer = await startPubsub(broker, queue, fixture('workers.mjs#actLate'), {
         flags: ['--concurrency', '2'],
       });
       await put(broker, queue, JSON.stringify(deed), headers);
@@ -139,7 +139,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
       writeFileSync(gate, '');
       await untilLogged(
         consumer,
-        'a callback ended its thread after its message was done; another takes over',
+        'a callback ended its worker after its message was done; another takes over',
       );
       await untilPrinted(consumer, 'started ack', 2);
       writeFileSync(second, '');
@@ -150,9 +150,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     });
   }
 
-  it('one that settles and ends its thread in the same moment: what it said counts', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#settleThenExit'));
+  it('one that settles and ends its worker in the same moment: what it said counts', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#settleThenExit'));
     await put(broker, queue, '"ack"', id);
     await put(broker, queue, '"nack"', id);
     await untilLogged(consumer, 'the callback failed after its message was settled', 2);
@@ -161,10 +161,10 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.deepEqual(await dead(queue, 1), ['nack']);
   });
 
-  it('one that acks and then blocks its thread: the broker has the ack meanwhile, and nothing is dead-lettered', async () => {
+  it('one that acks and then blocks its worker: the broker has the ack meanwhile, and nothing is dead-lettered', async () => {
     await using server = await startScriptedServer({ bodies: [1] });
     const freed = join(temporaryFolder(), 'freed');
-    const consumer = await startPubsub(server, unique('threads'), fixture('threads.mjs#ackThenBlock'), {
+    const consumer = await startPubsub(server, unique('workers'), fixture('workers.mjs#ackThenBlock'), {
       env: { FREED: freed },
     });
     const [frame] = await server.received('ACK');
@@ -174,9 +174,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.deepEqual([acked, deadLettered], [1, 0]);
   });
 
-  it('one that acks and then blocks for ever: its thread is ended, and nothing is dead-lettered', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#ackThenBlock'), {
+  it('one that acks and then blocks for ever: its worker is ended, and nothing is dead-lettered', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#ackThenBlock'), {
       flags: limits,
       env: { FREED: join(temporaryFolder(), 'never') },
     });
@@ -187,8 +187,8 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('one that acks 70,000 times is answered each time', async () => {
-    const queue = unique('threads');
-    const consumer = pubsub(broker, queue, fixture('threads.mjs#ackOften'), {
+    const queue = unique('workers');
+    const consumer = pubsub(broker, queue, fixture('workers.mjs#ackOften'), {
       flags: ['--log-level', 'error'],
     });
     await put(broker, queue, '1', id);
@@ -198,8 +198,8 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('one that burns the processor for longer than the broker waits for heart-beats keeps its connection', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#burn'), {
       env: { STOMP_OUTGOING_HEARTBEAT: '1000', STOMP_INCOMING_HEARTBEAT: '1000' },
     });
     await put(broker, queue, '5', id);
@@ -209,9 +209,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.equal(lines(consumer, 'consuming').length, 1);
   });
 
-  it('one that blocks its thread in native code: its thread is left behind, and the next message is processed', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#blockNatively'), {
+  it('one that blocks its worker in native code: it is ended, with what it spawned, and the next message is processed', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#blockNatively'), {
       flags: limits,
     });
     await put(broker, queue, '"blocks"', id);
@@ -219,18 +219,16 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     await untilPrinted(consumer, 'started ack');
     const line = lines(consumer, 'message dead-lettered')[0];
     assert.equal(line?.reason, 'timeout');
-    consumer.signal('SIGTERM');
-    // Node does not end while a thread of it is blocked.
-    assert.deepEqual(await consumer.exit(), { code: null, signal: 'SIGKILL' }, consumer.stderr);
-    assert.equal(lines(consumer, 'stopped')[0]?.acked, 1);
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [1, 1]);
     assert.deepEqual(await dead(queue, 1), ['blocks']);
   });
 
-  it('a stop starts none of those that wait in a thread: they go back', async () => {
-    const queue = unique('threads');
+  it('a stop starts none of those that wait in a worker: they go back', async () => {
+    const queue = unique('workers');
     const bodies = Array.from({ length: 8 }, () => '0.5');
     for (const body of bodies) await put(broker, queue, body, id);
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#burn'), {
       flags: ['--concurrency', '8'],
     });
     await untilPrinted(consumer, 'burnt sent');
@@ -239,8 +237,8 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.equal((await drainQueue(broker, queue, { atLeast: released })).length, released);
   });
 
-  it('a stop does not wait for another thread when the last one is lost meanwhile', async () => {
-    const queue = unique('threads');
+  it('a stop does not wait for another worker when the last one is lost meanwhile', async () => {
+    const queue = unique('workers');
     const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];
     const consumer = await startPubsub(broker, queue, fixture('timer-crash.mjs#ack'), {
       env: { CRASH_ONCE: crash },
@@ -261,7 +259,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     it(`the time that a broker takes to confirm what one publishes is not its own ${flags.join('')}`, async () => {
       const { answer, release } = holdSends();
       await using server = await startScriptedServer({ bodies: [1], answer });
-      const consumer = await startPubsub(server, unique('threads'), fixture('threads.mjs#forward'), {
+      const consumer = await startPubsub(server, unique('workers'), fixture('workers.mjs#forward'), {
         flags: ['--timeout', '0.5', ...flags],
       });
       await server.received('SEND', 3);
@@ -275,9 +273,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     });
   }
 
-  it('one that blocks its thread at a stop: the status is 5, and its message goes back', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+  it('one that blocks its worker at a stop: the status is 5, and its message goes back', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#act'), {
       flags: ['--graceful-wait', '0.5'],
     });
     await put(broker, queue, '"blocks"', id);
@@ -288,23 +286,23 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.deepEqual(await dead(queue, 0), []);
   });
 
-  it('one that heeds its signal at the time limit fails like any other, and keeps its thread', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#heed'), { flags: limits });
+  it('one that heeds its signal at the time limit fails like any other, and keeps its worker', async () => {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#heed'), { flags: limits });
     await put(broker, queue, '1', id);
     await untilLogged(consumer, 'message dead-lettered');
     await stopPubsub(consumer);
     const line = lines(consumer, 'message dead-lettered')[0];
     assert.equal(line?.reason, 'callback-failed');
     assert.match((line.err as { message: string }).message, /the time limit of this message has passed/);
-    assert.equal(lines(consumer, 'a callback ended its thread; another takes over').length, 0);
+    assert.equal(lines(consumer, 'a callback ended its worker; another takes over').length, 0);
   });
 
   it('several that never return are dead-lettered together, each run once', async () => {
-    const queue = unique('threads');
+    const queue = unique('workers');
     // They wait there, so that they are started together.
     for (let n = 0; n < 4; n++) await put(broker, queue, '"never returns"', id);
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#act'), {
       flags: ['--concurrency', '4', '--timeout', '1'],
     });
     await untilLogged(consumer, 'message dead-lettered', 4);
@@ -314,9 +312,9 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('many that share one processor for longer than the limit are all processed, none of them late by itself', async () => {
-    const queue = unique('threads');
+    const queue = unique('workers');
     for (let n = 0; n < 20; n++) await put(broker, queue, '0.2', id);
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#burn'), {
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#burn'), {
       flags: ['--concurrency', '20', '--timeout', '1'],
     });
     await untilPrinted(consumer, 'burnt sent', 20);
@@ -326,7 +324,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('a crash of code that belongs to no message dead-letters nothing', async () => {
-    const queue = unique('threads');
+    const queue = unique('workers');
     const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];
     const consumer = await startPubsub(broker, queue, fixture('timer-crash.mjs#ack'), {
       env: { CRASH_ONCE: crash },
@@ -334,7 +332,7 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     await put(broker, queue, '1', { ...id, gate });
     await untilPrinted(consumer, 'started 1');
     writeFileSync(crash, '');
-    await untilLogged(consumer, 'code that belongs to no message ended its thread; another takes over');
+    await untilLogged(consumer, 'code that belongs to no message ended its worker; another takes over');
     await untilPrinted(consumer, 'started 1', 2);
     writeFileSync(gate, '');
     const { acked, deadLettered } = await stopPubsub(consumer);
@@ -344,8 +342,8 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('inline, one that never returns is dead-lettered at its limit and the next is processed', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#act'), {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#act'), {
       flags: [...limits, '--inline'],
     });
     await put(broker, queue, '"never returns"', id);
@@ -356,14 +354,14 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
     assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, 'timeout');
   });
 
-  it('--workers 3 runs three at once, each in a thread of its own', async () => {
-    const queue = unique('threads');
+  it('--workers 3 runs three at once, each in a worker of its own', async () => {
+    const queue = unique('workers');
     const gate = join(temporaryFolder(), 'gate');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#tellThread'), {
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#tellProcess'), {
       flags: ['--workers', '3'],
     });
     for (const body of ['1', '2', '3', '4']) await put(broker, queue, body, { ...id, gate });
-    const told = () => printed(consumer).map((line) => /^thread (\d+)/.exec(line)?.[1]);
+    const told = () => printed(consumer).map((line) => /^process (\d+)/.exec(line)?.[1]);
     await until(
       () => told().length === 3,
       DEADLINE_MS,
@@ -376,8 +374,8 @@ describe('callbacks in worker threads', { ...skipWithout(anyBroker()), concurren
   });
 
   it('console and pino lines arrive whole, in order, with the correlation id of their message', async () => {
-    const queue = unique('threads');
-    const consumer = await startPubsub(broker, queue, fixture('threads.mjs#talk'), {
+    const queue = unique('workers');
+    const consumer = await startPubsub(broker, queue, fixture('workers.mjs#talk'), {
       flags: ['--concurrency', '2'],
     });
     for (const body of ['1', '2']) await put(broker, queue, body, { 'correlation-id': `c-${body}` });
@@ -418,9 +416,9 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
   const broker = anyBroker()!;
   const times = (running: Running, text: string) => running.stderr.split(text).length - 1;
 
-  for (const [name, flags, threads] of [
-    ['in one thread', [], 1],
-    ['in three threads', ['--workers', '3'], 3],
+  for (const [name, flags, workers] of [
+    ['in one worker', [], 1],
+    ['in three workers', ['--workers', '3'], 3],
     ['inline', ['--inline'], 1],
   ] as const) {
     it(`${name}: setup is awaited before the first message, teardown after the last, once each`, async () => {
@@ -428,9 +426,9 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
       const consumer = await startPubsub(broker, queue, fixture('lifecycle.mjs#ack'), { flags });
       await put(broker, queue, '1', id);
       await consumer.waitFor(/"msg":"called true"/);
-      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [threads, 0]);
+      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [workers, 0]);
       await stopPubsub(consumer);
-      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [threads, threads]);
+      assert.deepEqual([times(consumer, 'set up'), times(consumer, 'torn down')], [workers, workers]);
     });
 
     it(`${name}: a setup that fails is status 3 and one line; nothing was consumed`, async () => {
@@ -440,7 +438,10 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
         env: { SETUP_FAILS: file },
       });
       assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
-      assert.match(consumer.stderr, /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database\n$/);
+      assert.match(
+        consumer.stderr,
+        /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database at \S+lifecycle\.mjs:11:\d+\n$/,
+      );
     });
   }
 
@@ -463,7 +464,7 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     assert.ok(consumer.logLines.some(({ msg }) => msg === 'teardown() failed'));
   });
 
-  /** The first message has ended its only thread, and while the file is there no other can be set up for the second. */
+  /** The first message has ended its only worker, and while the file is there no other can be set up for the second. */
   const startStranded = async () => {
     const queue = unique('lifecycle');
     const file = join(temporaryFolder(), 'fails');
@@ -473,11 +474,11 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     writeFileSync(file, '');
     await put(broker, queue, '1', id);
     await put(broker, queue, '2', id);
-    await consumer.waitFor(/"msg":"a worker thread cannot start; trying again"/);
+    await consumer.waitFor(/"msg":"a worker cannot start; trying again"/);
     return { queue, consumer, letStart: () => rmSync(file) };
   };
 
-  it('a stop while no thread can be set up gives back what waits for one', async () => {
+  it('a stop while no worker can be set up gives back what waits for one', async () => {
     const { queue, consumer } = await startStranded();
     const { deadLettered, released } = await stopPubsub(consumer);
     assert.deepEqual([deadLettered, released], [1, 1]);
@@ -488,7 +489,7 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     );
   });
 
-  it('a setup that fails in a new thread is tried again until it succeeds, and messages wait', async () => {
+  it('a setup that fails in a new worker is tried again until it succeeds, and messages wait', async () => {
     const { consumer, letStart } = await startStranded();
     letStart();
     const deadLettered = () => consumer.logLines.filter(({ msg }) => msg === 'message dead-lettered').length;

@@ -1,0 +1,62 @@
+/** From a session to a subscription: what must be there first, what is asked of the broker, and what the user should know. */
+import type { Source } from '../brokers/destinations.js';
+import type { SubscribeOptions } from '../brokers/dialect.js';
+import type { Declaration } from '../brokers/queues.js';
+import type { Logger } from '../log.js';
+import type { Session } from '../sending/connect.js';
+import { declareQueues } from '../sending/declare.js';
+import { requireScheduler } from '../sending/scheduler.js';
+import type { Settings } from '../settings.js';
+import type { Frame } from '../stomp/frames.js';
+import { delayQueues, type Retries } from './retries.js';
+
+export interface SubscribingOptions {
+  readonly source: Source;
+  readonly settings: Settings;
+  readonly retries: Retries;
+  readonly log: Logger;
+  /** Aborted: nothing is declared any more. */
+  readonly drain: AbortSignal;
+}
+
+/**
+ * Declares the queues of the source and subscribes. `receive` is told the queues that the broker moves messages to, and
+ * gives what takes the messages. Rejects with `broker-refused`, `broker-unreachable` or `connection-lost`.
+ */
+export async function subscribe(
+  session: Session,
+  { source, settings, retries, log, drain }: SubscribingOptions,
+  receive: (declarations: readonly Declaration[]) => (frame: Frame) => void,
+): Promise<void> {
+  const { dialect } = session;
+  const delays = delayQueues(retries, dialect);
+  if (dialect.delaysByScheduler && retries.attempts > 1) await requireScheduler(session, log, drain);
+  const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
+  const { other } = await declareQueues(session, declarations, log, drain);
+  if (other !== undefined) throw other;
+  const headers = dialect.subscribeHeaders(source, subscribeOptionsOf(settings));
+  const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
+  await session.subscribe(headers, idPrefix, receive(declarations));
+}
+
+/** Does what is sent to the source wait while nobody is connected? Then a connection may be given up for another. */
+export function mayRenew({ dialect }: Session, { source, settings }: SubscribingOptions): boolean {
+  return dialect.outlivesItsConnection(source, subscribeOptionsOf(settings));
+}
+
+/** Warns of what is allowed and may not be meant. */
+export function warn({ dialect }: Session, { source, settings, retries, log }: SubscribingOptions): void {
+  const facts = { queueType: settings.queueType, hasRetries: retries.attempts > 1 };
+  for (const warning of dialect.warnings(source, facts))
+    log.warn({ destination: source.destination, queue: source.queue }, warning);
+}
+
+function subscribeOptionsOf(settings: Settings): SubscribeOptions {
+  const { concurrency, exclusiveQueue, queueType, durableTopicSubscription, clientId } = settings;
+  return {
+    prefetch: concurrency,
+    isExclusive: exclusiveQueue,
+    queueType,
+    durableName: durableTopicSubscription ? `${clientId ?? ''}-listener` : undefined,
+  };
+}

@@ -1,0 +1,45 @@
+/**
+ * Loading TypeScript that Node cannot run by itself, with jiti: enums, parameter properties, `export =`, imports without
+ * extension, paths of the nearest tsconfig.json. Hides what it cannot do as the compiler does, which is refused with what
+ * to type: nothing may run differently in silence.
+ */
+import type { TransformOptions } from 'jiti';
+import { reasonOf } from '../errors.js';
+
+const remedy =
+  'preload a loader that follows your tsconfig.json: npm install tsx, then --import tsx ' +
+  '(for emitDecoratorMetadata: npm install @swc-node/register @swc/core, then --import @swc-node/register/esm-register), ' +
+  'or compile it and name the .js file';
+
+/** What jiti 2.7 makes of decorators: a method's descriptor comes back without its value. */
+const decorated = /\bvar (?:_dec|_class)\d*\b/;
+const decorator = /^\s*@[A-Za-z_$]/m;
+const comments = /\/\*[^]*?\*\//g;
+/** It says so of `accessor`, and of a decorated field that is only declared. */
+const unknownSyntax = /experimental syntax|modifier cannot be initialized/;
+
+/** The module's namespace; `default` is what `export =` says. Rejects as the module does, or with what to type. */
+export async function importTypeScript(file: string): Promise<object> {
+  const { createJiti } = await import('jiti');
+  // Its cache of transformed files is a folder that everybody on the machine may write to.
+  const options = { interopDefault: false, fsCache: false, tsconfigPaths: true };
+  const plain = createJiti(file, options);
+  const transform = (given: TransformOptions) => {
+    const code = plain.transform(given);
+    if (given.ts === true && hasDecorators(given.source, code))
+      throw new SyntaxError(`decorators in ${given.filename ?? file}; ${remedy}`);
+    return { code };
+  };
+  try {
+    const loaded = await createJiti(file, { ...options, transform }).import<object>(file);
+    return typeof loaded === 'function' ? { default: loaded } : loaded;
+  } catch (error) {
+    const reason = reasonOf(error);
+    if (!unknownSyntax.test(reason)) throw error;
+    throw new SyntaxError(`${reason.split('\n')[0] ?? ''}; ${remedy}`, { cause: error });
+  }
+}
+
+function hasDecorators(source: string, code: string): boolean {
+  return decorated.test(code) || decorator.test(source.replace(comments, ''));
+}

@@ -1,0 +1,202 @@
+/**
+ * The calls of a callback in a worker process: which messages wait, which are running, and what is told of each to the
+ * consumer and when.
+ */
+import type { QueueType } from '../brokers/queues.js';
+import type { Outgoing } from '../sending/heads.js';
+import { Slots } from '../slots.js';
+import {
+  invoke,
+  type AbortReason,
+  type Invocation,
+  type LoadedCallback,
+  type RunResult,
+  type Settle,
+  type Settlement,
+} from './payload.js';
+import type { WireFrame } from './worker-frames.js';
+import { encodeError } from './thrown.js';
+import type { Outbox } from './worker-outbox.js';
+import {
+  fromWorker,
+  toWorker,
+  type ForwardHead,
+  type PublishedHead,
+  type RefusalReport,
+  type RunHead,
+} from './worker-protocol.js';
+
+/** Those that take their time are started with a turn of the event loop between them, so that others settle meanwhile. */
+const SLICE_MS = 5;
+/** A shorter body would keep the chunk alive that it came in. */
+const COPIED = 4096;
+/** How long verdicts wait for others of messages that are started together. */
+const GATHER_MS = 0.5;
+const SENT = Promise.resolve<Settlement>('sent');
+
+/**
+ * For the thread that watches: the run whose callback is being called or 0, since when, the last run that was started,
+ * and how far performance's clock is behind the one that threads have in common.
+ */
+export function createCalling(): Float64Array {
+  const calling = new Float64Array(new SharedArrayBuffer(32));
+  calling[3] = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+  return calling;
+}
+
+interface Running {
+  readonly number: number;
+  readonly invocation: Invocation;
+}
+
+export class Calls {
+  readonly #call: LoadedCallback['call'];
+  readonly #queueType: QueueType;
+  readonly #outbox: Outbox;
+  readonly #calling: Float64Array;
+  readonly #running = new Slots<Running>();
+  readonly #settling = new Slots<(settlement: Settlement) => void>();
+  /** Received and not started. */
+  #waiting: WireFrame[] = [];
+  /** Several messages are being started: their verdicts are written together. */
+  #isGathering = false;
+  /** The last connection that has ended. */
+  #endedConnection = 0;
+
+  constructor(call: LoadedCallback['call'], queueType: QueueType, outbox: Outbox, calling: Float64Array) {
+    this.#call = call;
+    this.#queueType = queueType;
+    this.#outbox = outbox;
+    this.#calling = calling;
+  }
+
+  receive(frame: WireFrame): void {
+    switch (frame.kind) {
+      case toWorker.run:
+        if (this.#waiting.push(frame) === 1) queueMicrotask(() => this.#startWaiting());
+        return;
+      case toWorker.settled:
+        this.#settling.get(frame.number)?.(frame.head.toString() as Settlement);
+        this.#settling.remove(frame.number);
+        return;
+      case toWorker.abort:
+        this.#abort(frame.number, frame.head.toString() as AbortReason);
+        return;
+      case toWorker.disconnected:
+        this.#endedConnection = frame.number;
+        return;
+      case toWorker.drain:
+        for (const { number } of this.#waiting.splice(0)) this.#outbox.sendSoon(fromWorker.gone, number);
+        return;
+    }
+  }
+
+  #startWaiting(): void {
+    const sinceMs = performance.now();
+    let flushedMs = sinceMs;
+    let started = 0;
+    while (started < this.#waiting.length) {
+      const frame = this.#waiting[started++]!;
+      this.#isGathering = started < this.#waiting.length;
+      this.#start(frame);
+      const nowMs = performance.now();
+      if (nowMs - sinceMs > SLICE_MS) break;
+      if (nowMs - flushedMs <= GATHER_MS) continue;
+      this.#outbox.flush();
+      flushedMs = nowMs;
+    }
+    this.#isGathering = false;
+    this.#outbox.flush();
+    this.#waiting = this.#waiting.slice(started);
+    if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
+  }
+
+  #start({ number, head, body }: WireFrame): void {
+    const [correlationId, connection, given] = JSON.parse(head.toString()) as RunHead;
+    // Names are safe to look up, and __proto__ is one of them.
+    const headers = Object.assign(Object.create(null) as Record<string, string>, given);
+    const raw = body.length < COPIED ? Buffer.from(body) : body;
+    const outbox = this.#outbox;
+    let isSettled = false;
+    const settle: Settle = (verdict, outgoing) => {
+      const kind = verdict === 'ack' ? fromWorker.ack : fromWorker.nack;
+      if (isSettled) {
+        outbox.sendSoon(kind, number);
+        return Promise.resolve('already-settled');
+      }
+      isSettled = true;
+      if (outgoing !== undefined) return this.#forward(number, outgoing);
+      const written = outbox.gather(kind, number);
+      if (!this.#isGathering) outbox.flush();
+      if (connection <= this.#endedConnection) return Promise.resolve('connection-lost');
+      return this.#isGathering ? written.then(() => 'sent') : SENT;
+    };
+    const calling = this.#calling;
+    calling[1] = performance.now();
+    calling[2] = number;
+    calling[0] = number;
+    const context = { correlationId, runId: number };
+    const invocation = invoke(this.#call, { headers, raw }, context, this.#queueType, settle);
+    calling[0] = 0;
+    const place = this.#running.add({ number, invocation });
+    void invocation.result.then((result) => {
+      isSettled = true;
+      this.#running.remove(place);
+      this.#tellResult(number, result);
+    });
+  }
+
+  /** Published with the ack: answered when the broker has confirmed it. */
+  #forward(run: number, outgoing: readonly Outgoing[]): Promise<Settlement> {
+    const { published, body } = pack(outgoing);
+    return new Promise((resolve) => {
+      const call = this.#settling.add(resolve);
+      this.#outbox.send(
+        fromWorker.forward,
+        call,
+        JSON.stringify({ run, published } satisfies ForwardHead),
+        body,
+      );
+    });
+  }
+
+  #tellResult(number: number, result: RunResult): void {
+    const outbox = this.#outbox;
+    switch (result.kind) {
+      case 'returned':
+        if (result.outgoing === undefined) outbox.sendSoon(fromWorker.returned, number);
+        else {
+          const { published, body } = pack(result.outgoing);
+          outbox.sendSoon(fromWorker.returned, number, JSON.stringify(published), body);
+        }
+        return;
+      case 'threw':
+        outbox.sendSoon(fromWorker.threw, number, JSON.stringify(encodeError(result.error)));
+        return;
+      case 'refused': {
+        const { reason, detail } = result;
+        outbox.sendSoon(
+          fromWorker.refused,
+          number,
+          JSON.stringify({ reason, detail } satisfies RefusalReport),
+        );
+        return;
+      }
+    }
+  }
+
+  #abort(number: number, reason: AbortReason): void {
+    const isWaiting = this.#waiting.some((frame) => frame.number === number);
+    for (const [, running] of this.#running.entries())
+      if (running.number === number) running.invocation.abort(reason);
+    this.#outbox.sendSoon(isWaiting ? fromWorker.unstarted : fromWorker.aborted, number);
+  }
+}
+
+function pack(outgoing: readonly Outgoing[]): { readonly published: PublishedHead; readonly body: Buffer } {
+  const bodies = outgoing.map(({ body }) => Buffer.from(body as string));
+  return {
+    published: outgoing.map(({ destination, lines }, index) => [destination, lines, bodies[index]!.length]),
+    body: Buffer.concat(bodies),
+  };
+}

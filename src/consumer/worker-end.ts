@@ -1,0 +1,39 @@
+/** What the end of a worker process means when it has said nothing of it itself: by status, signal and memory. */
+import { readFileSync } from 'node:fs';
+import type { Refusal } from './payload.js';
+
+export interface ProcessEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** V8 has said that it ran out of memory. */
+  readonly hasRunOutOfMemory: boolean;
+  /** The kernel has killed a process of this container for want of memory meanwhile. */
+  readonly wasMemoryShort: boolean;
+}
+
+/** The signals that mean "stop", to whoever else they are sent. */
+const stopSignals = new Set<NodeJS.Signals | null>(['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP']);
+
+export const isStopSignal = (signal: NodeJS.Signals | null): boolean => stopSignals.has(signal);
+
+export function describeEnd({ code, signal, hasRunOutOfMemory, wasMemoryShort }: ProcessEnd): {
+  readonly reason: Refusal;
+  readonly detail: string;
+} {
+  if (hasRunOutOfMemory) return { reason: 'out-of-memory', detail: 'the heap of the worker is exhausted' };
+  if (signal === 'SIGKILL' && wasMemoryShort)
+    return { reason: 'out-of-memory', detail: 'the kernel killed the worker for want of memory' };
+  if (signal !== null) return { reason: 'callback-crashed', detail: `the worker was ended by ${signal}` };
+  return { reason: 'callback-exited', detail: `the worker ended with status ${code ?? 'unknown'}` };
+}
+
+/** How many processes of this control group the kernel has killed for want of memory; 0 where nobody counts. */
+export function countMemoryKills(): number {
+  try {
+    const [, path = '/'] = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8')) ?? [];
+    const events = readFileSync(`/sys/fs/cgroup${path}/memory.events`, 'utf8');
+    return Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,257 @@
+/**
+ * Callbacks in worker processes: whatever one does to its process, the consumer is not touched. A callback that burns
+ * processor time cannot starve the connection's heart-beats, and one that hangs, exits, crashes, prints without end or
+ * exhausts its memory takes its process with it. Its message is refused with the reason, its neighbours in that process
+ * are run again, and a new process takes over.
+ *
+ * When it cannot be known which of several messages ended a process, each of them is a suspect and runs again alone: the
+ * one that ends its process then is the one. A pool of a library does not serve: it would have to tell the messages in
+ * flight in a process apart, take settlements before a run ends, and run the innocent again.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Gone, RunResult } from './payload.js';
+import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
+import { WorkerProcess, type Loss, type Run, type WorkerOptions } from './worker-process.js';
+import { spawnWorker, type SpawnOptions } from './worker-spawn.js';
+
+export interface PoolOptions extends RunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
+  readonly workers: number;
+  /** Aborted: what no worker can run now is not waited for. */
+  readonly drain: AbortSignal;
+}
+
+const LONGEST_DELAY_MS = 30_000;
+/** A worker that has lived this long was healthy. */
+const HEALTHY_MS = 10_000;
+/** With the growing waits between them these take minutes: what a module needs may be back by then. */
+const MAX_LOSSES = 10;
+/** What callbacks have, once they are told that the graceful wait is over, before their workers are ended. */
+const LAST_MOMENT_MS = 250;
+/** A stop signal may come to a worker so long before it comes to the consumer. */
+const STOP_MS = 1000;
+
+export class WorkerPool implements CallbackRunner {
+  readonly #options: PoolOptions;
+  readonly #workers = new Set<WorkerProcess>();
+  /** The workers that take messages. */
+  readonly #ready = new Set<WorkerProcess>();
+  /** No worker may take these yet; the next one first. */
+  readonly #waiting: Run[] = [];
+  /** Workers lost in a row by the doing of no message in flight: the next starts ever later. */
+  #failures = 0;
+  #isClosed = false;
+  #session: Job['session'] | undefined;
+  #connections = 0;
+  /** Since the abort: the callbacks in flight have been told. */
+  #told: Promise<unknown> = Promise.resolve();
+  /** The consumer's process ends: its workers do, too. */
+  readonly #onExit = () => this.#terminateAll();
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    const tell = () => {
+      this.#told = Promise.all([...this.#workers].map((worker) => worker.abort('stop')));
+    };
+    options.abort.addEventListener('abort', tell, { once: true });
+    const drain = () => {
+      for (const worker of this.#workers) worker.drain();
+      this.#releaseStranded();
+    };
+    options.drain.addEventListener('abort', drain, { once: true });
+    process.once('exit', this.#onExit);
+  }
+
+  /** Resolves when every worker has loaded the callback and set it up. Rejects with a PubsubError `callback-...`. */
+  async start(): Promise<void> {
+    try {
+      await Promise.all(Array.from({ length: this.#options.workers }, () => this.#spawn()));
+    } catch (error) {
+      this.#terminateAll();
+      process.removeListener('exit', this.#onExit);
+      throw error;
+    }
+  }
+
+  run(job: Job): Promise<RunResult | Gone> {
+    return new Promise((resolve) => {
+      this.#waiting.push({ job, resolve, isSuspect: false, losses: 0, wasKilled: false });
+      this.#assign();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    const { abort } = this.#options;
+    const ends = Promise.all([...this.#workers].map(({ ended }) => ended));
+    const terminate = () => this.#terminateAll();
+    if (abort.aborted) {
+      // A callback that blocks its worker is told nothing.
+      await Promise.race([this.#told, delay(LAST_MOMENT_MS)]);
+      terminate();
+    } else {
+      for (const worker of this.#workers) worker.stop();
+      abort.addEventListener('abort', terminate, { once: true });
+    }
+    const timer = setTimeout(terminate, TEARDOWN_MS);
+    await ends;
+    clearTimeout(timer);
+    abort.removeEventListener('abort', terminate);
+    process.removeListener('exit', this.#onExit);
+  }
+
+  #terminateAll(): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+
+  async #spawn(): Promise<void> {
+    const sinceMs = performance.now();
+    const spawned = await spawnWorker(this.#options);
+    const worker: WorkerProcess = new WorkerProcess(spawned, this.#options, {
+      onDone: () => {
+        if (performance.now() - sinceMs > HEALTHY_MS) this.#failures = 0;
+        this.#retire(worker);
+        this.#assign();
+      },
+      onLost: (loss) => void this.#lose(worker, loss),
+    });
+    this.#workers.add(worker);
+    void worker.ended.then(() => this.#workers.delete(worker));
+    // The stop came while it was started.
+    if (this.#isClosed) worker.terminate();
+    const origin = await worker.ready;
+    this.#options.log.info({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
+    this.#ready.add(worker);
+    this.#assign();
+  }
+
+  /** One that shall take no more ends when it has nothing in flight, and another takes over. */
+  #retire(worker: WorkerProcess): void {
+    if (!worker.isRetired || !this.#ready.has(worker) || worker.load > 0) return;
+    this.#ready.delete(worker);
+    this.#options.log.info(
+      { worker: worker.pid },
+      'a worker has grown beyond its memory; another takes over',
+    );
+    worker.stop();
+    void this.#replace();
+  }
+
+  /** Hands out what waits, to the worker with the fewest in flight. A suspect waits for an idle one and keeps it. */
+  #assign(): void {
+    for (let run = this.#waiting[0]; run !== undefined; run = this.#waiting[0]) {
+      const { job, isSuspect } = run;
+      if (!job.isOpen()) {
+        // While it waited for a worker its connection ended: it comes again by the next one.
+        this.#waiting.shift();
+        run.resolve({ kind: 'gone' });
+        continue;
+      }
+      let best: WorkerProcess | undefined;
+      for (const worker of this.#ready) {
+        if (worker.isDoomed || worker.hasSuspect || (isSuspect && worker.load > 0)) continue;
+        if (best === undefined || worker.load < best.load) best = worker;
+      }
+      if (best === undefined) return;
+      this.#waiting.shift();
+      best.start(run, this.#connectionOf(job));
+    }
+  }
+
+  /** The number of its connection: workers are told when that has ended, so that they can answer an ack themselves. */
+  #connectionOf({ session }: Job): number {
+    if (session !== this.#session) {
+      this.#session = session;
+      const number = ++this.#connections;
+      void session.closed.then(() => this.#workers.forEach((worker) => worker.disconnect(number)));
+    }
+    return this.#connections;
+  }
+
+  async #lose(worker: WorkerProcess, loss: Loss): Promise<void> {
+    this.#ready.delete(worker);
+    if (loss.mayBeStop && (await this.#isStopping())) {
+      this.#options.log.warn(
+        { detail: loss.detail },
+        'a worker took the stop for its own; its messages go back',
+      );
+      for (const run of loss.runs) run.resolve({ kind: 'gone' });
+      return;
+    }
+    const culprits = this.#judge(loss);
+    const { reason, detail, error, runs } = loss;
+    const again = runs.filter((run) => !culprits.includes(run) && run.job.isOpen());
+    // What dead-letters a message is logged with it.
+    const fields = { reason, detail, again: again.length, ...(culprits.length > 0 ? {} : { err: error }) };
+    this.#options.log.warn(fields, `${describe(culprits, loss)}; another takes over`);
+    this.#waiting.unshift(...again);
+    for (const run of runs) {
+      if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });
+      // Settled already, or the message comes again anyway.
+      else if (!again.includes(run)) run.resolve({ kind: 'gone' });
+    }
+    if (culprits.length === 0) this.#failures++;
+    this.#releaseStranded();
+    void this.#replace();
+  }
+
+  /** Has a stop begun, or does one begin in the next moment? */
+  async #isStopping(): Promise<boolean> {
+    const { drain } = this.#options;
+    if (!drain.aborted) await delay(STOP_MS, undefined, { signal: drain }).catch(() => undefined);
+    return drain.aborted;
+  }
+
+  /** Those whose messages are to be refused; marks the others that may have done it. */
+  #judge({ culprits, started, isKill }: Loss): readonly Run[] {
+    if (culprits !== undefined && culprits.length > 0) return culprits;
+    // It runs in this worker or that: code that ends it again and again under one message may have to do with it.
+    if (culprits !== undefined) for (const run of started) run.losses++;
+    const alone = started.length === 1 ? started[0] : undefined;
+    if (culprits !== undefined) {
+      for (const run of started) run.isSuspect = true;
+      return started.filter(({ losses }) => losses >= MAX_LOSSES);
+    }
+    // Somebody else may have done that, once.
+    if (alone !== undefined && (!isKill || alone.wasKilled)) return [alone];
+    for (const run of started) {
+      run.isSuspect = true;
+      run.wasKilled ||= isKill;
+    }
+    return [];
+  }
+
+  /** Until it succeeds: what setup() needs may be away for as long as it likes, and messages wait. */
+  async #replace(): Promise<void> {
+    const { abort, log } = this.#options;
+    for (;;) {
+      if (this.#failures > 1) {
+        const waitMs = Math.min(LONGEST_DELAY_MS, 500 * 2 ** Math.min(this.#failures - 2, 10));
+        await delay(waitMs, undefined, { signal: abort, ref: false }).catch(() => undefined);
+      }
+      if (this.#isClosed || abort.aborted) return;
+      try {
+        await this.#spawn();
+        return;
+      } catch (error) {
+        if (this.#isClosed) return;
+        this.#failures++;
+        log.error({ err: error }, 'a worker cannot start; trying again');
+        this.#releaseStranded();
+      }
+    }
+  }
+
+  /** Those that only a worker could run that does not start: a stop does not wait for it. */
+  #releaseStranded(): void {
+    if (!this.#options.drain.aborted || this.#ready.size > 0 || this.#failures === 0) return;
+    for (const run of this.#waiting.splice(0)) run.resolve({ kind: 'gone' });
+  }
+}
+
+function describe(culprits: readonly Run[], { culprits: known, isAnonymous }: Loss): string {
+  if (culprits.length > 0) return 'a callback ended its worker';
+  if (isAnonymous) return 'code that belongs to no message ended its worker';
+  return known === undefined
+    ? 'a worker ended and it is not known whose doing that was'
+    : 'a callback ended its worker after its message was done';
+}

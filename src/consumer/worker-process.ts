@@ -1,0 +1,481 @@
+/**
+ * One worker process, from its start to its end. States: loading -> ready -> (retired: it takes no more) -> ended. It
+ * hides how messages cross to the process, how a time limit is enforced on code that may block it, and how it is found
+ * out whose doing the end of a process is.
+ *
+ * A message that has outrun its limit has its signal aborted. A worker that answers to that turns its event loop: what
+ * still runs after the grace is to blame. One that is silent for as long is blocked: by the callback it is in the middle
+ * of calling, once that has had its own limit, or, when a callback went on after an await, by nobody knows which. Its end
+ * is judged when everything it wrote has been read: its last words may be there.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { PubsubError, type ErrorCode } from '../errors.js';
+import type { Outgoing } from '../sending/heads.js';
+import { Slots } from '../slots.js';
+import type { AbortReason, Gone, Refusal, RunResult, Settlement } from './payload.js';
+import { describeTimeout, GRACE_MS, type Job } from './runner.js';
+import { untimed, watchLimit, type Timed } from './time-limit.js';
+import { WorkerChannel } from './worker-channel.js';
+import { countMemoryKills, describeEnd, isStopSignal } from './worker-end.js';
+import type { WireFrame } from './worker-frames.js';
+import { decodeError } from './thrown.js';
+import { WorkerOutput } from './worker-output.js';
+import {
+  fromWorker,
+  toWorker,
+  type FailureReport,
+  type ForwardHead,
+  type LastWords,
+  type LoadOrder,
+  type PublishedHead,
+  type ReadyReport,
+  type RefusalReport,
+  type RunHead,
+} from './worker-protocol.js';
+import { killGroup, type Spawned } from './worker-spawn.js';
+
+/** A message that is to be run, in this worker or the next. */
+export interface Run {
+  readonly job: Job;
+  readonly resolve: (result: RunResult | Gone) => void;
+  /** A worker ended under it and it may have been its doing: it runs alone now. */
+  isSuspect: boolean;
+  /** How many workers have ended under it by the doing of code that belongs to no message in flight. */
+  losses: number;
+  /** Has a worker been killed under it, and not by us? */
+  wasKilled: boolean;
+}
+
+/** Why a worker ended. */
+export interface Loss {
+  readonly reason: Refusal;
+  readonly detail: string;
+  readonly error?: unknown;
+  /** Whose doing it is; none when that is no message in flight, undefined when it is not known. */
+  readonly culprits: readonly Run[] | undefined;
+  /** The doing of code that belongs to no message, such as the module's own timers. */
+  readonly isAnonymous: boolean;
+  /** By a signal that means "stop", or an exit after one. */
+  readonly mayBeStop: boolean;
+  /** By a SIGKILL that is not ours, for which nothing is known to be to blame. */
+  readonly isKill: boolean;
+  /** What was in flight, the oldest first. */
+  readonly runs: readonly Run[];
+  /** Those of them that had been sent to it. */
+  readonly started: readonly Run[];
+}
+
+export interface WorkerOptions extends LoadOrder {
+  readonly timeoutMs: number;
+  /** Limit for loading the module and setup(), in ms. */
+  readonly setupTimeoutMs: number;
+  /** Resident memory beyond which it takes no more messages, in MB; undefined for any. */
+  readonly memoryMb: number | undefined;
+}
+
+export interface WorkerEvents {
+  /** Runs have ended: there may be room for others. */
+  readonly onDone: () => void;
+  readonly onLost: (loss: Loss) => void;
+}
+
+interface InFlight extends Timed {
+  readonly run: Run;
+  isSent: boolean;
+  /** Since when its signal is aborted, as the worker has said. */
+  toldMs?: number;
+  onTold?: () => void;
+}
+
+type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Partial<Loss>;
+
+/** How long what a worker wrote is read after its end: another process may hold its descriptors. */
+const LAST_READING_MS = 1000;
+/** A worker that is silent for so long is asked for verdicts that it keeps back, and then ever more rarely. */
+const SILENCE_MS = 20;
+const LONGEST_SILENCE_MS = 1000;
+const MEMORY_CHECK_MS = 500;
+/** Beyond its limit by so much it has gone on growing, and its messages do not end. */
+const FAR_BEYOND = 1.25;
+
+export class WorkerProcess {
+  /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
+  readonly ready: Promise<ReadyReport>;
+  /** Resolves when the process is no more, and all that it said has been heard. */
+  readonly ended: Promise<void>;
+  readonly #options: WorkerOptions;
+  readonly #events: WorkerEvents;
+  readonly #spawned: Spawned;
+  readonly #channel: WorkerChannel;
+  readonly #output: WorkerOutput;
+  readonly #inFlight = new Slots<InFlight>();
+  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #endLimit: () => void;
+  readonly #memoryKills = countMemoryKills();
+  #askTimer: NodeJS.Timeout | undefined;
+  #hasSuspect = false;
+  #isRetired = false;
+  #cause: Cause | undefined;
+  /** When the worker last showed that its event loop turns. */
+  #heardMs = 0;
+  #isReady = false;
+  #isStopping = false;
+  #settleReady: { resolve: (report: ReadyReport) => void; reject: (reason: PubsubError) => void } | undefined;
+
+  constructor(spawned: Spawned, options: WorkerOptions, events: WorkerEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.#spawned = spawned;
+    this.#channel = new WorkerChannel(spawned, {
+      onFrame: (frame) => this.#receive(frame),
+      onTurn: () => events.onDone(),
+      onGarbled: (problem) =>
+        this.#kill({
+          reason: 'callback-crashed',
+          detail: `${problem} came from the worker`,
+          culprits: undefined,
+        }),
+    });
+    this.#output = new WorkerOutput(spawned.child.pid, spawned, () => this.#onlyCorrelationId());
+    this.#endLimit = watchLimit(this.#inFlight, options.timeoutMs, (entry, number) =>
+      this.#warn(entry, number),
+    );
+    this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
+    this.ended = new Promise((resolve) => {
+      spawned.child.once('exit', (code, signal) => void this.#end(code, signal).then(resolve));
+    });
+    this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
+    if (options.memoryMb !== undefined) this.#watchMemory(options.memoryMb);
+    const { callback, logLevel, queueType } = options;
+    this.#channel.send(
+      toWorker.load,
+      0,
+      JSON.stringify({ callback, logLevel, queueType } satisfies LoadOrder),
+    );
+  }
+
+  get pid(): number | undefined {
+    return this.#spawned.child.pid;
+  }
+
+  /** Runs in flight here. */
+  get load(): number {
+    return this.#inFlight.size;
+  }
+
+  /** Nothing more may start here: it is ending, about to be ended, or shall end. */
+  get isDoomed(): boolean {
+    return this.#cause !== undefined || this.#isRetired;
+  }
+
+  /** Does a suspect run here? Then nothing else may. */
+  get hasSuspect(): boolean {
+    return this.#hasSuspect;
+  }
+
+  /** It is to be ended when it has nothing in flight. */
+  get isRetired(): boolean {
+    return this.#isRetired && this.#cause === undefined;
+  }
+
+  /** `connection` is the number of the one the message came by. */
+  start(run: Run, connection: number): void {
+    const entry: InFlight = { run, startMs: performance.now(), isOverdue: false, isSent: false };
+    const number = this.#inFlight.add(entry);
+    this.#hasSuspect = run.isSuspect;
+    this.#askLater(SILENCE_MS);
+    this.#channel.sendLazily((frames) => {
+      if (this.#inFlight.get(number) === undefined) return;
+      entry.isSent = true;
+      const { correlationId, headers, raw } = run.job;
+      frames.add(
+        toWorker.run,
+        number,
+        JSON.stringify([correlationId, connection, headers] satisfies RunHead),
+        raw,
+      );
+    });
+  }
+
+  /** The connection of that number has ended. */
+  disconnect(connection: number): void {
+    this.#channel.send(toWorker.disconnected, connection);
+  }
+
+  /** Aborts the signal of everything in flight; resolves when the callbacks have been told, never when they block. */
+  async abort(reason: AbortReason): Promise<void> {
+    const told = this.#inFlight.entries().map(([number, entry]) => {
+      this.#channel.send(toWorker.abort, number, reason);
+      return new Promise<void>((resolve) => (entry.onTold = resolve));
+    });
+    await Promise.all(told);
+  }
+
+  /** Gives back what has not been started; what comes after this is run. */
+  drain(): void {
+    for (const [number, { isSent }] of this.#inFlight.entries()) {
+      if (!isSent) this.#finish(number, { kind: 'gone' });
+    }
+    this.#channel.send(toWorker.drain, 0);
+  }
+
+  /** Lets it tear down and end; while it loads there is nothing to tear down. */
+  stop(): void {
+    if (!this.#isReady) {
+      this.terminate();
+      return;
+    }
+    this.#isStopping = true;
+    this.#channel.send(toWorker.stop, 0);
+  }
+
+  /** Ends it where it stands. */
+  terminate(): void {
+    this.#isStopping = true;
+    killGroup(this.#spawned.child);
+  }
+
+  #receive({ kind, number, head, body }: WireFrame): void {
+    this.#heardMs = performance.now();
+    switch (kind) {
+      case fromWorker.ack:
+        this.#inFlight.get(number)?.run.job.ack();
+        return;
+      case fromWorker.nack:
+        this.#inFlight.get(number)?.run.job.nack();
+        return;
+      case fromWorker.forward:
+        this.#forward(number, parse<ForwardHead>(head), body);
+        return;
+      case fromWorker.returned:
+        this.#finish(number, {
+          kind: 'returned',
+          ...(head.length > 0 ? { outgoing: unpack(parse<PublishedHead>(head), body) } : {}),
+        });
+        return;
+      case fromWorker.threw:
+        this.#finish(number, { kind: 'threw', error: decodeError(parse(head)) });
+        return;
+      case fromWorker.refused:
+        this.#finish(number, { kind: 'refused', ...parse<RefusalReport>(head) });
+        return;
+      case fromWorker.gone:
+        this.#finish(number, { kind: 'gone' });
+        return;
+      case fromWorker.aborted: {
+        const entry = this.#inFlight.get(number);
+        if (entry === undefined) return;
+        entry.toldMs = performance.now();
+        entry.onTold?.();
+        return;
+      }
+      case fromWorker.unstarted: {
+        const entry = this.#inFlight.get(number);
+        if (entry !== undefined) restart(entry);
+        entry?.onTold?.();
+        return;
+      }
+      case fromWorker.ready:
+        clearTimeout(this.#timers[0]);
+        this.#isReady = true;
+        this.#settleReady?.resolve(parse<ReadyReport>(head));
+        return;
+      case fromWorker.failed: {
+        const { code, message, error } = parse<FailureReport>(head);
+        this.#settleReady?.reject(
+          new PubsubError(code satisfies ErrorCode, message, { cause: decodeError(error) }),
+        );
+        return;
+      }
+      case fromWorker.dying:
+        this.#takeLastWords(number, parse<LastWords>(head));
+        return;
+    }
+  }
+
+  #takeLastWords(number: number, { reason, detail, error, isSignalled }: LastWords): void {
+    const run = this.#inFlight.get(number)?.run;
+    this.#cause ??= {
+      reason,
+      detail,
+      error: error && decodeError(error),
+      culprits: run === undefined ? [] : [run],
+      isAnonymous: number === 0,
+      mayBeStop: reason === 'callback-exited' && isSignalled,
+    };
+  }
+
+  /** An ack that publishes: the callback is answered when that has been confirmed. */
+  #forward(call: number, { run, published }: ForwardHead, body: Buffer): void {
+    const entry = this.#inFlight.get(run);
+    const answer = (settlement: Settlement) => this.#channel.send(toWorker.settled, call, settlement);
+    // A run that is over was settled, by its callback or by what came of it.
+    if (entry === undefined) {
+      answer('already-settled');
+      return;
+    }
+    const settlement = entry.run.job.ack(unpack(published, body));
+    if (typeof settlement === 'string') answer(settlement);
+    else void untimed(entry, settlement).then(answer);
+  }
+
+  #finish(number: number, result: RunResult | Gone): void {
+    const entry = this.#inFlight.get(number);
+    if (entry === undefined) return;
+    this.#inFlight.remove(number);
+    this.#hasSuspect = false;
+    entry.run.resolve(result);
+  }
+
+  #onlyCorrelationId(): string | undefined {
+    return this.#inFlight.size === 1 ? this.#inFlight.entries()[0]?.[1].run.job.correlationId : undefined;
+  }
+
+  /** A worker that is blocked tells of no verdict by itself. */
+  #askLater(delayMs: number): void {
+    const sinceMs = performance.now();
+    this.#askTimer ??= setTimeout(() => {
+      this.#askTimer = undefined;
+      if (this.#inFlight.size === 0) return;
+      if (this.#heardMs >= sinceMs) this.#askLater(SILENCE_MS);
+      else {
+        void this.#channel.observe();
+        this.#askLater(Math.min(2 * delayMs, LONGEST_SILENCE_MS));
+      }
+    }, delayMs).unref();
+  }
+
+  #giveUpStart(): void {
+    const detail = `loading and setup() took longer than ${this.#options.setupTimeoutMs / 1000} s (STOMP_SETUP_TIMEOUT)`;
+    this.#kill({ reason: 'timeout', detail, culprits: undefined });
+  }
+
+  #watchMemory(limitMb: number): void {
+    const check = async () => {
+      const { calling = 0, residentBytes = 0 } = (await this.#channel.observe()) ?? {};
+      const residentMb = residentBytes / 1024 / 1024;
+      if (residentMb <= limitMb) return;
+      this.#isRetired = true;
+      this.#events.onDone();
+      if (residentMb <= limitMb * FAR_BEYOND) return;
+      const detail = `the worker grew to ${Math.round(residentMb)} MB (--worker-memory ${limitMb})`;
+      const run = this.#inFlight.get(calling)?.run;
+      this.#kill({ reason: 'out-of-memory', detail, culprits: run && [run] });
+    };
+    this.#timers.push(setInterval(() => void check(), MEMORY_CHECK_MS).unref());
+  }
+
+  #warn(entry: InFlight, number: number): void {
+    // Its clock runs once its worker has come to it.
+    if (!entry.isSent) {
+      restart(entry);
+      return;
+    }
+    this.#channel.send(toWorker.abort, number, 'timeout');
+    this.#judgeLater(entry, number);
+  }
+
+  /** A consumer that was busy itself runs its timers before it reads what the worker has answered. */
+  #judgeLater(entry: InFlight, number: number, delayMs = GRACE_MS): void {
+    setTimeout(() => setImmediate(() => void this.#judge(entry, number)), delayMs).unref();
+  }
+
+  async #judge(entry: InFlight, number: number): Promise<void> {
+    const isDecided = () =>
+      this.#inFlight.get(number) === undefined || this.#cause !== undefined || !entry.isOverdue;
+    if (isDecided()) return;
+    if (entry.isUntimed === true) {
+      if (entry.toldMs !== undefined) entry.toldMs = performance.now();
+      this.#judgeLater(entry, number);
+      return;
+    }
+    const problem = describeTimeout(this.#options.timeoutMs);
+    if (entry.toldMs !== undefined) {
+      const leftMs = entry.toldMs + GRACE_MS - performance.now();
+      if (leftMs >= 1) this.#judgeLater(entry, number, leftMs);
+      else this.#kill({ reason: 'timeout', detail: problem, culprits: this.#outlasted(entry.toldMs) });
+      return;
+    }
+    const seen = await this.#channel.observe();
+    if (isDecided()) return;
+    if (seen !== undefined && seen.lastStarted < number) {
+      restart(entry);
+      return;
+    }
+    const called = seen && this.#inFlight.get(seen.calling)?.run;
+    const isWithinLimit = called !== undefined && seen!.forMs <= this.#options.timeoutMs + GRACE_MS;
+    if (isWithinLimit || performance.now() - this.#heardMs < GRACE_MS) this.#judgeLater(entry, number);
+    else
+      this.#kill({
+        reason: 'timeout',
+        detail: `${problem} and blocked its worker`,
+        culprits: called && [called],
+      });
+  }
+
+  /** What still runs although it was told when this one was, or before. */
+  #outlasted(toldMs: number): Run[] {
+    const latestMs = toldMs + GRACE_MS / 10;
+    return this.#inFlight
+      .entries()
+      .filter(([, { toldMs, isUntimed }]) => toldMs !== undefined && toldMs <= latestMs && isUntimed !== true)
+      .map(([, { run }]) => run);
+  }
+
+  #kill(cause: Cause): void {
+    this.#cause ??= cause;
+    killGroup(this.#spawned.child);
+  }
+
+  async #end(code: number | null, signal: NodeJS.Signals | null): Promise<void> {
+    // What it spawned ends with it, but for an end that it was asked for.
+    if (!this.#isStopping || signal !== null) killGroup(this.#spawned.child);
+    await Promise.race([
+      Promise.all([this.#channel.ended, this.#output.ended]),
+      delay(LAST_READING_MS, undefined, { ref: false }),
+    ]);
+    this.#endLimit();
+    for (const timer of [...this.#timers, this.#askTimer]) clearTimeout(timer);
+    for (const stream of this.#spawned.child.stdio) stream?.destroy();
+    const cause = this.#cause ?? this.#causeOf(code, signal);
+    this.#settleReady?.reject(
+      new PubsubError('callback-not-loadable', `${this.#options.callback} does not load: ${cause.detail}`, {
+        cause: cause.error,
+      }),
+    );
+    if (!this.#isReady || this.#isStopping) return;
+    const entries = this.#inFlight.entries();
+    const runs = entries.map(([, { run }]) => run);
+    const started = entries.filter(([, { isSent }]) => isSent).map(([, { run }]) => run);
+    this.#events.onLost({ isAnonymous: false, mayBeStop: false, isKill: false, ...cause, runs, started });
+  }
+
+  #causeOf(code: number | null, signal: NodeJS.Signals | null): Cause {
+    const hasRunOutOfMemory = this.#output.hasRunOutOfMemory;
+    const wasMemoryShort = countMemoryKills() > this.#memoryKills;
+    return {
+      ...describeEnd({ code, signal, hasRunOutOfMemory, wasMemoryShort }),
+      culprits: undefined,
+      mayBeStop: isStopSignal(signal),
+      isKill: signal === 'SIGKILL',
+    };
+  }
+}
+
+/** The time that has passed does not count. */
+function restart(entry: InFlight): void {
+  entry.startMs = performance.now();
+  entry.isOverdue = false;
+}
+
+function parse<T>(head: Buffer): T {
+  return JSON.parse(head.toString()) as T;
+}
+
+function unpack(published: PublishedHead, body: Buffer): Outgoing[] {
+  let from = 0;
+  return published.map(([destination, lines, length]) => ({
+    ...{ destination, lines },
+    body: body.subarray(from, (from += length)),
+  }));
+}

@@ -1,0 +1,127 @@
+/**
+ * What the consumer and a worker process say to each other: the kinds of frames, the descriptors of the worker that they
+ * come and go by.
+ */
+import type { ErrorCode } from '../errors.js';
+import type { QueueType } from '../brokers/queues.js';
+import type { Refusal } from './payload.js';
+import type { WireError } from './thrown.js';
+
+/** Descriptors of a worker beside the usual three, of which stdin is empty. */
+export const descriptors = {
+  /** Frames to the worker. */
+  inbox: 3,
+  /** Frames from the worker, which blocks while they are not taken: the consumer always reads them. */
+  outbox: 4,
+  /** Lines of the log, read at a bounded rate. */
+  log: 5,
+  /** Of the thread that watches: questions and answers, and its end is the consumer's. */
+  watch: 6,
+} as const;
+
+export const toWorker = {
+  /** Head: LoadOrder. */
+  load: 0x81,
+  /** Number of the run; head: RunHead, and the body. */
+  run: 0x82,
+  /** Number of the run; head: an AbortReason. */
+  abort: 0x83,
+  /** Number of the call that is answered; head: a Settlement. */
+  settled: 0x84,
+  /** Number of the connection that has ended. */
+  disconnected: 0x85,
+  /** What has not been started is not to be: it comes back as gone. */
+  drain: 0x86,
+  stop: 0x87,
+} as const;
+
+export const fromWorker = {
+  /** Head: ReadyReport. */
+  ready: 0x91,
+  /** Head: FailureReport. */
+  failed: 0x92,
+  /** Of the run, the first time or again. */
+  ack: 0x93,
+  nack: 0x94,
+  /** An ack that publishes. Number of the call; head: ForwardHead, and the bodies. */
+  forward: 0x95,
+  /** The run was told: the event loop of the worker turns. */
+  aborted: 0x96,
+  /** It cannot be told, for it was not started. */
+  unstarted: 0x97,
+  /** Head: ForwardHead without its run, when something was published; and the bodies. */
+  returned: 0x98,
+  /** Head: WireError. */
+  threw: 0x99,
+  /** Head: RefusalReport. */
+  refused: 0x9a,
+  gone: 0x9b,
+  /** Last words. Number of the run whose code ends the worker, 0 for that of no message; head: LastWords. */
+  dying: 0x9c,
+} as const;
+
+const known = new Set<number>([...Object.values(toWorker), ...Object.values(fromWorker)]);
+export const isKnownKind = (kind: number): boolean => known.has(kind);
+
+export interface LoadOrder {
+  /** `module#export` */
+  readonly callback: string;
+  readonly logLevel: string;
+  readonly queueType: QueueType;
+}
+
+/** `connection` numbers the connections that messages come by. */
+export type RunHead = readonly [
+  correlationId: string,
+  connection: number,
+  headers: Readonly<Record<string, string>>,
+];
+
+export type PublishedHead = readonly (readonly [destination: string, lines: string, bodyBytes: number])[];
+export interface ForwardHead {
+  readonly run: number;
+  readonly published: PublishedHead;
+}
+
+export interface ReadyReport {
+  /** The file of the callback, and its time. */
+  readonly file?: string | undefined;
+  readonly changed?: string | undefined;
+}
+
+export interface FailureReport {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly error: WireError;
+}
+
+export interface RefusalReport {
+  readonly reason: Refusal;
+  readonly detail: string;
+}
+
+/** Why a worker ends, told by itself. */
+export interface LastWords extends RefusalReport {
+  readonly error?: WireError | undefined;
+  /** It was told to stop before, by a signal. */
+  readonly isSignalled: boolean;
+}
+
+/** What the thread that watches shares with the process's own. */
+export interface WatchData {
+  readonly calling: Float64Array;
+  readonly verdicts: SharedArrayBuffer;
+}
+
+/** What the thread that watches answers: doubles, in this order. */
+export interface Observation {
+  /** The run whose callback the worker is in the middle of calling, or 0. */
+  readonly calling: number;
+  /** For how long, in ms. */
+  readonly forMs: number;
+  /** The last run that was started. */
+  readonly lastStarted: number;
+  /** Resident memory, in bytes. */
+  readonly residentBytes: number;
+}
+export const OBSERVATION_BYTES = 32;

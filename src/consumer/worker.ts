@@ -1,0 +1,118 @@
+/**
+ * A worker process, from its start to its end: it loads the callback, hands messages to calls.ts, and tells the consumer
+ * why it ends, after all that was told before.
+ */
+import { Socket } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { currentContext } from '../context.js';
+import { PubsubError, reasonOf } from '../errors.js';
+import { log } from '../log.js';
+import { loadCallback } from './callback.js';
+import type { LoadedCallback, Refusal } from './payload.js';
+import { Calls, createCalling } from './worker-calls.js';
+import { FrameReader, type WireFrame } from './worker-frames.js';
+import { encodeError, type WireError } from './thrown.js';
+import { Outbox } from './worker-outbox.js';
+import { printToLog } from './worker-print.js';
+import {
+  descriptors,
+  fromWorker,
+  isKnownKind,
+  toWorker,
+  type FailureReport,
+  type LastWords,
+  type LoadOrder,
+  type WatchData,
+} from './worker-protocol.js';
+
+export interface Signals {
+  /** When the last stop signal came, on performance's clock; -Infinity for never. */
+  readonly lastSignalMs: () => number;
+}
+
+/** A process that exits so soon after a stop signal does so for it. */
+const SIGNAL_MS = 5000;
+const exit = process.exit.bind(process);
+const outbox = new Outbox(() => exit(1));
+
+/** Serves until it is told to stop, or its consumer is gone. */
+export function serve(signals: Signals): void {
+  const calling = createCalling();
+  watch(calling);
+  tellTheEnd(signals);
+  let receive = ({ kind, head }: WireFrame): void => {
+    if (kind !== toWorker.load) return;
+    const order = JSON.parse(head.toString()) as LoadOrder;
+    void start(order).then((loaded) => {
+      const calls = new Calls(loaded.call, order.queueType, outbox, calling);
+      receive = (frame) => {
+        if (frame.kind === toWorker.stop) void stop(loaded);
+        else calls.receive(frame);
+      };
+      outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.origin ?? {}));
+    });
+  };
+  const reader = new FrameReader(isKnownKind, (frame) => receive(frame));
+  const inbox = new Socket({ fd: descriptors.inbox });
+  inbox.on('data', (chunk) => reader.push(chunk));
+  inbox.on('error', () => undefined);
+  // Without teardown: the consumer is gone.
+  inbox.on('close', () => exit(1));
+}
+
+/** Its cost is that of one more isolate; nothing of the user's is loaded there. */
+function watch(calling: Float64Array): void {
+  const thread = new Worker(new URL('./worker-watch.js', import.meta.url), {
+    workerData: { calling, verdicts: outbox.verdicts.memory } satisfies WatchData,
+    execArgv: [],
+    env: {},
+    resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 },
+    name: 'watch',
+  });
+  thread.unref();
+}
+
+async function start({ callback, logLevel }: LoadOrder): Promise<LoadedCallback> {
+  printToLog(logLevel);
+  try {
+    const loaded = await loadCallback(callback);
+    await loaded.setup?.();
+    return loaded;
+  } catch (error) {
+    const code = error instanceof PubsubError ? error.code : 'callback-not-loadable';
+    const report: FailureReport = { code, message: reasonOf(error), error: encodeError(error) };
+    outbox.send(fromWorker.failed, 0, JSON.stringify(report));
+    return exit(1);
+  }
+}
+
+async function stop({ teardown }: LoadedCallback): Promise<void> {
+  try {
+    await teardown?.();
+  } catch (error) {
+    log.error({ err: error }, 'teardown() failed');
+  }
+  exit(0);
+}
+
+/** An error that nobody catches leaves the process in a state nobody knows: it ends, and another takes over. */
+function tellTheEnd({ lastSignalMs }: Signals): void {
+  const tell = (reason: Refusal, detail: string, error?: WireError) => {
+    const isSignalled = performance.now() - lastSignalMs() < SIGNAL_MS;
+    const words: LastWords = { reason, detail, error, isSignalled };
+    outbox.send(fromWorker.dying, currentContext()?.runId ?? 0, JSON.stringify(words));
+  };
+  process.on('uncaughtException', (error, origin) => {
+    const isRejection = origin === 'unhandledRejection';
+    const detail = isRejection
+      ? 'a promise was rejected and nobody awaited it'
+      : 'an error escaped the callback';
+    tell('callback-crashed', detail, encodeError(error));
+    exit(1);
+  });
+  process.exit = (code) => {
+    tell('callback-exited', `the callback called process.exit(${code ?? ''})`);
+    return exit(code ?? undefined);
+  };
+  process.on('exit', () => outbox.flush());
+}
