@@ -36,9 +36,9 @@ const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
   'process.exit': ['cli', 'shutdown', 'consumer/worker'],
-  'process.env': ['settings'],
-  'process.on': ['shutdown', 'consumer/worker'],
-  'process.once': ['shutdown', 'log-output'],
+  'process.env': ['settings', 'consumer/worker-spawn'],
+  'process.on': ['shutdown', 'consumer/worker', 'consumer/worker-main', 'consumer/worker-print'],
+  'process.once': ['shutdown', 'consumer/worker-pool', 'log-output'],
   stompit: ['stomp/wire'],
 };
 

@@ -96,7 +96,7 @@ export async function startRunner(
   stop: Stop,
 ): Promise<CallbackRunner | undefined> {
   const starting = startWhateverComes(callback, settings, logger, stop);
-  // The error itself is one line.
+  // What is told of the error otherwise is one line.
   starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
   const runner = await orAborted(stop.drain, starting);
   if (runner === undefined)

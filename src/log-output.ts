@@ -24,18 +24,17 @@ function openStderr(): number {
   } catch {
     // There is no such folder but on Linux, and it may belong to another user.
   }
-  // Looking at it is enough; of a file, or when it is closed, it changes nothing.
-  void process.stderr.writable;
-  return 2;
+  // Looking at the stream is enough; of a file, or when it is closed, it changes nothing.
+  return process.stderr.fd;
 }
 
 export class LogOutput {
   readonly #renderDropped: (dropped: number) => string;
-  #fd: number | undefined;
+  #fd = -1;
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #dropped = 0;
-  #retry: NodeJS.Timeout | undefined;
+  #isRetrying = false;
   #isGone = false;
 
   /** `renderDropped` makes the line that says how many are missing. */
@@ -58,14 +57,16 @@ export class LogOutput {
   }
 
   #flush(): void {
-    if (this.#fd === undefined) {
+    if (this.#fd === -1) {
       this.#fd = openStderr();
       process.once('exit', () => this.#flushLast());
     }
     while (this.#send());
     if (this.#waiting.length === 0 || this.#isGone) return;
-    this.#retry ??= setTimeout(() => {
-      this.#retry = undefined;
+    if (this.#isRetrying) return;
+    this.#isRetrying = true;
+    setTimeout(() => {
+      this.#isRetrying = false;
       this.#flush();
     }, RETRY_MS).unref();
   }
@@ -76,7 +77,7 @@ export class LogOutput {
     if (first === undefined) return false;
     let written: number;
     try {
-      written = writeSync(this.#fd!, first);
+      written = writeSync(this.#fd, first);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       // Nobody will read any more; whatever else it is, like a full disk, may pass.

@@ -25,12 +25,8 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
-      if (row.isList !== true) program.setOptionValue(name, value ?? given);
-      else
-        program.setOptionValue(
-          name,
-          append(given as string, program.getOptionValue(name) as string[] | undefined),
-        );
+      const before = (program.getOptionValue(name) as string[] | undefined) ?? [];
+      program.setOptionValue(name, row.isList === true ? [...before, given] : (value ?? given));
     });
   };
   if (row.offFlag !== undefined) {

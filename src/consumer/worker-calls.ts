@@ -95,9 +95,8 @@ export class Calls {
     const sinceMs = performance.now();
     let flushedMs = sinceMs;
     let started = 0;
-    while (started < this.#waiting.length) {
-      const frame = this.#waiting[started++]!;
-      this.#isGathering = started < this.#waiting.length;
+    for (const frame of this.#waiting) {
+      this.#isGathering = ++started < this.#waiting.length;
       this.#start(frame);
       const nowMs = performance.now();
       if (nowMs - sinceMs > SLICE_MS) break;
@@ -196,7 +195,7 @@ export class Calls {
 function pack(outgoing: readonly Outgoing[]): { readonly published: PublishedHead; readonly body: Buffer } {
   const bodies = outgoing.map(({ body }) => Buffer.from(body as string));
   return {
-    published: outgoing.map(({ destination, lines }, index) => [destination, lines, bodies[index]!.length]),
+    published: outgoing.map(({ destination, lines, body }) => [destination, lines, Buffer.byteLength(body)]),
     body: Buffer.concat(bodies),
   };
 }

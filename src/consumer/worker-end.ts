@@ -30,9 +30,12 @@ export function describeEnd({ code, signal, hasRunOutOfMemory, wasMemoryShort }:
 /** How many processes of this control group the kernel has killed for want of memory; 0 where nobody counts. */
 export function countMemoryKills(): number {
   try {
-    const [, path = '/'] = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8')) ?? [];
-    const events = readFileSync(`/sys/fs/cgroup${path}/memory.events`, 'utf8');
-    return Number(/^oom_kill (\d+)$/m.exec(events)?.[1] ?? 0);
+    const groups = readFileSync('/proc/self/cgroup', 'utf8');
+    const [, old] = /^\d+:memory:(.*)$/m.exec(groups) ?? [];
+    const [, path = '/'] = /^0::(.*)$/m.exec(groups) ?? [];
+    // Version 1 of control groups, or 2.
+    const file = old === undefined ? `${path}/memory.events` : `memory${old}/memory.oom_control`;
+    return Number(/^oom_kill (\d+)$/m.exec(readFileSync(`/sys/fs/cgroup/${file}`, 'utf8'))?.[1] ?? 0);
   } catch {
     return 0;
   }

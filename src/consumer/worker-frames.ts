@@ -51,7 +51,7 @@ export class FrameReader {
       this.#rest = NONE;
     }
     while (from < chunk.length) {
-      if (!this.#isKnown(chunk[from]!)) throw new Error('bytes that are no frame');
+      if (!this.#isKnown(chunk.readUInt8(from))) throw new Error('bytes that are no frame');
       if (chunk.length - from < PREFIX) break;
       const length = frameLength(chunk, from);
       if (chunk.length - from < length) {
@@ -89,7 +89,7 @@ function frameLength(chunk: Buffer, from: number): number {
 function parse(chunk: Buffer, from: number, length: number): WireFrame {
   const headEnd = from + PREFIX + chunk.readUInt32LE(from + 9);
   return {
-    kind: chunk[from]!,
+    kind: chunk.readUInt8(from),
     number: chunk.readDoubleLE(from + 1),
     head: headEnd === from + PREFIX ? NONE : chunk.subarray(from + PREFIX, headEnd),
     body: headEnd === from + length ? NONE : chunk.subarray(headEnd, from + length),

@@ -42,7 +42,7 @@ export class SharedFrames {
   /** Returns whether there is room for another one. */
   add(kind: number, number: number): boolean {
     this.#lock();
-    const used = encodePlain(this.#bytes, this.#state[1]!, kind, number);
+    const used = encodePlain(this.#bytes, this.#state[1] ?? 0, kind, number);
     this.#state[1] = used;
     this.#unlock();
     return used < this.#bytes.length;

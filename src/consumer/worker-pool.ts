@@ -11,7 +11,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Gone, RunResult } from './payload.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
-import { WorkerProcess, type Loss, type Run, type WorkerOptions } from './worker-process.js';
+import { WorkerProcess, type WorkerOptions } from './worker-process.js';
+import type { Loss, Run } from './worker-runs.js';
 import { spawnWorker, type SpawnOptions } from './worker-spawn.js';
 
 export interface PoolOptions extends RunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
@@ -40,6 +41,7 @@ export class WorkerPool implements CallbackRunner {
   /** Workers lost in a row by the doing of no message in flight: the next starts ever later. */
   #failures = 0;
   #isClosed = false;
+  #hasStarted = false;
   #session: Job['session'] | undefined;
   #connections = 0;
   /** Since the abort: the callbacks in flight have been told. */
@@ -65,6 +67,7 @@ export class WorkerPool implements CallbackRunner {
   async start(): Promise<void> {
     try {
       await Promise.all(Array.from({ length: this.#options.workers }, () => this.#spawn()));
+      this.#hasStarted = true;
     } catch (error) {
       this.#terminateAll();
       process.removeListener('exit', this.#onExit);
@@ -119,7 +122,9 @@ export class WorkerPool implements CallbackRunner {
     // The stop came while it was started.
     if (this.#isClosed) worker.terminate();
     const origin = await worker.ready;
-    this.#options.log.info({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
+    // Those of the start load what is there; a later one may load a file that was changed meanwhile.
+    const level = this.#hasStarted ? 'info' : 'debug';
+    this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
     this.#ready.add(worker);
     this.#assign();
   }
@@ -201,23 +206,20 @@ export class WorkerPool implements CallbackRunner {
     return drain.aborted;
   }
 
-  /** Those whose messages are to be refused; marks the others that may have done it. */
+  /** Those whose messages are to be refused; marks the others that may have done it, or suffer from it again. */
   #judge({ culprits, started, isKill }: Loss): readonly Run[] {
     if (culprits !== undefined && culprits.length > 0) return culprits;
-    // It runs in this worker or that: code that ends it again and again under one message may have to do with it.
-    if (culprits !== undefined) for (const run of started) run.losses++;
-    const alone = started.length === 1 ? started[0] : undefined;
-    if (culprits !== undefined) {
-      for (const run of started) run.isSuspect = true;
-      return started.filter(({ losses }) => losses >= MAX_LOSSES);
-    }
-    // Somebody else may have done that, once.
-    if (alone !== undefined && (!isKill || alone.wasKilled)) return [alone];
+    const [alone] = started.length === 1 ? started : [];
+    // A kill may be somebody else's doing, once.
+    const isCertain = culprits === undefined && alone !== undefined && (!isKill || alone.wasKilled);
+    if (isCertain) return [alone];
     for (const run of started) {
       run.isSuspect = true;
       run.wasKilled ||= isKill;
+      // Code of no message in flight that ends worker after worker under this one may have to do with it after all.
+      if (culprits !== undefined) run.losses++;
     }
-    return [];
+    return started.filter(({ losses }) => losses >= MAX_LOSSES);
   }
 
   /** Until it succeeds: what setup() needs may be away for as long as it likes, and messages wait. */
@@ -228,17 +230,21 @@ export class WorkerPool implements CallbackRunner {
         const waitMs = Math.min(LONGEST_DELAY_MS, 500 * 2 ** Math.min(this.#failures - 2, 10));
         await delay(waitMs, undefined, { signal: abort, ref: false }).catch(() => undefined);
       }
-      if (this.#isClosed || abort.aborted) return;
+      if (this.#isDone()) return;
       try {
         await this.#spawn();
         return;
       } catch (error) {
-        if (this.#isClosed) return;
+        if (this.#isDone()) return;
         this.#failures++;
         log.error({ err: error }, 'a worker cannot start; trying again');
         this.#releaseStranded();
       }
     }
+  }
+
+  #isDone(): boolean {
+    return this.#isClosed || this.#options.abort.aborted;
   }
 
   /** Those that only a worker could run that does not start: a stop does not wait for it. */

@@ -15,10 +15,11 @@ const LONGEST_UNFINISHED = 100_000;
 /** From now on; `level` is that of the log. */
 export function printToLog(level: string): void {
   redirectLog((line) => {
-    // The consumer is gone: the end of this process is on its way.
     try {
       writeAll(descriptors.log, Buffer.from(line));
-    } catch {}
+    } catch {
+      // The consumer is gone: the end of this process is on its way.
+    }
   }, level);
   bridgeConsole(true);
   replaceStream('stdout', 1, (line) => log.info({ source: 'stdout' }, line));

@@ -1,23 +1,19 @@
 /**
  * One worker process, from its start to its end. States: loading -> ready -> (retired: it takes no more) -> ended. It
- * hides how messages cross to the process, how a time limit is enforced on code that may block it, and how it is found
- * out whose doing the end of a process is.
- *
- * A message that has outrun its limit has its signal aborted. A worker that answers to that turns its event loop: what
- * still runs after the grace is to blame. One that is silent for as long is blocked: by the callback it is in the middle
- * of calling, once that has had its own limit, or, when a callback went on after an await, by nobody knows which. Its end
+ * hides how messages cross to the process, what it says of them, and how it is found out whose doing its end is, which
  * is judged when everything it wrote has been read: its last words may be there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError, type ErrorCode } from '../errors.js';
 import type { Outgoing } from '../sending/heads.js';
 import { Slots } from '../slots.js';
-import type { AbortReason, Gone, Refusal, RunResult, Settlement } from './payload.js';
-import { describeTimeout, GRACE_MS, type Job } from './runner.js';
-import { untimed, watchLimit, type Timed } from './time-limit.js';
+import type { AbortReason, Gone, RunResult, Settlement } from './payload.js';
+import { untimed } from './time-limit.js';
 import { WorkerChannel } from './worker-channel.js';
 import { countMemoryKills, describeEnd, isStopSignal } from './worker-end.js';
 import type { WireFrame } from './worker-frames.js';
+import { limitRuns, type Limited } from './worker-limit.js';
+import { limitMemory } from './worker-memory.js';
 import { decodeError } from './thrown.js';
 import { WorkerOutput } from './worker-output.js';
 import {
@@ -32,38 +28,8 @@ import {
   type RefusalReport,
   type RunHead,
 } from './worker-protocol.js';
+import { restart, type Cause, type InFlight, type Loss, type Run } from './worker-runs.js';
 import { killGroup, type Spawned } from './worker-spawn.js';
-
-/** A message that is to be run, in this worker or the next. */
-export interface Run {
-  readonly job: Job;
-  readonly resolve: (result: RunResult | Gone) => void;
-  /** A worker ended under it and it may have been its doing: it runs alone now. */
-  isSuspect: boolean;
-  /** How many workers have ended under it by the doing of code that belongs to no message in flight. */
-  losses: number;
-  /** Has a worker been killed under it, and not by us? */
-  wasKilled: boolean;
-}
-
-/** Why a worker ended. */
-export interface Loss {
-  readonly reason: Refusal;
-  readonly detail: string;
-  readonly error?: unknown;
-  /** Whose doing it is; none when that is no message in flight, undefined when it is not known. */
-  readonly culprits: readonly Run[] | undefined;
-  /** The doing of code that belongs to no message, such as the module's own timers. */
-  readonly isAnonymous: boolean;
-  /** By a signal that means "stop", or an exit after one. */
-  readonly mayBeStop: boolean;
-  /** By a SIGKILL that is not ours, for which nothing is known to be to blame. */
-  readonly isKill: boolean;
-  /** What was in flight, the oldest first. */
-  readonly runs: readonly Run[];
-  /** Those of them that had been sent to it. */
-  readonly started: readonly Run[];
-}
 
 export interface WorkerOptions extends LoadOrder {
   readonly timeoutMs: number;
@@ -79,24 +45,11 @@ export interface WorkerEvents {
   readonly onLost: (loss: Loss) => void;
 }
 
-interface InFlight extends Timed {
-  readonly run: Run;
-  isSent: boolean;
-  /** Since when its signal is aborted, as the worker has said. */
-  toldMs?: number;
-  onTold?: () => void;
-}
-
-type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Partial<Loss>;
-
 /** How long what a worker wrote is read after its end: another process may hold its descriptors. */
 const LAST_READING_MS = 1000;
 /** A worker that is silent for so long is asked for verdicts that it keeps back, and then ever more rarely. */
 const SILENCE_MS = 20;
 const LONGEST_SILENCE_MS = 1000;
-const MEMORY_CHECK_MS = 500;
-/** Beyond its limit by so much it has gone on growing, and its messages do not end. */
-const FAR_BEYOND = 1.25;
 
 export class WorkerProcess {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
@@ -137,15 +90,21 @@ export class WorkerProcess {
         }),
     });
     this.#output = new WorkerOutput(spawned.child.pid, spawned, () => this.#onlyCorrelationId());
-    this.#endLimit = watchLimit(this.#inFlight, options.timeoutMs, (entry, number) =>
-      this.#warn(entry, number),
-    );
+    const limited: Limited = {
+      inFlight: this.#inFlight,
+      channel: this.#channel,
+      heardMs: () => this.#heardMs,
+      isDying: () => this.#cause !== undefined,
+      kill: (cause: Cause) => this.#kill(cause),
+    };
+    this.#endLimit = limitRuns(limited, options.timeoutMs);
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
     this.ended = new Promise((resolve) => {
       spawned.child.once('exit', (code, signal) => void this.#end(code, signal).then(resolve));
     });
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
-    if (options.memoryMb !== undefined) this.#watchMemory(options.memoryMb);
+    const { memoryMb } = options;
+    if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.#retire()));
     const { callback, logLevel, queueType } = options;
     this.#channel.send(
       toWorker.load,
@@ -239,7 +198,7 @@ export class WorkerProcess {
     this.#heardMs = performance.now();
     switch (kind) {
       case fromWorker.ack:
-        this.#inFlight.get(number)?.run.job.ack();
+        void this.#inFlight.get(number)?.run.job.ack();
         return;
       case fromWorker.nack:
         this.#inFlight.get(number)?.run.job.nack();
@@ -350,76 +309,9 @@ export class WorkerProcess {
     this.#kill({ reason: 'timeout', detail, culprits: undefined });
   }
 
-  #watchMemory(limitMb: number): void {
-    const check = async () => {
-      const { calling = 0, residentBytes = 0 } = (await this.#channel.observe()) ?? {};
-      const residentMb = residentBytes / 1024 / 1024;
-      if (residentMb <= limitMb) return;
-      this.#isRetired = true;
-      this.#events.onDone();
-      if (residentMb <= limitMb * FAR_BEYOND) return;
-      const detail = `the worker grew to ${Math.round(residentMb)} MB (--worker-memory ${limitMb})`;
-      const run = this.#inFlight.get(calling)?.run;
-      this.#kill({ reason: 'out-of-memory', detail, culprits: run && [run] });
-    };
-    this.#timers.push(setInterval(() => void check(), MEMORY_CHECK_MS).unref());
-  }
-
-  #warn(entry: InFlight, number: number): void {
-    // Its clock runs once its worker has come to it.
-    if (!entry.isSent) {
-      restart(entry);
-      return;
-    }
-    this.#channel.send(toWorker.abort, number, 'timeout');
-    this.#judgeLater(entry, number);
-  }
-
-  /** A consumer that was busy itself runs its timers before it reads what the worker has answered. */
-  #judgeLater(entry: InFlight, number: number, delayMs = GRACE_MS): void {
-    setTimeout(() => setImmediate(() => void this.#judge(entry, number)), delayMs).unref();
-  }
-
-  async #judge(entry: InFlight, number: number): Promise<void> {
-    const isDecided = () =>
-      this.#inFlight.get(number) === undefined || this.#cause !== undefined || !entry.isOverdue;
-    if (isDecided()) return;
-    if (entry.isUntimed === true) {
-      if (entry.toldMs !== undefined) entry.toldMs = performance.now();
-      this.#judgeLater(entry, number);
-      return;
-    }
-    const problem = describeTimeout(this.#options.timeoutMs);
-    if (entry.toldMs !== undefined) {
-      const leftMs = entry.toldMs + GRACE_MS - performance.now();
-      if (leftMs >= 1) this.#judgeLater(entry, number, leftMs);
-      else this.#kill({ reason: 'timeout', detail: problem, culprits: this.#outlasted(entry.toldMs) });
-      return;
-    }
-    const seen = await this.#channel.observe();
-    if (isDecided()) return;
-    if (seen !== undefined && seen.lastStarted < number) {
-      restart(entry);
-      return;
-    }
-    const called = seen && this.#inFlight.get(seen.calling)?.run;
-    const isWithinLimit = called !== undefined && seen!.forMs <= this.#options.timeoutMs + GRACE_MS;
-    if (isWithinLimit || performance.now() - this.#heardMs < GRACE_MS) this.#judgeLater(entry, number);
-    else
-      this.#kill({
-        reason: 'timeout',
-        detail: `${problem} and blocked its worker`,
-        culprits: called && [called],
-      });
-  }
-
-  /** What still runs although it was told when this one was, or before. */
-  #outlasted(toldMs: number): Run[] {
-    const latestMs = toldMs + GRACE_MS / 10;
-    return this.#inFlight
-      .entries()
-      .filter(([, { toldMs, isUntimed }]) => toldMs !== undefined && toldMs <= latestMs && isUntimed !== true)
-      .map(([, { run }]) => run);
+  #retire(): void {
+    this.#isRetired = true;
+    this.#events.onDone();
   }
 
   #kill(cause: Cause): void {
@@ -462,12 +354,7 @@ export class WorkerProcess {
   }
 }
 
-/** The time that has passed does not count. */
-function restart(entry: InFlight): void {
-  entry.startMs = performance.now();
-  entry.isOverdue = false;
-}
-
+// eslint-disable-next-line @typescript-eslint/no-unnecessary-type-parameters -- says at the call what the kind of frame has
 function parse<T>(head: Buffer): T {
   return JSON.parse(head.toString()) as T;
 }
@@ -475,7 +362,8 @@ function parse<T>(head: Buffer): T {
 function unpack(published: PublishedHead, body: Buffer): Outgoing[] {
   let from = 0;
   return published.map(([destination, lines, length]) => ({
-    ...{ destination, lines },
+    destination,
+    lines,
     body: body.subarray(from, (from += length)),
   }));
 }

@@ -75,10 +75,9 @@ function entryFile(): string {
   const url = import.meta.url as string | undefined;
   const file = url === undefined ? undefined : fileURLToPath(new URL('./worker-main.js', url));
   if (file !== undefined && existsSync(file)) return file;
-  const where = file === undefined ? 'worker-main.js' : file;
   throw new PubsubError(
     'callback-not-loadable',
-    `the entry file of worker processes is missing (${where}): a bundle does not take it along; ` +
+    `the entry file of worker processes is missing (${file ?? 'worker-main.js'}): a bundle does not take it along; ` +
       'leave stomp-pubsub out of the bundle, or set STOMP_PROCESS_MSG_ON_BACKGROUND=false',
   );
 }
@@ -90,9 +89,7 @@ const withValue = /^(--inspect-port|--inspect-publish-uid|--eval|--print|-e|-p|-
 
 /** `process.execArgv` but for what is the parent's alone. */
 export function inheritedFlags(flags: readonly string[]): string[] {
-  return flags.filter(
-    (flag, index) => !ofTheParent.test(flag) && !withValue.test(index > 0 ? flags[index - 1]! : ''),
-  );
+  return flags.filter((flag, index) => !ofTheParent.test(flag) && !withValue.test(flags[index - 1] ?? ''));
 }
 
 function inheritedEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -22,7 +22,9 @@ async function printedBy(spec: string, cwd = callbacks, flags: string[] = []): P
     DEADLINE_MS,
     () => `a word of the callback in ${consumer.stderr}`,
   );
-  await consumer.kill();
+  // With it comes the last line.
+  consumer.signal('SIGTERM');
+  await consumer.exit();
   return printed(consumer).at(-1) ?? '';
 }
 

@@ -79,7 +79,7 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
       .filter((text) => text !== '')
       .map(Number);
   const isAlive = (pid: number) =>
-    existsSync(`/proc/${pid}/stat`) && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+    existsSync(`/proc/${pid}/stat`) && !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
   const residentMb = (pid: number) =>
     Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 

@@ -262,7 +262,11 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
       const consumer = await startPubsub(server, unique('workers'), fixture('workers.mjs#forward'), {
         flags: ['--timeout', '0.5', ...flags],
       });
-      await server.received('SEND', 3);
+      await until(
+        () => server.frames.some(({ headers }) => headers.destination === '/queue/out'),
+        DEADLINE_MS,
+        () => `what it publishes; came: ${server.commands().join(' ')}`,
+      );
       const sinceMs = performance.now();
       await until(() => performance.now() - sinceMs > 2500, DEADLINE_MS, 'far more than its limit');
       release();

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
 import { brokersUnderTest, brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
@@ -189,7 +191,10 @@ for (const broker of brokersUnderTest()) {
       const publish = () => publisher.send(`/queue/${queue}`, ledger.next().n);
       const callback = join(packageRoot, 'test/fixtures/callbacks/stop.mjs#held');
       const flags = ['--outgoing-heartbeat', '1000', '--wait-to-connect', '1'];
-      const paused = run('pubsub', [`/queue/${queue}`, callback, ...flags], { env: broker.env, input: null });
+      const gate = join(mkdtempSync(join(tmpdir(), 'stopped-')), 'gate');
+      t.after(() => rmSync(dirname(gate), { recursive: true }));
+      const env = { ...broker.env, GATE: gate };
+      const paused = run('pubsub', [`/queue/${queue}`, callback, ...flags], { env });
       await publish();
       await paused.waitFor(/"msg":"started 0"/);
       paused.signal('SIGSTOP');
@@ -203,11 +208,10 @@ for (const broker of brokersUnderTest()) {
       const sinceMs = performance.now();
       await paused.says('subscribed', 2);
       const recoveryMs = performance.now() - sinceMs;
-      paused.child.stdin.write('go on\n');
+      writeFileSync(gate, '');
       await paused.waitFor(/"msg":"settled 0 connection-lost"/);
       await publish();
       await paused.waitFor(/"msg":"started 1"/);
-      paused.child.stdin.write('go on\n');
       await paused.waitFor(/"msg":"settled 1 sent"/);
       ledger.count(1);
       paused.signal('SIGTERM');

@@ -22,7 +22,7 @@ const CONCURRENCY = 10;
 const BATCH = 50;
 const BATCH_MS = 100;
 const COMPLETE_MS = 60_000;
-/** Left to itself V8 lets some MB of garbage gather for minutes, in each thread: it would hide what stays. */
+/** Left to itself V8 lets some MB of garbage gather for minutes, in each process: it would hide what stays. */
 const collecting = [
   ...['--max-semi-space-size=1', '--expose-gc'],
   ...['--import', pathToFileURL(join(packageRoot, 'test/fixtures/collect.mjs')).href],

@@ -31,7 +31,7 @@ test('frames are read as they were gathered, in whatever chunks they come', () =
           read.push({ kind, number, head: head.toString(), body: new Uint8Array(body) }),
       );
       for (let from = 0; from < bytes.length;) {
-        const size = sizes.next().value ?? 1;
+        const size: number = (sizes.next() as IteratorResult<number, undefined>).value ?? 1;
         reader.push(bytes.subarray(from, from + size));
         from += size;
       }

@@ -1,0 +1,52 @@
+/** Messages in worker processes: what is known of each that is in flight, and of why a process ended under it. */
+import type { Gone, Refusal, RunResult } from './payload.js';
+import type { Job } from './runner.js';
+import type { Timed } from './time-limit.js';
+
+/** A message that is to be run, in this worker or the next. */
+export interface Run {
+  readonly job: Job;
+  readonly resolve: (result: RunResult | Gone) => void;
+  /** A worker ended under it and it may have been its doing: it runs alone now. */
+  isSuspect: boolean;
+  /** How many workers have ended under it by the doing of code that belongs to no message in flight. */
+  losses: number;
+  /** Has a worker been killed under it, and not by us? */
+  wasKilled: boolean;
+}
+
+/** Why a worker ended. */
+export interface Loss {
+  readonly reason: Refusal;
+  readonly detail: string;
+  readonly error?: unknown;
+  /** Whose doing it is; none when that is no message in flight, undefined when it is not known. */
+  readonly culprits: readonly Run[] | undefined;
+  /** The doing of code that belongs to no message, such as the module's own timers. */
+  readonly isAnonymous: boolean;
+  /** By a signal that means "stop", or an exit after one. */
+  readonly mayBeStop: boolean;
+  /** By a SIGKILL that is not ours, for which nothing is known to be to blame. */
+  readonly isKill: boolean;
+  /** What was in flight, the oldest first. */
+  readonly runs: readonly Run[];
+  /** Those of them that had been sent to it. */
+  readonly started: readonly Run[];
+}
+
+export interface InFlight extends Timed {
+  readonly run: Run;
+  isSent: boolean;
+  /** Since when its signal is aborted, as the worker has said. */
+  toldMs?: number;
+  onTold?: () => void;
+}
+
+/** What is known before the runs are gathered. */
+export type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Partial<Loss>;
+
+/** The time that has passed does not count. */
+export function restart(entry: InFlight): void {
+  entry.startMs = performance.now();
+  entry.isOverdue = false;
+}
