@@ -221,17 +221,15 @@ export class Proxy implements AsyncDisposable {
     const from = sourceOf(pair, direction);
     const to = sinkOf(pair, direction);
     const isWatched = this.#watcher(direction);
-    let heldBack: Buffer | undefined;
     from.on('data', (received) => {
-      const isNew = received !== heldBack;
-      const chunk = (isNew ? pair.deferral?.[direction](received) : undefined) ?? received;
+      const chunk = pair.deferral?.[direction](received) ?? received;
       this.#answer(pair);
       if (chunk.length === 0) return;
-      const watch = isNew ? isWatched(chunk) : undefined;
+      const watch = isWatched(chunk);
       if (watch?.isHeld === true) {
         this.stall(direction);
-        heldBack = chunk;
-        from.unshift(chunk);
+        // Told before the next chunk.
+        from.once('resume', () => to.write(chunk));
         watch.seen();
         return;
       }

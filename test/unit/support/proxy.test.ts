@@ -99,6 +99,24 @@ describe('the proxy', () => {
     await saw(peer, 'end');
   });
 
+  it('shows each frame once, and forwards one that it held when it is resumed', async () => {
+    const { client, peer } = await open();
+    const seen: string[] = [];
+    proxy.onFrame((direction, { command }) => seen.push(`${command} ${direction}`));
+    const isHeld = proxy.frame('toServer', ({ command }) => command === 'ACK', { isHeld: true });
+    client.socket.write('SEND\n\n\0');
+    await got(peer, 'SEND\n\n\0');
+    client.socket.write('ACK\n\n\0');
+    await isHeld;
+    client.socket.write('NACK\n\n\0');
+    peer.socket.write('RECEIPT\n\n\0');
+    await got(client, 'RECEIPT\n\n\0');
+    assert.equal(peer.received, 'SEND\n\n\0');
+    proxy.resume();
+    await got(peer, 'SEND\n\n\0ACK\n\n\0NACK\n\n\0');
+    assert.deepEqual(seen, ['SEND toServer', 'ACK toServer', 'RECEIPT toClient', 'NACK toServer']);
+  });
+
   it('cuts after exactly so many bytes', async () => {
     const { client, peer } = await open();
     proxy.cutAfterBytes('toClient', 5);
