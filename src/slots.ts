@@ -4,10 +4,10 @@
  * time of a consumer, with receipts half of a publisher's.
  */
 
-/** More than can be in flight at once. */
-const PLACES = 131_072;
+/** More than can be in flight at once: a thousand messages of each of 65,535 callbacks. */
+const PLACES = 2 ** 26;
 /** Numbers stay whole up to here; what has an older one is long gone when they begin anew. */
-const LAST_TURN = 2 ** 35;
+const LAST_TURN = 2 ** 26;
 
 export class Slots<T> {
   readonly #items: (T | undefined)[] = [];

@@ -43,7 +43,8 @@ export class StuckWatch {
   }
 
   #stayAway(session: Session, stuck: readonly Delivery[]): void {
-    const counts = stuck.map(({ frame }) => Number(frame.headers['x-delivery-count'] ?? 0));
+    const { deliveryLimit } = session.dialect;
+    const counts = stuck.map(({ frame }) => deliveryLimit?.deliveriesOf(frame.headers) ?? 0);
     const isForGood = Math.max(...counts) >= MANY_DELIVERIES;
     const waitMs = Math.min(LONGEST_ABSENCE_MS, this.#limitMs * 2 ** Math.min(this.#absences++, 20));
     const reason =

@@ -220,8 +220,10 @@ export class Outbox {
     const end = await session.closed;
     const error = endError(end, `${this.#unsettled} messages not confirmed`);
     // A broker that is blocked would take one more message from each new connection, and confirm as little.
-    if (alone !== undefined && end.meaning === 'too-large') this.#leaveOut(alone, end);
-    else if (end.isConfiguration || end.kind === 'unconfirmed') this.#fail(error);
+    const isTooLarge = end.meaning === 'too-large';
+    if (alone !== undefined && isTooLarge) this.#leaveOut(alone, end);
+    // Which of several is too large shows when they go again: it comes to go alone.
+    else if ((end.isConfiguration && !isTooLarge) || end.kind === 'unconfirmed') this.#fail(error);
     else if (alone !== undefined && (await this.#isUnreadable(alone, end))) this.#leaveOut(alone, end);
     else await this.#backOff(error, end.kind === 'transport' ? { hint: wordless } : {});
   }

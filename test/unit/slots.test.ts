@@ -24,6 +24,14 @@ describe('slots', () => {
     assert.deepEqual([slots.get(next), slots.size], ['next', 1]);
   });
 
+  it('tell more of them apart than a broker ever leaves unconfirmed at once', () => {
+    const slots = new Slots<number>();
+    const ids = Array.from({ length: 300_000 }, (_item, index) => slots.add(index));
+    assert.ok(ids.every((id, index) => slots.get(id) === index));
+    for (const id of ids) slots.remove(id);
+    assert.equal(slots.size, 0);
+  });
+
   it('know no number that they have not given', () => {
     const slots = new Slots<string>();
     slots.add('a');
