@@ -77,7 +77,7 @@ export const errorCodes = {
   },
   interrupted: {
     exit: 5,
-    meaning: 'publish was asked to stop before the end of its input',
+    meaning: 'publish or restore was asked to stop before the end of its input',
     remedy: 'go on with the --resume-from it names',
   },
   'not-saved': {
