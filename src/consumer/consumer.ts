@@ -305,13 +305,16 @@ export class Consumer {
     const inFlight = this.#inFlight.entries().map(([, delivery]) => delivery);
     this.#account.giveUp(inFlight);
     this.#session?.abandon('the graceful wait is over');
-    const unfinished = inFlight.map(({ messageId }) => messageId ?? 'unknown');
+    // What was acked early does not come again.
+    const unfinished = inFlight
+      .filter(({ outcome }) => outcome === 'released')
+      .map(({ messageId }) => messageId ?? 'unknown');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(
       'deadline-passed',
       `callbacks were still running after ${gracefulWaitSeconds} s (STOMP_GRACEFUL_WAIT_SECONDS): ` +
-        `${messages} back to the queue: ${unfinished.slice(0, 10).join(', ')}`,
+        `${messages} back to the queue${unfinished.length === 0 ? '' : `: ${unfinished.slice(0, 10).join(', ')}`}`,
     );
   }
 }

@@ -36,9 +36,11 @@ describe('receipts', () => {
     mock.restoreAll();
   });
 
-  function advance(ms: number): void {
+  /** With a turn of the event loop: what is due is judged after what has come by then. */
+  async function advance(ms: number): Promise<void> {
     nowMs += ms;
     mock.timers.tick(ms);
+    await new Promise((resolve) => setImmediate(resolve));
   }
 
   it('settle what they are for, once', () => {
@@ -48,13 +50,13 @@ describe('receipts', () => {
     assert.deepEqual(settled, ['b', 'a']);
   });
 
-  it('that are taken are awaited no longer, and settled by whoever took them', () => {
+  it('that are taken are awaited no longer, and settled by whoever took them', async () => {
     const { receipts, overdue } = receiptsUnderTest();
     const id = receipts.add('a', settle('a'), true);
     const awaited = receipts.take(id);
     assert.deepEqual([awaited?.what, awaited?.isContained], ['a', true]);
     receipts.arrive(id);
-    advance(TIMEOUT_MS);
+    await advance(TIMEOUT_MS);
     assert.equal(receipts.take(id), undefined);
     assert.deepEqual([settled, overdue], [[], []]);
   });
@@ -71,77 +73,77 @@ describe('receipts', () => {
     assert.deepEqual(settled, ['all']);
   });
 
-  it('of a transaction are not due before they are expected', () => {
+  it('of a transaction are not due before they are expected', async () => {
     const { receipts, silences, overdue } = receiptsUnderTest();
     const id = receipts.addLater('a transaction', settle('all'));
-    advance(TIMEOUT_MS * 10);
+    await advance(TIMEOUT_MS * 10);
     receipts.expect(id);
-    advance(TIMEOUT_MS - 1);
+    await advance(TIMEOUT_MS - 1);
     assert.deepEqual([overdue, silences.length > 0], [[], true]);
-    advance(1);
+    await advance(1);
     assert.deepEqual(overdue, ['a transaction']);
   });
 
-  it('of a transaction that come one by one keep it alive, however long all of them take', () => {
+  it('of a transaction that come one by one keep it alive, however long all of them take', async () => {
     const { receipts, overdue } = receiptsUnderTest();
     const id = receipts.addLater('a transaction', settle('all'));
     receipts.get(id)!.left += 9;
     receipts.expect(id);
     for (let left = 10; left > 0; left--) {
-      advance(TIMEOUT_MS - 1);
+      await advance(TIMEOUT_MS - 1);
       receipts.arrive(id);
     }
     assert.deepEqual([settled, overdue], [['all'], []]);
   });
 
-  it('tell what the first overdue one is for, when its own time has passed', () => {
+  it('tell what the first overdue one is for, when its own time has passed', async () => {
     const { receipts, overdue } = receiptsUnderTest();
     const first = receipts.add('the first', settle('first'));
-    advance(TIMEOUT_MS / 2);
+    await advance(TIMEOUT_MS / 2);
     receipts.add('the second', settle('second'));
-    advance(TIMEOUT_MS / 2 - 1);
+    await advance(TIMEOUT_MS / 2 - 1);
     receipts.arrive(first);
-    advance(TIMEOUT_MS / 2);
+    await advance(TIMEOUT_MS / 2);
     assert.deepEqual(overdue, []);
-    advance(1);
+    await advance(1);
     assert.deepEqual(overdue, ['the second']);
     assert.deepEqual(settled, ['first']);
   });
 
-  it('that keep coming are no silence', () => {
+  it('that keep coming are no silence', async () => {
     const { receipts, silences } = receiptsUnderTest();
     for (let passedMs = 0; passedMs < TIMEOUT_MS * 2; passedMs += SILENCE_MS / 2) {
       const id = receipts.add('a', settle('a'));
-      advance(SILENCE_MS / 2);
+      await advance(SILENCE_MS / 2);
       receipts.arrive(id);
     }
     assert.deepEqual(silences, []);
   });
 
-  it('that do not come for some seconds are told of before they are overdue', () => {
+  it('that do not come for some seconds are told of before they are overdue', async () => {
     const { receipts, silences, overdue } = receiptsUnderTest();
     receipts.add('a', settle('a'));
-    advance(SILENCE_MS - 1);
+    await advance(SILENCE_MS - 1);
     assert.deepEqual(silences, []);
-    advance(1);
+    await advance(1);
     assert.deepEqual([silences, overdue], [[SILENCE_MS], []]);
   });
 
-  it('are overdue in time where that is shorter than what counts as silence', () => {
+  it('are overdue in time where that is shorter than what counts as silence', async () => {
     const { receipts, silences, overdue } = receiptsUnderTest(100);
     receipts.add('a', settle('a'));
-    advance(100);
+    await advance(100);
     assert.deepEqual([silences, overdue], [[], ['a']]);
   });
 
-  it('are handed over at the end, the oldest first, and nothing is told after that', () => {
+  it('are handed over at the end, the oldest first, and nothing is told after that', async () => {
     const { receipts, overdue, silences } = receiptsUnderTest();
     for (const what of ['a', 'b', 'c']) receipts.add(what, settle(what));
     assert.deepEqual(
       receipts.clear().map(({ what }) => what),
       ['a', 'b', 'c'],
     );
-    advance(TIMEOUT_MS * 2);
+    await advance(TIMEOUT_MS * 2);
     assert.deepEqual([receipts.clear(), overdue, silences, settled], [[], [], [], []]);
   });
 });

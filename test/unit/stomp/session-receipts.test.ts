@@ -24,6 +24,17 @@ describe('receipts', () => {
     assert.deepEqual(done, [2, 0, 1]);
   });
 
+  it('that have come while the event loop was blocked for longer than they may take are in time', async () => {
+    const receiptTimeoutMs = 100;
+    await using pair = await openPair({ receiptTimeoutMs });
+    const sent = pair.session.request('SEND', { destination: 'a' });
+    pair.peer.confirm(await pair.peer.expect('SEND'));
+    const sinceMs = performance.now();
+    while (performance.now() - sinceMs < 2 * receiptTimeoutMs);
+    await within(sent, DEADLINE_MS, 'the SEND is confirmed');
+    assert.equal(pair.session.isOpen, true);
+  });
+
   it('T19: that nobody waits for are ignored', async () => {
     await using pair = await openPair();
     const sent = pair.session.request('SEND', { destination: 'a' });
