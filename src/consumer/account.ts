@@ -58,7 +58,7 @@ export class Account {
   settled(delivery: Delivery): void {
     const { outcome, why } = delivery;
     this.summary[countOf[outcome]]++;
-    if (!this.#isClosed) this.#tellSettled(delivery, { outcome, ...why });
+    if (this.#isHeard && !this.#isClosed) this.#tellSettled(delivery, { outcome, ...why });
   }
 
   /** The last that is told: the attempts whose callbacks still run. */
@@ -88,10 +88,13 @@ export class Account {
     if (!this.#isClosed) tell(this.#observer.onConnection, { kind, ...server, ...why }, this.#log);
   }
 
+  get #isHeard(): boolean {
+    return this.#observer.onSettled !== undefined || this.#log.isLevelEnabled('debug');
+  }
+
   #tellSettled(delivery: Delivery, what: Pick<SettledEvent, 'outcome' | 'reason' | 'error'>): void {
     const isLogged = this.#log.isLevelEnabled('debug');
     const { onSettled } = this.#observer;
-    if (!isLogged && onSettled === undefined) return;
     const { headers } = delivery.frame;
     const durationMs = Math.round((performance.now() - delivery.startedMs) * 1000) / 1000;
     const { outcome } = what;

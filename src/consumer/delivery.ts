@@ -37,6 +37,9 @@ export interface Surroundings {
 
 type State = 'unsettled' | 'settling' | Outcome;
 
+/** Of a message that is acked. */
+const NOTHING: Pick<SettledEvent, 'reason' | 'error'> = {};
+
 export class Delivery {
   readonly frame: Frame;
   readonly session: Session;
@@ -44,7 +47,7 @@ export class Delivery {
   readonly #context: DeliveryContext;
   #state: State = 'unsettled';
   /** Why it is not acked. */
-  why: Pick<SettledEvent, 'reason' | 'error'> = {};
+  why: Pick<SettledEvent, 'reason' | 'error'> = NOTHING;
   /** When its callback was started. */
   startedMs = 0;
   /** Since when it is held un-acked by something else than its callback: what must be sent first, or a worker it waits for. */

@@ -112,6 +112,11 @@ export class HandOver {
       return { kind: 'full', reason: '' };
     }
     if (session.isFull) await session.drained();
+    // It may have taken long.
+    if (lease.isSpent) {
+      lease.end();
+      return { kind: 'again' };
+    }
     const error = await transmit(item.message, lease);
     if (error === undefined) return { kind: 'confirmed' };
     // An ERROR that names this message (ActiveMQ).

@@ -46,7 +46,7 @@ interface Waiting {
 interface Hold {
   readonly destination: string;
   readonly link: Link;
-  /** The next one to be tried first. */
+  /** The one to be tried next is the first. */
   readonly waiting: Waiting[];
   reason: string;
 }
@@ -127,9 +127,15 @@ export class Holds {
         return false;
       case 'refused':
         hold.reason = attempt.error.message;
-        if (!first.item.isHeldWhenRefused) waiting.shift()?.reject(attempt.error);
+        waiting.shift();
+        // It may be this message alone: the next time another one is tried.
+        if (first.item.isHeldWhenRefused) waiting.push(first);
+        else first.reject(attempt.error);
         return false;
       case 'full':
+        hold.reason = attempt.reason;
+        waiting.push(...waiting.splice(0, 1));
+        return false;
       case 'later':
         hold.reason = attempt.reason;
         return false;

@@ -263,7 +263,8 @@ export class Session<D = unknown> {
 
   #createReceipts(): Receipts {
     const { receiptTimeoutMs: timeoutMs } = this.options;
-    const advice = 'the broker may be blocked by a memory or disk alarm, or the queue by its limit, which it tells nobody';
+    const advice =
+      'the broker may be blocked by a memory or disk alarm, or the queue by its limit, which it tells nobody';
     return new Receipts({
       timeoutMs,
       onSilence: (waitedMs) => {
