@@ -10,7 +10,8 @@ export interface Step {
   readonly name: string;
   readonly direction: Direction;
   readonly command: string;
-  readonly isHeld: boolean;
+  /** The how-many-th of these frames it is. */
+  readonly nth: number;
   /** How often what is sent is sent again afterwards. */
   readonly repeated: number;
   /** The message is done then. */
@@ -18,7 +19,7 @@ export interface Step {
 }
 
 const held = (name: string, direction: Direction, command: string, repeated: number): Step => {
-  return { name, direction, command, isHeld: true, repeated, isLast: false };
+  return { name, direction, command, nth: 1, repeated, isLast: false };
 };
 
 /** Everything is confirmed before the ACK goes out. */
@@ -26,16 +27,13 @@ export const handOverSteps: readonly Step[] = [
   held('before the SEND', 'toServer', 'SEND', 0),
   held('before its receipt', 'toClient', 'RECEIPT', 1),
   held('before the ACK', 'toServer', 'ACK', 1),
-  { ...held('after the ACK', 'toServer', 'ACK', 0), isHeld: false, isLast: true },
+  // With one message at a time the next is not sent on before the broker has taken that.
+  { ...held('after the ACK', 'toServer', 'SEND', 0), nth: 2, isLast: true },
 ];
 
 /** Resolves when the step has come, and there the connections stand still. */
-export function reaches(proxy: Proxy, { direction, command, isHeld }: Step): Promise<void> {
-  let isSeen = false;
-  const isIt = (frame: Frame) => {
-    const isFirst = frame.command === command && !isSeen;
-    isSeen ||= isFirst;
-    return isFirst;
-  };
-  return proxy.frame(direction, isIt, { isHeld });
+export function reaches(proxy: Proxy, { direction, command, nth }: Step): Promise<void> {
+  let seen = 0;
+  const isIt = (frame: Frame) => frame.command === command && ++seen === nth;
+  return proxy.frame(direction, isIt, { isHeld: true });
 }

@@ -8,7 +8,7 @@ import { DEADLINE_MS, openPair, type Pair } from '../stomp/session-under-test.js
 /** For how long a message with these headers, which is stuck, keeps its consumer away. */
 async function absenceOf({ session }: Pair, headers: Record<string, string>): Promise<number | undefined> {
   const frame = { command: 'MESSAGE', headers, body: Buffer.of() };
-  const stuck = { frame, session, state: 'settling', settlingMs: -Infinity } as unknown as Delivery;
+  const stuck = { frame, session, heldMs: -Infinity } as unknown as Delivery;
   new StuckWatch(1000, () => [stuck]).watch(session);
   const { stayAwayMs } = await within(session.closed, DEADLINE_MS, 'the session is given up');
   return stayAwayMs;
