@@ -107,12 +107,15 @@ async function consuming(
   work: (received: (count: number) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const stop = new AbortController();
-  let count = 0;
+  let [count, subscribed] = [0, 0];
   const consumers = destinations.map((destination) =>
     consume({
       ...settingsFor(embedded),
       destination,
       signal: stop.signal,
+      onConnection: ({ kind }) => {
+        if (kind === 'subscribed') subscribed++;
+      },
       callback: (payload: Payload) => {
         count++;
         say(`  ${destination} received ${JSON.stringify(payload.body)}`);
@@ -120,9 +123,7 @@ async function consuming(
       },
     }),
   );
-  const subscribed = () =>
-    embedded.queues().filter(({ consumers: many }) => many > 0).length === destinations.length;
-  await poll(subscribed, `${destinations.join(', ')} to be subscribed`);
+  await poll(() => subscribed === destinations.length, `${destinations.join(', ')} to be subscribed`);
   await work((wanted) => poll(() => count >= wanted, `${wanted} messages from ${destinations.join(', ')}`));
   stop.abort();
   for (const { acked, deadLettered } of await Promise.all(consumers)) {
