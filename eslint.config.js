@@ -38,7 +38,7 @@ const owners = {
   'process.exit': ['cli', 'shutdown', 'consumer/workers/worker'],
   'process.env': ['settings', 'consumer/workers/spawn'],
   'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
-  'process.once': ['shutdown', 'consumer/workers/pool', 'log-output'],
+  'process.once': ['shutdown', 'consumer/workers/pool', 'consumer/programs', 'log-output'],
   stompit: ['stomp/wire'],
 };
 

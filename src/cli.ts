@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
+import type { CallbackArgument } from './commands/consume.js';
 import { exitStatuses, PubsubError } from './errors.js';
 import { printableText } from './printable.js';
 import { addFlags, addSettings, append } from './cli/flags.js';
@@ -16,6 +17,7 @@ Examples:
   pubsub /queue/xpto ./callbacks#ack
   pubsub Consumer.app-A.VirtualTopic.xpto ./callbacks#ack
   pubsub /queue/orders ./dist/orders.js#onOrder --concurrency 20
+  pubsub /queue/orders --timeout 60 -- ./job.sh --fast
   STOMP_SERVER_HOST=broker STOMP_USE_SSL=true pubsub /queue/xpto my-package#handlers.ack
 `;
 
@@ -34,16 +36,18 @@ const brokerSettings = ['port', 'user', 'password', 'logLevel', 'logFormat'] as 
 
 /** Runs `pubsub` with the process's arguments and ends the process. */
 export async function runPubsub(): Promise<void> {
+  const { own, command } = splitCommand(process.argv);
   const program = createProgram('pubsub', pubsubExamples)
     .description('Take messages off a STOMP destination and hand each to a function, which acks or nacks it.')
     .argument('<destination>', '/queue/<name>, <name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>')
     .argument(
-      '<callback>',
-      '<module>#<export>: a path, a package or a file: URL; without # the default export',
+      '[callback]',
+      '<module>#<export>: a path, a package or a file: URL; without # the default export; or -- and a program with its arguments',
     )
     .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
-    .action(async (destination: string, callback: string, flags: Record<string, unknown>) => {
+    .action(async (destination: string, module: string | undefined, flags: Record<string, unknown>) => {
       const { pubsub } = await import('./commands/consume.js');
+      const callback = callbackMeant(module, command);
       await pubsub(destination, callback, flags).catch((error: unknown) => {
         throw withCommandMeant(error, destination, program);
       });
@@ -65,7 +69,27 @@ export async function runPubsub(): Promise<void> {
       await demo();
     });
   addOperators(program);
-  await run(program);
+  await run(program, own);
+}
+
+/** What is behind `--` is a program with its arguments, in the place of a callback. */
+function splitCommand(argv: readonly string[]): { own: readonly string[]; command: readonly string[] } {
+  const end = argv.indexOf('--');
+  return end === -1 ? { own: argv, command: [] } : { own: argv.slice(0, end), command: argv.slice(end + 1) };
+}
+
+function callbackMeant(module: string | undefined, [program, ...args]: readonly string[]): CallbackArgument {
+  if (module !== undefined && program !== undefined)
+    throw new PubsubError(
+      'invalid-usage',
+      `either the callback ${module} or the program ${program}, not both`,
+    );
+  if (program !== undefined) return [program, ...args];
+  if (module !== undefined) return module;
+  throw new PubsubError(
+    'invalid-usage',
+    'which callback? Write <module>#<export>, like ./callbacks#ack, or -- and a program, like -- ./job.sh',
+  );
 }
 
 /** A subcommand that is misspelt is taken for a destination, and its destination for a module that there is not. */
@@ -127,12 +151,12 @@ function createProgram(name: 'pubsub' | 'publish', examples: string): Command {
     );
 }
 
-async function run(program: Command): Promise<void> {
+async function run(program: Command, argv: readonly string[] = process.argv): Promise<void> {
   addSettings(program, [program.name()]);
   // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
-    await program.parseAsync(process.argv);
+    await program.parseAsync(argv);
     process.exit(0);
   } catch (error) {
     process.exit(report(error, program.name()));

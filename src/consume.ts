@@ -9,6 +9,7 @@ import { loadCallback } from './consumer/callback.js';
 import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
+import { startProgramRunner } from './consumer/programs.js';
 import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
 import { WorkerPool } from './consumer/workers/pool.js';
 import { PubsubError } from './errors.js';
@@ -85,12 +86,15 @@ export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSumm
   }
 }
 
+/** A function, `module#export`, or a program and its arguments. */
+export type CallbackSource = LoadedCallback['call'] | string | readonly [string, ...string[]];
+
 /**
  * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
  * nothing has been sent then. Rejects with `callback-...`.
  */
 export async function startRunner(
-  callback: LoadedCallback['call'] | string,
+  callback: CallbackSource,
   settings: Settings,
   logger: Logger,
   stop: Stop,
@@ -108,7 +112,7 @@ export async function startRunner(
 }
 
 async function startWhateverComes(
-  callback: LoadedCallback['call'] | string,
+  callback: CallbackSource,
   settings: Settings,
   logger: Logger,
   { drain, abort }: Stop,
@@ -116,6 +120,7 @@ async function startWhateverComes(
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
   if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
+  if (typeof callback !== 'string') return startProgramRunner({ ...options, drain, command: callback });
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
   const pool = new WorkerPool({
     ...options,

@@ -256,6 +256,13 @@ export function unknownOptions(given: object): string[] {
   return Object.keys(given).filter((option) => !(option in settings));
 }
 
+/** The environment for programs that are not ours: without secrets, and without the headers of somebody else's message. */
+export function environmentForPrograms(env: Environment = process.env): Record<string, string> {
+  const hidden = /^STOMP_(HEADER_|.*(PASSWORD|URL)$)/;
+  const shown = Object.entries(env).filter(([name]) => !hidden.test(name));
+  return Object.fromEntries(shown) as Record<string, string>;
+}
+
 /** Did npx, npm exec or an npm script start this process? */
 export function isBehindNpm(env: Environment = process.env): boolean {
   return env.npm_command !== undefined;

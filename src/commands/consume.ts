@@ -1,4 +1,5 @@
-/** `pubsub <destination> <module#export>`: hands each message to the callback, until a signal. */
+/** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
+import { basename } from 'node:path';
 import { parseSource } from '../brokers/destinations.js';
 import { runConsumer, startRunner } from '../consume.js';
 import { bridgeConsole, log } from '../log.js';
@@ -6,10 +7,13 @@ import { ineffective, type Settings } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { start } from './start.js';
 
+/** `module#export`, or a program and its arguments. */
+export type CallbackArgument = string | readonly [string, ...string[]];
+
 /** Resolves when the consumer has drained. Rejects with a PubsubError. */
 export async function pubsub(
   destination: string,
-  callback: string,
+  callback: CallbackArgument,
   flags: Record<string, unknown>,
 ): Promise<void> {
   const { settings, listen } = await start(flags);
@@ -21,7 +25,8 @@ export async function pubsub(
   surviveStrayErrors(log);
   bridgeConsole();
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
-  const summary = await runConsumer({ source, settings, runner, callbackName: callback, log, ...stop });
+  const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
+  const summary = await runConsumer({ source, settings, runner, callbackName, log, ...stop });
   log.info(summary, 'stopped');
   await embedded?.close();
 }

@@ -258,6 +258,7 @@ export class Consumer {
   #conclude(delivery: Delivery, result: RunResult | Gone): void {
     if (result.kind === 'gone') {
       delivery.release();
+      if (result.fatal !== undefined) this.#fail(result.fatal);
       return;
     }
     if (result.kind === 'returned') {

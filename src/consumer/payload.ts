@@ -68,11 +68,18 @@ export type Refusal = 'malformed-body' | 'timeout' | 'callback-exited' | 'callba
 export type RunResult =
   | { readonly kind: 'returned'; readonly outgoing?: readonly Outgoing[] }
   | { readonly kind: 'threw'; readonly error: unknown }
-  | { readonly kind: 'refused'; readonly reason: Refusal; readonly detail: string; readonly error?: unknown };
+  | {
+      readonly kind: 'refused';
+      readonly reason: Refusal | 'nack';
+      readonly detail: string;
+      readonly error?: unknown;
+    };
 
 /** No more comes of it: a message that is not settled goes back, if its connection has not ended anyway. */
 export interface Gone {
   readonly kind: 'gone';
+  /** What the consumer must end for. */
+  readonly fatal?: PubsubError;
 }
 
 export interface Invocation {

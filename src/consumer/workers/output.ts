@@ -1,9 +1,9 @@
 /**
- * What a worker process prints, as lines of the log: its own log lines as they are, what native code and other programs
- * print wrapped in one. It is read at a bounded rate, so that one who prints without end waits and the consumer does not,
+ * What a process that runs callbacks prints, as lines of the log: its own log lines as they are, what native code and
+ * programs print wrapped in one. It is read at a bounded rate, so that one who prints without end waits and the consumer does not,
  * and read on whatever becomes of the consumer's own log.
  */
-import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
 import { cutText, log, writeLine } from '../../log.js';
 
 /** Far above what logs are for, far below what would keep the consumer busy. */
@@ -16,40 +16,47 @@ const LONGEST_LINE = 600_000;
 const outOfMemory = /^(FATAL ERROR: .*out of memory|# Fatal (JavaScript|process) (OOM|out of memory))/i;
 
 export interface Printed {
-  readonly log: Socket;
-  readonly stdout: Socket;
-  readonly stderr: Socket;
+  /** Where its own log lines come, if it writes any. */
+  readonly log?: Readable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
 }
 
 export class WorkerOutput {
   /** Resolves when everything has been read to its end. */
   readonly ended: Promise<unknown>;
-  readonly #pid: number | undefined;
+  readonly #origin: object;
   readonly #correlationId: () => string | undefined;
-  readonly #streams: readonly Socket[];
+  readonly #streams: readonly Readable[];
   #leftBytes = BURST_BYTES;
   #filledMs = performance.now();
   #isPaused = false;
   #hasRunOut = false;
+  #lastError = '';
 
-  /** `correlationId`: of the message whose callback must have printed what says nothing of it. */
-  constructor(
-    pid: number | undefined,
-    { log, stdout, stderr }: Printed,
-    correlationId: () => string | undefined,
-  ) {
-    this.#pid = pid;
+  /**
+   * `origin`: fields that say what printed a line. `correlationId`: of the message whose callback must have printed what
+   * says nothing of it.
+   */
+  constructor(origin: object, { log, stdout, stderr }: Printed, correlationId: () => string | undefined) {
+    this.#origin = origin;
     this.#correlationId = correlationId;
-    this.#streams = [log, stdout, stderr];
+    this.#streams = [...(log === undefined ? [] : [log]), stdout, stderr];
     const ends = [
-      this.#read(log, (line) => this.#pass(line)),
+      ...(log === undefined ? [] : [this.#read(log, (line) => this.#pass(line))]),
       this.#read(stdout, (line) => this.#wrap('stdout', line)),
       this.#read(stderr, (line) => {
         this.#hasRunOut ||= outOfMemory.test(line);
+        if (line.trim() !== '') this.#lastError = line.trim();
         this.#wrap('stderr', line);
       }),
     ];
     this.ended = Promise.all(ends);
+  }
+
+  /** The last line on stderr that says something; empty when there was none. */
+  get lastError(): string {
+    return this.#lastError;
   }
 
   /** Has V8 said that it ran out of memory? */
@@ -57,7 +64,7 @@ export class WorkerOutput {
     return this.#hasRunOut;
   }
 
-  #read(stream: Socket, take: (line: string) => void): Promise<void> {
+  #read(stream: Readable, take: (line: string) => void): Promise<void> {
     const lines = new LineReader(take);
     stream.on('data', (chunk: Buffer) => {
       lines.push(chunk);
@@ -99,7 +106,7 @@ export class WorkerOutput {
     const correlationId = this.#correlationId();
     const fields = {
       source,
-      worker: this.#pid,
+      ...this.#origin,
       ...(correlationId === undefined ? {} : { correlationId }),
     };
     log[source === 'stdout' ? 'info' : 'warn'](fields, cutText(line));

@@ -89,7 +89,7 @@ export class WorkerProcess {
           culprits: undefined,
         }),
     });
-    this.#output = new WorkerOutput(spawned.child.pid, spawned, () => this.#onlyCorrelationId());
+    this.#output = new WorkerOutput({ worker: spawned.child.pid }, spawned, () => this.#onlyCorrelationId());
     const limited: Limited = {
       inFlight: this.#inFlight,
       channel: this.#channel,

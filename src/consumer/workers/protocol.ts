@@ -4,7 +4,7 @@
  */
 import type { ErrorCode } from '../../errors.js';
 import type { QueueType } from '../../brokers/queues.js';
-import type { Refusal } from '../payload.js';
+import type { Refusal, RunResult } from '../payload.js';
 import type { WireError } from '../thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
@@ -95,13 +95,12 @@ export interface FailureReport {
   readonly error: WireError;
 }
 
-export interface RefusalReport {
-  readonly reason: Refusal;
-  readonly detail: string;
-}
+export type RefusalReport = Pick<Extract<RunResult, { kind: 'refused' }>, 'reason' | 'detail'>;
 
 /** Why a worker ends, told by itself. */
-export interface LastWords extends RefusalReport {
+export interface LastWords {
+  readonly reason: Refusal;
+  readonly detail: string;
   readonly error?: WireError | undefined;
   /** It was told to stop before, by a signal. */
   readonly isSignalled: boolean;

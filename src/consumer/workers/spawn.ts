@@ -60,11 +60,11 @@ export async function spawnWorker({ heapMb, imports }: SpawnOptions): Promise<Sp
   return { child, ...streams };
 }
 
-/** Ends it where it stands, with what it spawned; nothing when it is gone. */
-export function killGroup({ pid }: ChildProcess): void {
+/** Ends it where it stands, or by a kinder signal, with what it spawned; nothing when it is gone. */
+export function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals = 'SIGKILL'): void {
   if (pid === undefined) return;
   try {
-    process.kill(-pid, 'SIGKILL');
+    process.kill(-pid, signal);
   } catch {
     // There is no such group any more.
   }

@@ -1,0 +1,209 @@
+/**
+ * A program instead of a function: one process for each message, its body on stdin, its headers in the environment, and
+ * the exit status as the verdict. Each leads a process group of its own, so that a stop of ours is not taken for its own
+ * and that what it started ends with it.
+ */
+import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, statSync } from 'node:fs';
+import { constants as system } from 'node:os';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { environmentOf } from './program-environment.js';
+import { PubsubError, reasonOf } from '../errors.js';
+import { environmentForPrograms } from '../settings.js';
+import { Slots } from '../slots.js';
+import type { Gone, RunResult } from './payload.js';
+import { GRACE_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
+import { watchLimit, type Timed } from './time-limit.js';
+import { isStopSignal } from './workers/end.js';
+import { WorkerOutput } from './workers/output.js';
+import { killGroup } from './workers/spawn.js';
+
+export interface ProgramOptions extends RunnerOptions {
+  /** The program and its arguments. */
+  readonly command: readonly [string, ...string[]];
+  readonly drain: AbortSignal;
+}
+
+/** EX_DATAERR of sysexits.h: the message is bad, and no other attempt makes it better. */
+const DEAD_LETTER = 65;
+/** How long what a program printed is read after its end: what it started may hold its pipes. */
+const LAST_READING_MS = 1000;
+/** What programs have, once they are told that the graceful wait is over, before they are killed. */
+const LAST_MOMENT_MS = 250;
+/** A stop signal may come to a program so long before it comes to the consumer. */
+const STOP_MS = 1000;
+
+interface Running extends Timed {
+  readonly child: ChildProcess;
+}
+
+interface End {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** Throws `callback-not-found` and `callback-not-loadable` when there is nothing to run. */
+export function startProgramRunner(options: ProgramOptions): CallbackRunner {
+  checkProgram(options.command[0]);
+  return new ProgramRunner(options);
+}
+
+class ProgramRunner implements CallbackRunner {
+  readonly #options: ProgramOptions;
+  readonly #running = new Slots<Running>();
+  readonly #endLimit: () => void;
+  readonly #onExit = () => this.#kill('SIGKILL');
+
+  constructor(options: ProgramOptions) {
+    this.#options = options;
+    this.#endLimit = watchLimit(this.#running, options.timeoutMs, ({ child }) => {
+      killGroup(child, 'SIGTERM');
+      setTimeout(() => killGroup(child), GRACE_MS).unref();
+    });
+    options.abort.addEventListener('abort', () => this.#kill('SIGTERM'), { once: true });
+    process.once('exit', this.#onExit);
+  }
+
+  async run(job: Job): Promise<RunResult | Gone> {
+    const { command, log } = this.#options;
+    const { env, omitted } = environmentOf(job);
+    if (omitted.length > 0)
+      log.warn(
+        { headers: omitted, correlationId: job.correlationId },
+        'headers that are too long are not in the environment of the program',
+      );
+    let child: ChildProcessWithoutNullStreams;
+    try {
+      child = await spawned(command, env);
+    } catch (error) {
+      return { kind: 'gone', fatal: notStarted(command[0], error) };
+    }
+    // It may end before it has read everything.
+    child.stdin.on('error', () => undefined).end(job.raw);
+    const entry: Running = { child, startMs: performance.now(), isOverdue: false };
+    const place = this.#running.add(entry);
+    try {
+      return await this.#conclude(job, entry, child);
+    } finally {
+      this.#running.remove(place);
+    }
+  }
+
+  async #conclude(
+    job: Job,
+    entry: Running,
+    child: ChildProcessWithoutNullStreams,
+  ): Promise<RunResult | Gone> {
+    const output = new WorkerOutput({ program: child.pid }, child, () => job.correlationId);
+    const [code, signal] = (await once(child, 'exit')) as [End['code'], End['signal']];
+    if (code === 0) await job.ack();
+    // What it started and left behind does not outlive its failure.
+    else killGroup(child);
+    await Promise.race([output.ended, delay(LAST_READING_MS, undefined, { ref: false })]);
+    for (const stream of [child.stdout, child.stderr]) stream.destroy();
+    if (code === 0) return { kind: 'returned' };
+    if (await this.#wasStopped({ code, signal }, entry)) return { kind: 'gone' };
+    return this.#judge({ code, signal }, entry, output.lastError);
+  }
+
+  #judge({ code, signal }: End, { isOverdue }: Running, lastError: string): RunResult {
+    const name = path.basename(this.#options.command[0]);
+    const said = lastError === '' ? '' : `: ${lastError}`;
+    if (isOverdue) {
+      const limit = `its time limit of ${this.#options.timeoutMs / 1000} s`;
+      return { kind: 'refused', reason: 'timeout', detail: `${name} was ended at ${limit}${said}` };
+    }
+    const end = signal === null ? `ended with status ${code ?? 'unknown'}` : `was ended by ${signal}`;
+    const message = `${name} ${end}${said}`;
+    if (code === DEAD_LETTER) return { kind: 'refused', reason: 'nack', detail: message };
+    return { kind: 'threw', error: new ProgramFailed(message) };
+  }
+
+  /** A program that took the stop of the consumer for its own, or was told that the graceful wait is over. */
+  async #wasStopped({ code, signal }: End, { isOverdue }: Running): Promise<boolean> {
+    const { drain, abort } = this.#options;
+    if (abort.aborted) return true;
+    const name = signal ?? signalOfStatus(code);
+    if (isOverdue || !isStopSignal(name)) return false;
+    if (!drain.aborted) await delay(STOP_MS, undefined, { signal: drain }).catch(() => undefined);
+    return drain.aborted;
+  }
+
+  async close(): Promise<void> {
+    this.#endLimit();
+    process.removeListener('exit', this.#onExit);
+    if (this.#running.size === 0) return;
+    // The consumer gives them up: the graceful wait is over, or it failed.
+    this.#kill('SIGTERM');
+    await delay(LAST_MOMENT_MS);
+    this.#kill('SIGKILL');
+  }
+
+  #kill(signal: NodeJS.Signals): void {
+    for (const [, { child }] of this.#running.entries()) killGroup(child, signal);
+  }
+}
+
+async function spawned(
+  [program, ...args]: ProgramOptions['command'],
+  env: Readonly<Record<string, string>>,
+): Promise<ChildProcessWithoutNullStreams> {
+  const child = spawn(program, args, { env, detached: true });
+  await once(child, 'spawn');
+  return child;
+}
+
+/** Named so in the log and in the headers of a dead letter. */
+class ProgramFailed extends Error {
+  override readonly name = 'ProgramFailed';
+
+  constructor(message: string) {
+    super(message);
+    // Where this was made tells nothing about the program.
+    this.stack = `${this.name}: ${message}`;
+  }
+}
+
+/** Of a shell whose command died by a signal. */
+function signalOfStatus(code: number | null): NodeJS.Signals | null {
+  const names = Object.entries(system.signals) as [NodeJS.Signals, number][];
+  return names.find(([, number]) => code === 128 + number)?.[0] ?? null;
+}
+
+function notStarted(program: string, error: unknown): PubsubError {
+  const { code } = error as NodeJS.ErrnoException;
+  const isScript = code === 'ENOEXEC' || code === 'ENOENT';
+  const hint = isScript ? '; is it there, and does its first line name what runs it, like #!/bin/sh?' : '';
+  return new PubsubError('callback-not-loadable', `${program} cannot be started: ${reasonOf(error)}${hint}`, {
+    cause: error,
+  });
+}
+
+/** Looked for as the system looks for it: by its path, or in the folders of PATH. */
+function checkProgram(program: string): void {
+  const isPath = program.includes('/');
+  const folders = isPath ? [''] : (environmentForPrograms().PATH ?? '').split(':');
+  const found = folders
+    .map((folder) => path.join(folder, program))
+    .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
+  if (found.length === 0) {
+    const where = isPath ? path.resolve(program) : 'in PATH; write a path like ./job.sh';
+    throw new PubsubError('callback-not-found', `there is no program ${program} (${where})`);
+  }
+  if (!found.some(isExecutable))
+    throw new PubsubError(
+      'callback-not-loadable',
+      `${program} is not executable: chmod +x ${found[0] ?? program}`,
+    );
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
