@@ -19,11 +19,11 @@ const rooms = [
   ['sending', 'errors context settings log brokers stomp'],
   [
     'consumer',
-    'errors context settings log slots aborted brokers stomp/frames stomp/session-end sending jiti',
+    'errors context settings log slots aborted brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
   ['consume publish', 'errors settings log aborted brokers sending consumer'],
   ['index', 'errors context settings log sending consumer consume publish'],
-  ['embedded', 'errors stomp/frames'],
+  ['embedded', 'errors stomp/frames stomp/headers'],
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',

@@ -4,7 +4,7 @@
  */
 import type { Logger } from '../log.js';
 import type { QueueType } from '../brokers/queues.js';
-import type { Headers } from '../stomp/frames.js';
+import { copyHeaders, type Headers } from '../stomp/headers.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
 import {
@@ -82,7 +82,7 @@ export async function startInlineRunner(
       const { correlationId } = job;
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
       const message = {
-        headers: Object.assign(Object.create(null) as Record<string, string>, job.headers),
+        headers: copyHeaders(job.headers),
         raw: Buffer.from(job.raw),
       };
       const timed: Timed = { startMs: performance.now(), isOverdue: false };

@@ -2,7 +2,8 @@
  * What a connection reads: chunks become frames that keep to the limits, or a Refusal. Hides that whoever is not logged
  * in may send a CONNECT and little more, and what STOMP 1.0 writes differently.
  */
-import { encodeFrame, type Frame, FrameDecoder, FrameError, type FrameLimits } from '../stomp/frames.js';
+import { encodeFrame, type Frame, FrameDecoder, type FrameLimits } from '../stomp/frames.js';
+import { FrameError } from '../stomp/headers.js';
 import type { Behaviour } from './behaviour.js';
 import { trimmed } from './connect.js';
 import type { BrokerLimits } from './limits.js';

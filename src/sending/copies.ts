@@ -1,6 +1,7 @@
 /** What a copy of a message looks like: its body byte for byte, and all that its sender gave it (brokers/headers.ts). */
 import { isCopied } from '../brokers/headers.js';
-import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import { encodeLines, type Frame } from '../stomp/frames.js';
+import { createHeaders, type Headers } from '../stomp/headers.js';
 import type { Outgoing } from './heads.js';
 
 /** These stay in any case, whatever the broker's limit. */
@@ -21,7 +22,7 @@ export function copyHeaders(
   { headers, body }: Frame,
   { keepsDeath = false, most = Infinity }: CopyOptions = {},
 ): Headers {
-  const kept = Object.create(null) as Headers;
+  const kept = createHeaders();
   let room = most - essential.length;
   for (const [name, value] of Object.entries(headers)) {
     if (!isCopied(name, value, keepsDeath)) continue;

@@ -9,7 +9,8 @@ import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
 import { isSendable } from '../brokers/headers.js';
 import { queueArguments, type QueueType } from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
-import { encodeLines, type Headers } from '../stomp/frames.js';
+import { encodeLines } from '../stomp/frames.js';
+import { createHeaders, type Headers } from '../stomp/headers.js';
 
 export interface SendOptions {
   /** Beside the standard headers, which cannot be overridden. Those that are not a caller's to give are left out. */
@@ -70,7 +71,7 @@ export function stringify(body: unknown): string {
 /** What a caller's headers add to a message: passing on what came with another is common. Throws `invalid-header`. */
 function sendable(headers: Readonly<Record<string, string>>, log: Logger): Headers {
   // Without a prototype any name is a name, __proto__ too.
-  const own = Object.create(null) as Headers;
+  const own = createHeaders();
   const leftOut: string[] = [];
   for (const [name, value] of Object.entries(headers)) {
     if (typeof value !== 'string') {

@@ -9,15 +9,17 @@
  * linear in the bytes received and what it keeps is bounded by its limits.
  */
 import { PubsubError } from '../errors.js';
+import { FrameError, readHead, type Head, type Headers } from './headers.js';
 import { Pieces } from './pieces.js';
 
-/** Header names and values, un-escaped. Decoded ones have no prototype, so any name is safe to look up. */
-export type Headers = Record<string, string>;
+export type { Headers } from './headers.js';
 
 export interface Frame {
   readonly command: string;
   readonly headers: Readonly<Headers>;
   readonly body: Buffer;
+  /** The header lines as they came, of a frame that was decoded. */
+  readonly lines?: string;
   /** Set when a part was over its limit and dropped: settle-relevant headers are kept, a body is empty. */
   readonly oversized?: 'headers' | 'body';
 }
@@ -35,17 +37,6 @@ export interface DecoderOptions extends FrameLimits {
   readonly strict: boolean;
 }
 
-/** The peer does not speak STOMP, or went over a limit: the connection cannot be read any further. */
-export class FrameError extends Error {
-  override name = 'FrameError';
-  readonly isOverLimit: boolean;
-
-  constructor(message: string, { isOverLimit = false } = {}) {
-    super(message);
-    this.isOverLimit = isOverLimit;
-  }
-}
-
 const LF = 10;
 const CR = 13;
 const EMPTY = Buffer.alloc(0);
@@ -56,20 +47,17 @@ const essentialLine =
 /** How much of an essential or an unfinished line survives; ids and destinations are far shorter. */
 const KEPT_LINE_BYTES = 4096;
 
-interface Head {
-  readonly command: string;
-  readonly headers: Headers;
-  /** Undefined: the body ends at the first NUL. */
-  readonly contentLength: number | undefined;
-}
-
 export class FrameDecoder {
   #options: DecoderOptions;
   readonly #onFrame: (frame: Frame) => void;
   /** Of the current head or body, from earlier chunks. */
   readonly #pieces = new Pieces();
   #head: Head | undefined;
+  /** Of the current body; undefined: it ends at the first NUL. */
+  #contentLength: number | undefined;
   #isLineEmpty = false;
+  /** Where in this chunk the next CR stands that is not before the current head; its length for nowhere. */
+  #nextCr = -1;
   #oversized: 'headers' | 'body' | undefined;
 
   /** `onFrame` is called synchronously, in wire order; bodies are views of the chunks passed to push. */
@@ -91,6 +79,7 @@ export class FrameDecoder {
   /** Decodes all frames that end in this chunk. Throws FrameError; after that the decoder must not be used again. */
   push(chunk: Buffer): void {
     let at = 0;
+    this.#nextCr = -1;
     while (at < chunk.length) {
       at = this.#head === undefined ? this.#readHead(chunk, at) : this.#readBody(chunk, at, this.#head);
     }
@@ -101,9 +90,33 @@ export class FrameDecoder {
     if (this.#pieces.bytes === 0) {
       while (chunk[at] === LF || chunk[at] === CR) at++;
       if (at === chunk.length) return at;
+      const end = this.#findHeadEnd(chunk, at);
+      if (end !== -1 && end - at <= this.#options.headerBytes)
+        return this.#beginBody(chunk.toString('utf8', at, end), end);
       this.#isLineEmpty = false;
     }
-    const from = at;
+    return this.#readHeadByBytes(chunk, at);
+  }
+
+  /**
+   * Where a head that begins there ends, if all of it is in this chunk and its lines end with LF alone; else -1. It looks
+   * no further than to the next CR: in a chunk of heads with CRLF each search would go through all of it.
+   */
+  #findHeadEnd(chunk: Buffer, start: number): number {
+    if (this.#nextCr < start) {
+      const cr = chunk.indexOf(CR, start);
+      this.#nextCr = cr === -1 ? chunk.length : cr;
+    }
+    if (this.#nextCr === chunk.length) {
+      const end = chunk.indexOf('\n\n', start);
+      return end === -1 ? -1 : end + 2;
+    }
+    const end = chunk.subarray(start, this.#nextCr).indexOf('\n\n');
+    return end === -1 ? -1 : start + end + 2;
+  }
+
+  #readHeadByBytes(chunk: Buffer, from: number): number {
+    let at = from;
     for (let isLineEmpty = this.#isLineEmpty; ; at++) {
       if (at === chunk.length) {
         this.#isLineEmpty = isLineEmpty;
@@ -125,13 +138,18 @@ export class FrameDecoder {
       this.#pruneHead();
       last = EMPTY;
     }
-    this.#head = parseHead(this.#pieces.take(last), this.#options.strict);
-    if ((this.#head.contentLength ?? 0) > this.#options.bodyBytes) this.#overflowBody();
-    return at + 1;
+    return this.#beginBody(this.#pieces.take(last).toString(), at + 1);
+  }
+
+  #beginBody(head: string, at: number): number {
+    this.#head = readHead(head, this.#options.strict);
+    this.#contentLength = contentLengthOf(this.#head.headers);
+    if ((this.#contentLength ?? 0) > this.#options.bodyBytes) this.#overflowBody();
+    return at;
   }
 
   #readBody(chunk: Buffer, start: number, head: Head): number {
-    const end = this.#endOfBody(chunk, start, head.contentLength);
+    const end = this.#endOfBody(chunk, start, this.#contentLength);
     const piece = chunk.subarray(start, end);
     if (this.#pieces.bytes + piece.length > this.#options.bodyBytes) this.#overflowBody();
     if (end === chunk.length) {
@@ -140,12 +158,12 @@ export class FrameDecoder {
     }
     if (chunk[end] !== 0) throw new FrameError('a body is longer than its content-length says');
     const oversized = this.#oversized;
-    const { command, headers } = head;
+    const { command, headers, lines } = head;
     const body = this.#pieces.take(piece);
     this.#head = undefined;
     this.#oversized = undefined;
-    if (oversized === undefined) this.#onFrame({ command, headers, body });
-    else this.#onFrame({ command, headers, body: oversized === 'body' ? EMPTY : body, oversized });
+    if (oversized === undefined) this.#onFrame({ command, headers, body, lines });
+    else this.#onFrame({ command, headers, body: oversized === 'body' ? EMPTY : body, lines, oversized });
     return end + 1;
   }
 
@@ -188,37 +206,6 @@ export class FrameDecoder {
   }
 }
 
-function parseHead(bytes: Buffer, strict: boolean): Head {
-  const text = bytes.toString('utf8');
-  let lineEnd = text.indexOf('\n');
-  const command = withoutCr(text, 0, lineEnd);
-  const isEscaped = command !== 'CONNECT' && command !== 'CONNECTED' && text.includes('\\');
-  const headers = Object.create(null) as Headers;
-  for (let start = lineEnd + 1; ; start = lineEnd + 1) {
-    lineEnd = text.indexOf('\n', start);
-    const line = withoutCr(text, start, lineEnd);
-    if (line === '') break;
-    const colon = line.indexOf(':');
-    if (colon === -1) {
-      if (strict) throw new FrameError(`a header line of ${command.slice(0, 40)} has no colon`);
-      continue;
-    }
-    let name = line.slice(0, colon);
-    let value = line.slice(colon + 1);
-    if (isEscaped) {
-      name = unescape(name, strict);
-      value = unescape(value, strict);
-    }
-    // Of a repeated header the first counts (STOMP 1.2, "Repeated Header Entries").
-    headers[name] ??= value;
-  }
-  return { command, headers, contentLength: contentLengthOf(headers) };
-}
-
-function withoutCr(text: string, start: number, end: number): string {
-  return text.slice(start, text.charCodeAt(end - 1) === CR ? end - 1 : end);
-}
-
 function contentLengthOf(headers: Headers): number | undefined {
   const text = headers['content-length'];
   if (text === undefined) return undefined;
@@ -228,20 +215,9 @@ function contentLengthOf(headers: Headers): number | undefined {
 }
 
 const escapes: Record<string, string> = { '\\': '\\\\', '\r': '\\r', '\n': '\\n', ':': '\\c' };
-const unescapes: Record<string, string> = { '\\\\': '\\', '\\r': '\r', '\\n': '\n', '\\c': ':' };
 
 const special = /[\\\r\n:\0]/;
 const specials = new RegExp(special, 'g');
-
-function unescape(text: string, strict: boolean): string {
-  if (!text.includes('\\')) return text;
-  return text.replace(/\\[^]?/g, (escape) => {
-    const plain = unescapes[escape];
-    if (plain === undefined && strict)
-      throw new FrameError(`undefined escape ${JSON.stringify(escape)} in a header`);
-    return plain ?? escape;
-  });
-}
 
 function escape(text: string): string {
   if (!special.test(text)) return text;

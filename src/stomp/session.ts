@@ -10,7 +10,8 @@ import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import { encodeLines, FrameError, type Frame, type Headers } from './frames.js';
+import { encodeLines, type Frame } from './frames.js';
+import { FrameError, type Headers } from './headers.js';
 import { watchLiveness } from './liveness.js';
 import { Receipts, type Awaited } from './receipts.js';
 import {

@@ -7,7 +7,8 @@
 import type { Socket } from 'node:net';
 import stompit from 'stompit';
 import { reasonOf } from '../errors.js';
-import { FrameDecoder, FrameError, type Frame, type Headers } from './frames.js';
+import { FrameDecoder, type Frame } from './frames.js';
+import { FrameError, type Headers } from './headers.js';
 import { transportEnd, type EndCause } from './session-end.js';
 import { FrameWriter } from './writer.js';
 

@@ -34,12 +34,29 @@ describe('slots', () => {
 
   it('know no number that they have not given', () => {
     const slots = new Slots<string>();
-    slots.add('a');
-    for (const id of [0, 1, -1, 0.5, NaN, Infinity, Number.MAX_SAFE_INTEGER]) {
+    const given = slots.add('a');
+    for (const id of [0, given + 1, given + 64, -1, 0.5, NaN, Infinity, Number.MAX_SAFE_INTEGER]) {
       assert.equal(slots.get(id), undefined);
       slots.remove(id);
     }
     assert.equal(slots.size, 1);
+  });
+
+  it('keep what stays while many others come and go', () => {
+    const slots = new Slots<string>();
+    const [a, b] = [slots.add('a'), slots.add('b')];
+    for (let turn = 0; turn < 1000; turn++) {
+      const id = slots.add('other');
+      assert.deepEqual([slots.get(a), slots.get(b), slots.get(id), slots.size], ['a', 'b', 'other', 3]);
+      slots.remove(id);
+    }
+    const c = slots.add('c');
+    slots.remove(b);
+    slots.remove(b);
+    assert.deepEqual(slots.entries(), [
+      [a, 'a'],
+      [c, 'c'],
+    ]);
   });
 
   it('behave as a map whose keys are never used twice', () => {

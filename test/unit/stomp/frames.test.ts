@@ -8,8 +8,8 @@ import {
   encodeHead,
   type Frame,
   FrameDecoder,
-  FrameError,
 } from '../../../src/stomp/frames.js';
+import { FrameError } from '../../../src/stomp/headers.js';
 
 const lenient: DecoderOptions = { strict: false, headerBytes: 65_536, bodyBytes: 65_536 };
 const strict: DecoderOptions = { ...lenient, strict: true };
