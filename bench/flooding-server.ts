@@ -30,8 +30,12 @@ class Connection {
   #delivered = 0;
 
   constructor(socket: Socket) {
-    this.#socket = socket.setNoDelay(true).on('error', () => undefined);
-    socket.on('data', (chunk) => {
+    this.#socket = socket;
+  }
+
+  serve(): void {
+    this.#socket.setNoDelay(true).on('error', () => undefined);
+    this.#socket.on('data', (chunk) => {
       this.#read(chunk);
       this.#flush();
     });
@@ -135,7 +139,7 @@ export async function startFloodingServer(): Promise<FloodingServer> {
 }
 
 if (process.argv[2] === 'serve') {
-  const server = createServer((socket) => void new Connection(socket)).listen(0, '127.0.0.1', () =>
+  const server = createServer((socket) => new Connection(socket).serve()).listen(0, '127.0.0.1', () =>
     console.log((server.address() as AddressInfo).port),
   );
 }

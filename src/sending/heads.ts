@@ -9,7 +9,7 @@ import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
 import { isSendable } from '../brokers/headers.js';
 import { queueArguments, type QueueType } from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
-import { encodeLines } from '../stomp/frames.js';
+import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
 
 export interface SendOptions {
@@ -38,23 +38,48 @@ export function messageEncoder(
   { headers, correlationId, isPersistent = true }: SendOptions = {},
   log: Logger = ownLog,
 ): (json: string) => Outgoing {
-  checkTarget(destination);
   const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
-  const lines = encodeLines('SEND', {
-    ...(headers === undefined ? {} : sendable(headers, log)),
+  const ofId = id === undefined ? {} : { 'correlation-id': id };
+  const standard = standardLines(destination, queueType, isPersistent);
+  const lines =
+    headers === undefined
+      ? standard + encodeHeaders(ofId)
+      : encodeLines('SEND', {
+          ...sendable(headers, log),
+          ...standardHeaders(destination, queueType, isPersistent),
+          ...ofId,
+        });
+  return (json) => {
+    const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
+    return { destination, lines: `${lines}content-length:${Buffer.byteLength(json)}\n${ownId}`, body: json };
+  };
+}
+
+function standardHeaders(destination: string, queueType: QueueType, isPersistent: boolean): Headers {
+  return {
     destination,
     'content-type': 'application/json;charset=utf-8',
-    ...(id === undefined ? {} : { 'correlation-id': id }),
     'tshoot-destination': destination,
     // These must match the queue's declaration.
     ...queueArguments(deadLetterQueueOf(destination), queueType),
     // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
     ...(isPersistent ? { persistent: 'true' } : {}),
-  });
-  return (json) => {
-    const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
-    return { destination, lines: `${lines}content-length:${Buffer.byteLength(json)}\n${ownId}`, body: json };
   };
+}
+
+/** As it was last asked for: most programs send one message after the other to one destination. */
+let last = { destination: '', queueType: '', isPersistent: true, lines: '' };
+
+/** Throws `invalid-destination`. */
+function standardLines(destination: string, queueType: QueueType, isPersistent: boolean): string {
+  const isLast =
+    destination === last.destination && queueType === last.queueType && isPersistent === last.isPersistent;
+  if (!isLast) {
+    checkTarget(destination);
+    const lines = encodeLines('SEND', standardHeaders(destination, queueType, isPersistent));
+    last = { destination, queueType, isPersistent, lines };
+  }
+  return last.lines;
 }
 
 /** The body as JSON text. Throws `invalid-json`. */

@@ -49,31 +49,20 @@ export class Publisher implements TransactionSender {
    * arrived; also when the broker refuses one of several under way), `broker-refused`, `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or
    * `invalid-json` (a body JSON cannot express).
    */
-  async send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
-    await this.sendJson(destination, stringify(body), options);
+  send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
+    try {
+      return this.#send(this.#encode(destination, stringify(body), options));
+    } catch (error) {
+      return rejected(error);
+    }
   }
 
   /** Like send, with a body that is JSON text already and goes out as it stands. */
-  async sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
-    const message = this.#encode(destination, json, options);
-    this.#begin();
-    if (this.#unconfirmed === this.window) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    } else {
-      this.#unconfirmed++;
-    }
+  sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
     try {
-      const lease = this.#link.tryLease(destination) ?? (await this.#link.lease(destination));
-      if (lease.session.isFull) await lease.session.drained();
-      await this.#transmit(message, lease);
+      return this.#send(this.#encode(destination, json, options));
     } catch (error) {
-      throw asUnconfirmed(error, 'the message may or may not have arrived');
-    } finally {
-      // A slot that somebody waits for changes hands; only one that nobody wants is free again.
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#unconfirmed--;
-      else next();
-      this.#end();
+      return rejected(error);
     }
   }
 
@@ -115,15 +104,56 @@ export class Publisher implements TransactionSender {
     return messageEncoder(destination, this.#settings.queueType, options, this.#log)(json);
   }
 
+  /** At once when there is room and a connection: waiting for nothing costs as much as sending. */
+  #send(message: Outgoing): Promise<void> {
+    this.#begin();
+    if (this.#unconfirmed === this.window) return this.#sendLater(message);
+    this.#unconfirmed++;
+    const lease = this.#link.tryLease(message.destination);
+    if (lease === undefined || lease.session.isFull) return this.#sendInTurn(message, lease);
+    return this.#transmit(message, lease);
+  }
+
+  async #sendLater(message: Outgoing): Promise<void> {
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    await this.#sendInTurn(message, this.#link.tryLease(message.destination));
+  }
+
+  async #sendInTurn(message: Outgoing, tried: Lease | undefined): Promise<void> {
+    let lease: Lease;
+    try {
+      lease = tried ?? (await this.#link.lease(message.destination));
+      if (lease.session.isFull) await lease.session.drained();
+    } catch (error) {
+      this.#leave();
+      throw asDoubtful(error);
+    }
+    await this.#transmit(message, lease);
+  }
+
   #transmit({ destination, lines, body }: Outgoing, lease: Lease): Promise<void> {
     const { session, isAlone } = lease;
     return new Promise((resolve, reject) => {
       session.sendWithReceipt(lines, body, (error) => {
         lease.end(error === undefined ? destination : undefined);
-        if (error === undefined) resolve();
-        else reject(session.isOpen || isAlone ? error : this.#doubted(error));
+        if (error === undefined) {
+          resolve();
+          this.#leave();
+        } else {
+          reject(asDoubtful(session.isOpen || isAlone ? error : this.#doubted(error)));
+          // All that end with a connection count as under way for each of them.
+          queueMicrotask(() => this.#leave());
+        }
       });
     });
+  }
+
+  /** A place in the window that somebody waits for changes hands; only one that nobody wants is free again. */
+  #leave(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#unconfirmed--;
+    else next();
+    this.#end();
   }
 
   #begin(): void {
@@ -142,3 +172,9 @@ export class Publisher implements TransactionSender {
     return new PubsubError('not-confirmed', `${error.message}; ${doubt}`, { cause: error });
   }
 }
+
+const rejected = (error: unknown): Promise<never> =>
+  Promise.reject(error instanceof Error ? error : new Error(String(error)));
+
+const asDoubtful = (error: unknown): PubsubError =>
+  asUnconfirmed(error, 'the message may or may not have arrived') as PubsubError;

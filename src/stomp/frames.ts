@@ -245,8 +245,15 @@ function verbatim(text: string): string {
  * undefined are left out. Throws `invalid-header`.
  */
 export function encodeLines(command: string, headers: Readonly<Record<string, string | undefined>>): string {
-  const encode = command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape;
-  let lines = `${command}\n`;
+  return `${command}\n${encodeHeaders(headers, command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape)}`;
+}
+
+/** Header lines alone, to be added to others. Throws `invalid-header`. */
+export function encodeHeaders(
+  headers: Readonly<Record<string, string | undefined>>,
+  encode: (text: string) => string = escape,
+): string {
+  let lines = '';
   for (const name in headers) {
     const value = headers[name];
     if (value !== undefined) lines += `${encode(name)}:${encode(value)}\n`;

@@ -1,5 +1,6 @@
 /**
- * What goes out on one connection. Frames of one tick are gathered and written together, in order. It stands in for
+ * What goes out on one connection. Frames of one tick are gathered and written together, in order: their text in one string,
+ * and what is none, or long, beside it in the same call of the system, byte for byte. It stands in for
  * stompit's own writer, which adds no content-length, wedges for ever on a value it cannot print and never says when
  * the socket is full. Open until the socket ends; after that everything is refused quietly: the session's end tells.
  */
@@ -12,9 +13,11 @@ const BATCH_LENGTH = 64 * 1024;
 
 export class FrameWriter {
   readonly #socket: Duplex;
-  /** Text of this tick's frames that is not written yet; bodies that are none are written in between. */
+  /** Text of this tick's frames that is not written yet. */
   #batch = '';
   #isFlushing = false;
+  /** There is something beside the text of this tick. */
+  #isCorked = false;
   #drained: Promise<void> | undefined;
   #isFinished = false;
 
@@ -40,9 +43,12 @@ export class FrameWriter {
       this.#append(`${lines}\n${text}\0`);
     } else {
       this.#append(`${lines}\n`);
-      this.#flush();
+      if (!this.#isCorked) this.#socket.cork();
+      this.#isCorked = true;
+      this.#writeBatch();
       this.#socket.write(body);
       this.#append('\0');
+      if (body.length >= BATCH_LENGTH) this.#flush();
     }
   }
 
@@ -100,14 +106,22 @@ export class FrameWriter {
   }
 
   #flush(): void {
+    this.#writeBatch();
+    if (this.#isCorked) this.#socket.uncork();
+    this.#isCorked = false;
+  }
+
+  #writeBatch(): void {
     if (this.#batch === '' || this.#isFinished) return;
     this.#socket.write(this.#batch, 'utf8');
     this.#batch = '';
   }
 }
 
-/** Of a body that may as well go with the rest of its batch: by itself it costs two writes more, of a packet each. */
+/** Of a body that may as well go with the rest of its batch: from here on copying it costs more than another piece. */
+const COPIED_BYTES = 16 * 1024;
+
 function textOf(body: Uint8Array): string | undefined {
-  if (body.length > BATCH_LENGTH || !isUtf8(body)) return undefined;
+  if (body.length > COPIED_BYTES || !isUtf8(body)) return undefined;
   return Buffer.from(body.buffer, body.byteOffset, body.length).toString();
 }

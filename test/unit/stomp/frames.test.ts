@@ -9,7 +9,7 @@ import {
   type Frame,
   FrameDecoder,
 } from '../../../src/stomp/frames.js';
-import { FrameError } from '../../../src/stomp/headers.js';
+import { copyHeaders, createHeaders, FrameError, readHead } from '../../../src/stomp/headers.js';
 
 const lenient: DecoderOptions = { strict: false, headerBytes: 65_536, bodyBytes: 65_536 };
 const strict: DecoderOptions = { ...lenient, strict: true };
@@ -99,7 +99,96 @@ const generated: fc.Arbitrary<Generated> = fc
     return { wire, frame };
   });
 
+/** Lines as no decent client writes them: names that begin alike, come twice or are empty, each line with an end of its own. */
+const crookedHead = fc
+  .record({
+    command: fc.constantFrom('MESSAGE', 'RECEIPT', 'OTHER'),
+    lines: fc.array(
+      fc.tuple(
+        fc.constantFrom('a', 'ab', 'abc', '', '__proto__', 'constructor', '7', 'é', 'n'.repeat(200), 'x\\c'),
+        fc.constantFrom('', 'x', ':', 'ab:', 'a\\n', ' é', 'v'.repeat(40)),
+        fc.constantFrom('\n', '\r\n'),
+      ),
+      { maxLength: 8 },
+    ),
+    hasNonsense: fc.boolean(),
+    blank: fc.constantFrom('\n', '\r\n'),
+  })
+  .map(({ command, lines, hasNonsense, blank }) => ({
+    command,
+    text: [
+      `${command}\n`,
+      ...lines.map(([name, value, end]) => `${name}:${value}${end}`),
+      hasNonsense ? 'nonsense\n' : '',
+      blank,
+    ].join(''),
+  }));
+
+/** The same by the letter of the protocol, slowly. */
+function readSlowly(text: string): [string, string][] {
+  const plain = (part: string) => part.replaceAll('\\c', ':').replaceAll('\\n', '\n');
+  const headers = new Map<string, string>();
+  for (const line of text.split('\n').slice(1)) {
+    const [, name, value] = /^([^:]*):([^]*?)\r?$/.exec(line) ?? [];
+    if (name !== undefined && !headers.has(plain(name))) headers.set(plain(name), plain(value ?? ''));
+  }
+  return [...headers];
+}
+
 describe('FrameDecoder', () => {
+  it('reads each head for itself, whatever the heads before it were like', () => {
+    fc.assert(
+      fc.property(fc.array(crookedHead, { minLength: 1, maxLength: 8 }), (heads) => {
+        const wire = heads.map(({ text }) => `${text}\0`).join('');
+        const expected = heads.map(({ command, text }) => [command, new Map(readSlowly(text))]);
+        for (const chunks of [[wire], heads.map(({ text }) => `${text}\0`), bytesOf(Buffer.from(wire))]) {
+          const frames = decode(chunks, lenient);
+          assert.deepEqual(
+            frames.map(({ command, headers }) => [command, new Map(Object.entries(headers))]),
+            expected,
+          );
+          for (const { command, headers, lines } of frames) {
+            assert.equal(Object.getPrototypeOf(headers), null);
+            const again = readHead(`${command}\n${lines!}`, false);
+            assert.deepEqual(Object.entries(again.headers), Object.entries(headers));
+          }
+        }
+      }),
+    );
+  });
+
+  it('goes through a chunk of many heads once, whatever ends their lines and whatever is in the bodies', () => {
+    const frames = {
+      lf: 'MESSAGE\na:b\ncontent-length:3\n\nxyz\0',
+      crlf: 'MESSAGE\r\na:b\r\ncontent-length:3\r\n\r\nxyz\0',
+      'CR in bodies': 'MESSAGE\na:b\ncontent-length:3\n\nx\ry\0',
+      'no content-length': 'MESSAGE\na:b\n\nx\r\n\n\0',
+    };
+    for (const [name, frame] of Object.entries(frames)) {
+      const chunk = Buffer.from(frame.repeat(2000));
+      let scanned = 0;
+      type Find = (this: Buffer, value: string | number, offset?: number) => number;
+      const find = (Buffer.prototype as { indexOf: Find }).indexOf;
+      const indexOf = mock.method(
+        Buffer.prototype as { indexOf: Find },
+        'indexOf',
+        function (this: Buffer, value: string | number, offset = 0) {
+          const at = find.call(this, value, offset);
+          scanned += (at === -1 ? this.length : at) - offset;
+          return at;
+        },
+      );
+      let count = 0;
+      try {
+        new FrameDecoder(lenient, () => count++).push(chunk);
+      } finally {
+        indexOf.mock.restore();
+      }
+      assert.equal(count, 2000, name);
+      assert.ok(scanned <= 3 * chunk.length, `${name}: ${scanned} bytes were scanned for ${chunk.length}`);
+    }
+  });
+
   it('T18: decodes generated frames alike however their bytes are split', () => {
     fc.assert(
       fc.property(
@@ -400,6 +489,24 @@ describe('FrameDecoder', () => {
     }
     assert.ok(copied <= chunks.length, `${copied} bytes were copied for ${chunks.length}`);
     assert.ok(scanned <= chunks.length, `${scanned} bytes were scanned for ${chunks.length}`);
+  });
+});
+
+describe('headers', () => {
+  it('T2: have no prototype, and take __proto__ for a name, also in a copy', () => {
+    const headers = createHeaders();
+    headers.__proto__ = 'data';
+    headers.a = 'b';
+    for (const each of [headers, copyHeaders(headers), copyHeaders({ ['__proto__']: 'data', a: 'b' })]) {
+      assert.equal(Object.getPrototypeOf(each), null);
+      assert.deepEqual(Object.entries(each), [
+        ['__proto__', 'data'],
+        ['a', 'b'],
+      ]);
+    }
+    const copy = copyHeaders(headers);
+    copy.a = 'c';
+    assert.equal(headers.a, 'b');
   });
 });
 
