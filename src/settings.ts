@@ -102,6 +102,8 @@ export const settings = {
     'limit for loading the callback and its setup() in a worker process'),
   timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
     'time limit for each message, after which it is dead-lettered; 0 for none'),
+  maxDeliveries: optionalInteger('Consuming', 'STOMP_MAX_DELIVERIES', '--max-deliveries <number>', [2, 1000],
+    'a message that ends its consumer, container and all, is dead-lettered after so many deliveries, the last of them alone; default: never'),
   retries: integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
     'a callback that throws gets its message so many times again before it is dead-lettered'),
   retryDelay: setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
@@ -236,6 +238,10 @@ function contradictions(resolved: Settings): string[] {
     [
       resolved.retries > 0 && resolved.exclusiveQueue,
       'STOMP_RETRIES and STOMP_DEFAULT_EXCLUSIVE_QUEUE: an exclusive queue may be gone when a message comes back',
+    ],
+    [
+      resolved.maxDeliveries !== undefined && resolved.exclusiveQueue,
+      'STOMP_MAX_DELIVERIES and STOMP_DEFAULT_EXCLUSIVE_QUEUE: an exclusive queue is gone when its consumer is',
     ],
     [
       resolved.durableTopicSubscription && resolved.clientId === undefined,

@@ -55,4 +55,6 @@ export const activemq: Dialect = {
       ? undefined
       : { destination: `/queue/${queue}`, headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
   delaysByScheduler: true,
+  behindOthers: ({ kind, queue }) =>
+    kind === 'topic' ? undefined : { destination: `/queue/${queue}`, headers: {} },
 };

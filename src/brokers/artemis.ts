@@ -44,4 +44,5 @@ export const artemis: Dialect = {
   warnings: () => [],
   delayed: () => undefined,
   delaysByScheduler: false,
+  behindOthers: () => undefined,
 };

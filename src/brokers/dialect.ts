@@ -66,6 +66,8 @@ export interface Dialect {
    * undefined where it cannot.
    */
   delayed(source: Source, delayMs: number, queueType: QueueType): Declaration | undefined;
+  /** Where to a copy of a message is sent so that it is behind the others in the source's queue; undefined where it cannot. */
+  behindOthers(source: Source, queueType: QueueType): Declaration | undefined;
   /** Does a scheduler delay messages, which the broker may lack? Without it a message comes at once, and nobody is told. */
   readonly delaysByScheduler: boolean;
 }

@@ -32,6 +32,8 @@ const ofQueue = [
 
 /** Of the attempts of a message at one queue, and of how they ended: set by the consumer alone. */
 export const ATTEMPT = 'x-attempt';
+/** How often it was delivered there and never settled, and whether it is to run alone. */
+export const DELIVERIES = 'x-deliveries';
 /** What 0.1 wrote beside `x-attempt`. */
 const LAST_ERROR = 'x-last-error';
 const ofFailure = 'x-failure-';
@@ -48,13 +50,15 @@ const ofTime = [
   ...['AMQ_SCHEDULED_DELAY', 'AMQ_SCHEDULED_PERIOD', 'AMQ_SCHEDULED_REPEAT', 'AMQ_SCHEDULED_CRON'],
 ];
 
+const ofAttempts = [ATTEMPT, DELIVERIES, LAST_ERROR];
 const reserved: ReadonlySet<string> = new Set([
   ...ofDelivery,
   ...ofQueue,
+  ...ofAttempts,
   // `id` and `content-type` are the sender's own on a copy, and ours on what we publish.
-  ...['id', 'content-type', ATTEMPT, LAST_ERROR],
+  ...['id', 'content-type'],
 ]);
-const notCopied: ReadonlySet<string> = new Set([...ofDelivery, ...ofQueue, ...ofTime, ATTEMPT, LAST_ERROR]);
+const notCopied: ReadonlySet<string> = new Set([...ofDelivery, ...ofQueue, ...ofTime, ...ofAttempts]);
 
 /** May a caller give this header to a message that it publishes? */
 export function isSendable(name: string, value: string): boolean {

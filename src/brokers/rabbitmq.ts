@@ -78,6 +78,10 @@ export const rabbitmq: Dialect = {
     headers: { ...queueArguments(queue, queueType), 'x-message-ttl': String(delayMs) },
   }),
   delaysByScheduler: false,
+  behindOthers: ({ queue, deadLetterQueue }, queueType) => ({
+    destination: `/queue/${queue}`,
+    headers: queueArguments(deadLetterQueue, queueType),
+  }),
 };
 
 /** 4.3.6 takes 100 headers of a SEND, and closes the connection without a word at more. 4.0.5 takes any number. */

@@ -2,12 +2,13 @@
  * The loop of a consumer: connect, declare, subscribe, hand each message to the callback, settle it; again after every
  * loss of the connection, until it is told to drain. The prefetch asked of the broker is `concurrency`, and so many
  * callbacks run at most. A message waits here only while a callback that acked early, or that outlived its connection,
- * still runs in its place.
+ * still runs in its place, and while one runs alone (turns.ts).
  *
  * Draining: start nothing new, keep the subscription and the heart-beats, let what is in flight finish and settle with
  * confirmation, then DISCONNECT. An UNSUBSCRIBE first would lose the ACKs that follow it (RabbitMQ 3.10, ActiveMQ 5.17).
  */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { orAborted, whenAborted } from '../aborted.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -22,6 +23,7 @@ import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
+import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
 import type { ConsumerObserver } from './events.js';
 import { untilIdle } from './idleness.js';
@@ -32,6 +34,10 @@ import { retriesOf } from './retries.js';
 import { mayRenew, subscribe, warn, type SubscribingOptions } from './subscribe.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
+import { Turns } from './turns.js';
+
+/** What a broker has, at the end of the graceful wait, to take the copy of a message that ran alone. */
+const ACQUITTAL_MS = 2000;
 
 export interface ConsumerOptions extends ConsumerObserver {
   readonly source: Source;
@@ -52,8 +58,8 @@ export class Consumer {
   /** The latest one. */
   #session: Session | undefined;
   readonly #inFlight = new Slots<Delivery>();
-  /** Of the latest session, for want of a free place; the next one first. */
-  #waiting: Delivery[] = [];
+  readonly #turns: Turns;
+  readonly #counting: CountingOptions | undefined;
   readonly #subscribing: SubscribingOptions;
   readonly #account: Account;
   readonly #recentIds = new RecentIds();
@@ -67,12 +73,18 @@ export class Consumer {
   constructor(options: ConsumerOptions) {
     this.#options = options;
     const { source, settings, log, drain, callbackName: callback } = options;
-    const { queueType, tellsFailure: tellsError } = settings;
+    const { queueType, tellsFailure: tellsError, concurrency, maxDeliveries: limit } = settings;
     this.#account = new Account(options, log);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
     this.#failed.catch(() => undefined);
     const retries = retriesOf(source, settings);
-    this.#subscribing = { source, settings, retries, log, drain };
+    this.#counting = limit === undefined ? undefined : { source, queueType, limit };
+    this.#subscribing = { source, settings, retries, counting: this.#counting, log, drain };
+    this.#turns = new Turns({
+      ...{ concurrency, drain },
+      running: () => this.#inFlight.size,
+      begin: (delivery) => this.#begin(delivery),
+    });
     this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () =>
       this.#inFlight.entries().map(([, one]) => one),
     );
@@ -111,8 +123,11 @@ export class Consumer {
         await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session), this.#failed]));
       }
       // The broker delivers again what was never started.
-      this.#waiting = [];
-      if (drain.aborted) break;
+      const unstarted = this.#turns.clear();
+      if (drain.aborted) {
+        unstarted.forEach((delivery) => this.#acquit(delivery));
+        break;
+      }
       if (session.isOpen)
         log.info({ server: session.address }, 'nothing has come for long; subscribing anew');
       await session.close();
@@ -120,7 +135,7 @@ export class Consumer {
     if (this.#inFlight.size > 0)
       log.info({ inFlight: this.#inFlight.size }, 'waiting for callbacks in flight');
     await orAborted(abort, this.#idle());
-    if (this.#inFlight.size > 0) throw this.#giveUp();
+    if (this.#inFlight.size > 0) throw await this.#giveUp();
     await this.#session?.close();
     return this.#account.summary;
   }
@@ -184,17 +199,22 @@ export class Consumer {
   #receive(frame: Frame, surroundings: Surroundings): void {
     const { session } = surroundings.handOver;
     const { drain, settings } = this.#options;
-    // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
-    if (drain.aborted || !session.isOpen) return;
+    if (!session.isOpen) return;
     const delivery = new Delivery(frame, surroundings, this.#deliveryContext);
-    if (this.#inFlight.size < settings.concurrency) {
-      this.#start(delivery);
-    } else if (this.#waiting.length < settings.concurrency) {
-      this.#waiting.push(delivery);
-    } else {
+    if (this.#counting !== undefined && frame.oversized === undefined)
+      delivery.count = countOf(frame.headers, session.dialect, this.#counting);
+    // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
+    if (drain.aborted) this.#acquit(delivery);
+    else if (!this.#turns.offer(delivery)) {
       const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
       session.abandon(message);
     }
+  }
+
+  #begin(delivery: Delivery): void {
+    const { standing } = delivery.count;
+    if (standing === 'uncounted' || standing === 'suspect') void this.#recount(delivery);
+    else this.#start(delivery);
   }
 
   #start(delivery: Delivery): void {
@@ -202,6 +222,34 @@ export class Consumer {
     delivery.startedMs = performance.now();
     this.#account.started(this.#isRepeated(delivery));
     void this.#process(delivery, place);
+  }
+
+  /** Sends it behind the others, with how often it was delivered; what cannot be sent is run like any other. */
+  async #recount(delivery: Delivery): Promise<void> {
+    const { before, standing } = delivery.count;
+    const isMarked = standing === 'suspect';
+    const { log } = this.#options;
+    const fields = { deliveries: before, ...delivery.fields() };
+    if (isMarked) log.warn(fields, 'a message was delivered often and never settled: it will run alone');
+    else log.debug(fields, 'a message was delivered before: its delivery is counted');
+    const place = this.#inFlight.add(delivery);
+    const isDeferred = await this.#defer(delivery, isMarked);
+    this.#inFlight.remove(place);
+    if (isDeferred || this.#options.drain.aborted) this.#leave(delivery);
+    else this.#start(delivery);
+  }
+
+  async #defer(delivery: Delivery, isMarked: boolean): Promise<boolean> {
+    const { frame, session, count } = delivery;
+    if (this.#counting === undefined) return false;
+    return delivery.defer(countedCopy(frame, count.before, isMarked, this.#counting, session.dialect));
+  }
+
+  /** A stop is no doing of a message that was to run alone: it comes again as one that may have been innocent. */
+  #acquit(delivery: Delivery): void {
+    if (delivery.count.standing !== 'alone') return;
+    delivery.count = { ...delivery.count, standing: 'uncounted' };
+    void this.#recount(delivery);
   }
 
   #isRepeated({ frame, session, messageId }: Delivery): boolean {
@@ -218,6 +266,9 @@ export class Consumer {
         headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
       if (oversized !== undefined) {
         delivery.deadLetter({ reason: 'too-large', detail: `its ${oversized} is larger than the limit` });
+      } else if (delivery.count.standing === 'ended') {
+        const detail = `delivered ${delivery.count.before} times and never settled; the last time it ran alone, and its consumer ended`;
+        delivery.deadLetter({ reason: 'killed', detail });
       } else if (correlationId === undefined) {
         const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
         delivery.deadLetter({ reason: 'missing-correlation-id', detail });
@@ -293,8 +344,11 @@ export class Consumer {
   #finish(delivery: Delivery, place: number): void {
     this.#inFlight.remove(place);
     this.#account.settled(delivery);
-    const next = this.#options.drain.aborted ? undefined : this.#waiting.shift();
-    if (next !== undefined) this.#start(next);
+    this.#leave(delivery);
+  }
+
+  #leave(delivery: Delivery): void {
+    this.#turns.end(delivery);
     if (this.#inFlight.size === 0) this.#onIdle?.();
   }
 
@@ -302,14 +356,16 @@ export class Consumer {
     return this.#inFlight.size === 0 ? Promise.resolve() : new Promise((resolve) => (this.#onIdle = resolve));
   }
 
-  #giveUp(): PubsubError {
+  async #giveUp(): Promise<PubsubError> {
     const inFlight = this.#inFlight.entries().map(([, delivery]) => delivery);
     this.#account.giveUp(inFlight);
-    this.#session?.abandon('the graceful wait is over');
     // What was acked early does not come again.
     const unfinished = inFlight
       .filter(({ outcome }) => outcome === 'released')
       .map(({ messageId }) => messageId ?? 'unknown');
+    const alone = inFlight.find(({ count, state }) => count.standing === 'alone' && state === 'unsettled');
+    if (alone !== undefined) await Promise.race([this.#defer(alone, false), delay(ACQUITTAL_MS)]);
+    this.#session?.abandon('the graceful wait is over');
     const { gracefulWaitSeconds } = this.#options.settings;
     const messages = unfinished.length === 1 ? '1 message goes' : `${unfinished.length} messages go`;
     return new PubsubError(

@@ -1,7 +1,8 @@
 /**
  * One message on the session it came by, to be settled once. States: unsettled -> settling (the verdict is taken, and what
- * is sent before the ACK is not confirmed yet) -> acked | dead-lettered | retried (a copy comes later) | released (its
- * session ended first, or a stop came before: the broker delivers it again). It knows which frames settle it.
+ * is sent before the ACK is not confirmed yet) -> acked | dead-lettered | retried (a copy comes later) | deferred (the
+ * same, and nothing was tried) | released (its session ended first, or a stop came before: the broker delivers it again).
+ * It knows which frames settle it.
  */
 import type { Source } from '../brokers/destinations.js';
 import { PubsubError, reasonOf } from '../errors.js';
@@ -14,6 +15,7 @@ import type { Frame, Headers } from '../stomp/frames.js';
 import { deadLetterCopy, errorHeaders, type DeadLetterOptions, type Failure } from './dead-letters.js';
 import type { Outcome, SettledEvent } from './events.js';
 import type { Settlement } from './payload.js';
+import type { DeliveryCount } from './deliveries.js';
 import { attemptOf, retryCopy, type Retries } from './retries.js';
 
 /** What all deliveries of a consumer share. */
@@ -35,7 +37,10 @@ export interface Surroundings {
   readonly queues: DeclaredQueues;
 }
 
-type State = 'unsettled' | 'settling' | Outcome;
+type State = 'unsettled' | 'settling' | 'deferred' | Outcome;
+
+/** Of a message whose deliveries nobody counts. */
+const UNCOUNTED: DeliveryCount = { standing: 'free', before: 0, mark: undefined };
 
 /** Of a message that is acked. */
 const NOTHING: Pick<SettledEvent, 'reason' | 'error'> = {};
@@ -48,6 +53,8 @@ export class Delivery {
   #state: State = 'unsettled';
   /** Why it is not acked. */
   why: Pick<SettledEvent, 'reason' | 'error'> = NOTHING;
+  /** How often it came before, and what that means. */
+  count = UNCOUNTED;
   /** When its callback was started. */
   startedMs = 0;
   /** Since when it is held un-acked by something else than its callback: what must be sent first, or a worker it waits for. */
@@ -70,7 +77,8 @@ export class Delivery {
 
   /** What is known of it now: a message that is still settling may come again. */
   get outcome(): Outcome {
-    return this.#state === 'unsettled' || this.#state === 'settling' ? 'released' : this.#state;
+    const state = this.#state;
+    return state === 'unsettled' || state === 'settling' || state === 'deferred' ? 'released' : state;
   }
 
   get messageId(): string | undefined {
@@ -110,6 +118,27 @@ export class Delivery {
     if (this.#take() === undefined) void this.#settle(() => this.#retry(err));
   }
 
+  /**
+   * Has a copy come in its place, later. Resolves with false when the broker takes that copy never: the message is as
+   * it was. Never rejects.
+   */
+  async defer(copy: Outgoing): Promise<boolean> {
+    if (this.#take() !== undefined) return true;
+    await this.#settle(async () => {
+      try {
+        await this.#surroundings.handOver.confirm([copy]);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        this.#context.log.warn({ ...this.fields(), err: error }, 'a message cannot be counted');
+        this.setHeld(false);
+        return 'unsettled';
+      }
+      await this.#ackCopied();
+      return 'deferred';
+    });
+    return this.#state !== 'unsettled';
+  }
+
   setHeld(isHeld: boolean): void {
     this.heldMs = isHeld ? performance.now() : Infinity;
   }
@@ -147,7 +176,7 @@ export class Delivery {
     return undefined;
   }
 
-  #settle(work: () => Promise<Outcome>): Promise<void> {
+  #settle(work: () => Promise<State>): Promise<void> {
     this.setHeld(true);
     const settle = async () => {
       try {

@@ -14,6 +14,7 @@ export type DeadLetterReason =
   | 'forward-refused'
   | 'missing-correlation-id'
   | 'too-large'
+  | 'killed'
   | Refusal;
 
 /** Why a message goes back to its queue unsettled. */

@@ -8,12 +8,14 @@ import { declareQueues } from '../sending/declare.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
+import { requireCounting, type CountingOptions } from './deliveries.js';
 import { delayQueues, type Retries } from './retries.js';
 
 export interface SubscribingOptions {
   readonly source: Source;
   readonly settings: Settings;
   readonly retries: Retries;
+  readonly counting: CountingOptions | undefined;
   readonly log: Logger;
   /** Aborted: nothing is declared any more. */
   readonly drain: AbortSignal;
@@ -25,11 +27,12 @@ export interface SubscribingOptions {
  */
 export async function subscribe(
   session: Session,
-  { source, settings, retries, log, drain }: SubscribingOptions,
+  { source, settings, retries, counting, log, drain }: SubscribingOptions,
   receive: (declarations: readonly Declaration[]) => (frame: Frame) => void,
 ): Promise<void> {
   const { dialect } = session;
   const delays = delayQueues(retries, dialect);
+  if (counting !== undefined) requireCounting(counting, dialect);
   if (dialect.delaysByScheduler && retries.attempts > 1) await requireScheduler(session, log, drain);
   const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
   const { other } = await declareQueues(session, declarations, log, drain);

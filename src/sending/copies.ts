@@ -8,7 +8,7 @@ import type { Outgoing } from './heads.js';
 const essential = ['correlation-id', 'content-type'];
 
 export interface CopyOptions {
-  /** The copy goes to a dead-letter queue and says where the message came from. */
+  /** The copy goes to a dead-letter queue, or stays in its own, and says where the message came from. */
   readonly keepsDeath?: boolean;
   /** How many headers it may have beside `content-length`; the sender's last ones give way. */
   readonly most?: number;
@@ -34,8 +34,14 @@ export function copyHeaders(
 }
 
 /** A copy with headers of its own, which stay; `mostHeaders` is how many the broker takes. */
-export function copyOf(frame: Frame, destination: string, own: Headers, mostHeaders: number): Outgoing {
-  const copied = copyHeaders(frame, { most: mostHeaders - Object.keys(own).length });
+export function copyOf(
+  frame: Frame,
+  destination: string,
+  own: Headers,
+  mostHeaders: number,
+  { keepsDeath = false } = {},
+): Outgoing {
+  const copied = copyHeaders(frame, { keepsDeath, most: mostHeaders - Object.keys(own).length });
   const lines = encodeLines('SEND', { ...copied, destination, ...own, persistent: 'true' });
   return { destination, lines, body: frame.body };
 }
