@@ -27,7 +27,7 @@ const rooms = [
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',
-    'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded',
+    'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded chokidar',
   ],
   ['cli', 'errors settings printable commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));

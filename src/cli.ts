@@ -44,6 +44,7 @@ export async function runPubsub(): Promise<void> {
       '[callback]',
       '<module>#<export>: a path, a package or a file: URL; without # the default export; or -- and a program with its arguments',
     )
+    .option('--watch', 'load the callback anew when a file of its package changes: for development')
     .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
     .action(async (destination: string, module: string | undefined, flags: Record<string, unknown>) => {
       const { pubsub } = await import('./commands/consume.js');

@@ -2,6 +2,9 @@
 import { basename } from 'node:path';
 import { parseSource } from '../brokers/destinations.js';
 import { runConsumer, startRunner } from '../consume.js';
+import { locateCallback } from '../consumer/callback.js';
+import type { CallbackRunner } from '../consumer/runner.js';
+import { PubsubError } from '../errors.js';
 import { bridgeConsole, log } from '../log.js';
 import { ineffective, type Settings } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
@@ -24,11 +27,21 @@ export async function pubsub(
   if (runner === undefined) return;
   surviveStrayErrors(log);
   bridgeConsole();
+  const watching = flags.watch === true ? await watch(runner, callback) : undefined;
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
   const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
   const summary = await runConsumer({ source, settings, runner, callbackName, log, ...stop });
   log.info(summary, 'stopped');
+  await watching?.close();
   await embedded?.close();
+}
+
+/** The watcher is loaded only for who asks for it. */
+async function watch(runner: CallbackRunner, callback: CallbackArgument) {
+  if (typeof callback !== 'string')
+    throw new PubsubError('invalid-usage', '--watch: a program is started anew for each message anyway');
+  const { watchCallback } = await import('./watch.js');
+  return watchCallback(runner, await locateCallback(callback), log);
 }
 
 /** The embedded broker is loaded only for who asks for it. */

@@ -73,6 +73,11 @@ function explained(module: string, setup: () => unknown): () => Promise<void> {
   };
 }
 
+/** The file that holds the callback. Rejects with `callback-not-found`. */
+export async function locateCallback(text: string): Promise<string> {
+  return fileURLToPath(await locate(parseCallbackSpec(text).module));
+}
+
 /** URL of the file that a module's name means. */
 async function locate(module: string): Promise<string> {
   if (module.startsWith('file:')) return pathToFileURL(locatePath(module, pathOf(module))).href;

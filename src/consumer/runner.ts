@@ -37,6 +37,8 @@ export interface Job {
 export interface CallbackRunner {
   /** Resolves when the callback has returned or is given up; never rejects. */
   run(job: Job): Promise<RunResult | Gone>;
+  /** Loads the callback anew, where that can be done. Rejects with `callback-...`, and changes nothing, when it does not load. */
+  renew?(): Promise<void>;
   /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
   close(): Promise<void>;
 }

@@ -75,6 +75,25 @@ export class WorkerPool implements CallbackRunner {
     }
   }
 
+  /**
+   * Loads the callback anew: resolves when new workers have taken over and those that were there finish what they have.
+   * Rejects with a PubsubError `callback-...` when it does not load: then everything is as it was.
+   */
+  async renew(): Promise<void> {
+    const old = [...this.#workers];
+    const starts = await Promise.allSettled(
+      Array.from({ length: this.#options.workers }, () => this.#spawn()),
+    );
+    const failed = starts.find((start) => start.status === 'rejected');
+    const isOld = (worker: WorkerProcess) => old.includes(worker);
+    for (const worker of [...this.#workers]) {
+      if (isOld(worker) !== (failed === undefined)) continue;
+      if (!this.#ready.delete(worker)) worker.terminate();
+      else worker.retire();
+    }
+    if (failed !== undefined && !this.#isDone()) throw failed.reason;
+  }
+
   run(job: Job): Promise<RunResult | Gone> {
     return new Promise((resolve) => {
       this.#waiting.push({ job, resolve, isSuspect: false, losses: 0, wasKilled: false });
@@ -135,14 +154,15 @@ export class WorkerPool implements CallbackRunner {
 
   /** One that shall take no more ends when it has nothing in flight, and another takes over. */
   #retire(worker: WorkerProcess): void {
-    if (!worker.isRetired || !this.#ready.has(worker) || worker.load > 0) return;
-    this.#ready.delete(worker);
-    this.#options.log.info(
-      { worker: worker.pid },
-      'a worker has grown beyond its memory; another takes over',
-    );
+    if (!worker.isRetired || worker.load > 0) return;
+    if (this.#ready.delete(worker)) {
+      this.#options.log.info(
+        { worker: worker.pid },
+        'a worker has grown beyond its memory; another takes over',
+      );
+      void this.#replace();
+    }
     worker.stop();
-    void this.#replace();
   }
 
   /** Hands out what waits, to the worker with the fewest in flight. A suspect waits for an idle one and keeps it. */
@@ -178,7 +198,7 @@ export class WorkerPool implements CallbackRunner {
   }
 
   async #lose(worker: WorkerProcess, loss: Loss): Promise<void> {
-    this.#ready.delete(worker);
+    const isMissed = this.#ready.delete(worker);
     if (loss.mayBeStop && (await this.#isStopping())) {
       this.#options.log.warn(
         { detail: loss.detail },
@@ -202,7 +222,7 @@ export class WorkerPool implements CallbackRunner {
     }
     if (culprits.length === 0) this.#failures++;
     this.#releaseStranded();
-    void this.#replace();
+    if (isMissed) void this.#replace();
   }
 
   /** Has a stop begun, or does one begin in the next moment? */
@@ -236,7 +256,7 @@ export class WorkerPool implements CallbackRunner {
         const waitMs = Math.min(LONGEST_DELAY_MS, 500 * 2 ** Math.min(this.#failures - 2, 10));
         await delay(waitMs, undefined, { signal: abort, ref: false }).catch(() => undefined);
       }
-      if (this.#isDone()) return;
+      if (this.#isDone() || this.#ready.size >= this.#options.workers) return;
       try {
         await this.#spawn();
         return;

@@ -104,7 +104,7 @@ export class WorkerProcess {
     });
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
-    if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.#retire()));
+    if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));
     const { callback, logLevel, queueType } = options;
     this.#channel.send(
       toWorker.load,
@@ -176,6 +176,12 @@ export class WorkerProcess {
       if (!isSent) this.#finish(number, { kind: 'gone' });
     }
     this.#channel.send(toWorker.drain, 0);
+  }
+
+  /** It takes no more, and is to be ended when it has nothing in flight. */
+  retire(): void {
+    this.#isRetired = true;
+    this.#events.onDone();
   }
 
   /** Lets it tear down and end; while it loads there is nothing to tear down. */
@@ -307,11 +313,6 @@ export class WorkerProcess {
   #giveUpStart(): void {
     const detail = `loading and setup() took longer than ${this.#options.setupTimeoutMs / 1000} s (STOMP_SETUP_TIMEOUT)`;
     this.#kill({ reason: 'timeout', detail, culprits: undefined });
-  }
-
-  #retire(): void {
-    this.#isRetired = true;
-    this.#events.onDone();
   }
 
   #kill(cause: Cause): void {
