@@ -26,6 +26,8 @@ Examples:
   publish /queue/xpto '{"key":"value"}'
   publish /topic/VirtualTopic.xpto '{"key":"value"}' --header tenant=7
   publish /queue/xpto --file order.json
+  publish /queue/xpto --text 'some text'
+  publish /queue/xpto --file scan.png --body bytes --content-type image/png
   publish /queue/xpto --lines < orders.ndjson
   publish /queue/xpto --lines --resume-from 12000 < orders.ndjson
   publish /queue/xpto --lines --transaction < orders.ndjson
@@ -106,11 +108,20 @@ function withCommandMeant(error: unknown, destination: string, { commands }: Com
 /** Runs `publish` with the process's arguments and ends the process. */
 export async function runPublish(): Promise<void> {
   const program = createProgram('publish', publishExamples)
-    .description('Send JSON to a STOMP destination; done when the broker has confirmed every message.')
+    .description(
+      'Send JSON, text or bytes to a STOMP destination; done when the broker has confirmed every message.',
+    )
     .argument('<destination>', '/queue/<name>, /topic/<name> or any destination the broker knows')
     .argument('[json]', 'the body; without it, or with -, it is read from standard input')
     .option('--file <path>', 'read the body from a file')
-    .option('--lines', 'the input is one JSON document a line, each a message')
+    .option('--text', 'the body is text, sent as it stands: --body text')
+    .option(
+      '--body <kind>',
+      'what the body is: json (default, unless the content type says otherwise), text or bytes',
+    )
+    .option('--content-type <type>', 'content type of the message (default: that of the kind of its body)')
+    .option('--content-encoding <coding>', 'how the bytes of the body are packed: gzip, deflate or br')
+    .option('--lines', 'the input is one JSON document, or text, a line, each a message')
     .option('--resume-from <line>', 'with --lines: leave out the lines up to this one')
     .option(
       '--skip-invalid',

@@ -10,6 +10,7 @@ import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { startProgramRunner } from './consumer/programs.js';
+import { asSchema, type Schema } from './consumer/schema.js';
 import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
 import { WorkerPool } from './consumer/workers/pool.js';
 import { PubsubError } from './errors.js';
@@ -21,6 +22,11 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
   readonly destination: string;
   /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
   readonly callback: Callback<Body> | string;
+  /**
+   * What bodies are checked with before the function is called, which gets what it makes of them: a schema of zod, valibot,
+   * arktype or whatever has the interface of Standard Schema. A module exports its own.
+   */
+  readonly schema?: Schema<Body> | undefined;
   /** Aborted: `consume` drains, then resolves. */
   readonly signal?: AbortSignal;
   /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
@@ -28,23 +34,28 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
 }
 
 /**
- * Consumes in this process until the signal is aborted and what is in flight has been settled; resolves with what was
+ * Consumes until the signal is aborted and what is in flight has been settled; resolves with what was
  * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
  * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
  * `gracefulWaitSeconds`.
  */
-export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
-  const { destination, callback, signal, log: logger = log, onSettled, onConnection, ...given } = options;
+export function consume(options: ConsumeOptions<string> & { body: 'text' }): Promise<ConsumeSummary>;
+export function consume(options: ConsumeOptions<Uint8Array> & { body: 'bytes' }): Promise<ConsumeSummary>;
+export function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary>;
+export async function consume<Body>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
+  const { destination, callback, schema, signal, log: logger = log, ...others } = options;
+  const { onSettled, onConnection, ...given } = others;
   if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
+  if (typeof callback === 'string' && schema !== undefined)
+    throw new PubsubError('invalid-usage', 'consume: a module exports its schema beside its callback');
   const settings = resolve(given);
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   const source = parseSource(destination, settings.queueName);
   const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
   try {
-    const call = callback as LoadedCallback['call'] | string;
-    const runner = await startRunner(call, settings, logger, stop);
+    const runner = await startRunner(callable(callback, schema), settings, logger, stop);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;
     const observer = { onSettled, onConnection };
@@ -52,6 +63,12 @@ export async function consume<Body = unknown>(options: ConsumeOptions<Body>): Pr
   } finally {
     stop.forget();
   }
+}
+
+function callable(callback: Callback<never> | string, schema: Schema | undefined): LoadedCallback | string {
+  if (typeof callback === 'string') return callback;
+  const call = callback as LoadedCallback['call'];
+  return schema === undefined ? { call } : { call, schema: asSchema(schema, 'the schema given') };
 }
 
 type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
@@ -87,7 +104,7 @@ export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSumm
 }
 
 /** A function, `module#export`, or a program and its arguments. */
-export type CallbackSource = LoadedCallback['call'] | string | readonly [string, ...string[]];
+export type CallbackSource = LoadedCallback | string | readonly [string, ...string[]];
 
 /**
  * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
@@ -118,8 +135,9 @@ async function startWhateverComes(
   { drain, abort }: Stop,
 ): Promise<CallbackRunner> {
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, queueType, log: logger };
-  if (typeof callback === 'function') return startInlineRunner({ call: callback }, options);
+  const calls = { queueType, bodyKind: settings.body, maxBodyBytes: settings.maxMessageBytes };
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger, ...calls };
+  if (typeof callback !== 'string' && 'call' in callback) return startInlineRunner(callback, options);
   if (typeof callback !== 'string') return startProgramRunner({ ...options, drain, command: callback });
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
   const pool = new WorkerPool({

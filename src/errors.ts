@@ -45,6 +45,11 @@ export const errorCodes = {
   },
   'callback-not-exported': { exit: 3, meaning: 'the module has no such export', remedy: 'name one it has' },
   'callback-not-function': { exit: 3, meaning: 'the export is not a function', remedy: 'export a function' },
+  'callback-schema-invalid': {
+    exit: 3,
+    meaning: 'the schema beside the callback is none that bodies can be checked with',
+    remedy: 'make it with zod, valibot or arktype, or give it another name',
+  },
   'callback-setup-failed': {
     exit: 3,
     meaning: 'the setup() of the module failed before the first message',

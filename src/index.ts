@@ -10,6 +10,7 @@ export type {
   SettledEvent,
 } from './consumer/events.js';
 export type { Callback, Payload, Settlement } from './consumer/payload.js';
+export type { Schema } from './consumer/schema.js';
 export { correlationId } from './context.js';
 export { errorCodes, exitStatuses, PubsubError, type ErrorCode, type ExitStatus } from './errors.js';
 export { log, type Logger } from './log.js';

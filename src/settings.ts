@@ -70,6 +70,8 @@ export const settings = {
     'refuse a server whose certificate does not verify'),
   concurrency: integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
     'callbacks in flight at once, over all workers; also the prefetch; default: one for each worker'),
+  body: choice('Consuming', 'STOMP_BODY', '--body <kind>', 'json', ['json', 'text', 'bytes', 'auto'],
+    'what bodies are handed to the callback as: json, text, bytes, or auto: what the content type says'),
   autoAck: boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
     'a callback that returns without ack() or nack() acks its message'),
   correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,

@@ -5,6 +5,7 @@
 import { consume } from './consume.js';
 import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
+import type { Schema } from './consumer/schema.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';
@@ -79,12 +80,14 @@ export async function startBroker(options: TestBrokerOptions = {}): Promise<Test
   };
 }
 
-export interface OneMessage {
+export interface OneMessage<Body = unknown> {
   /** Sent as JSON; text and bytes as they are. */
   readonly body: unknown;
   /** Default: a `correlation-id`. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly settings?: Partial<Settings>;
+  /** What stands beside the callback in its module as `schema`. */
+  readonly schema?: Schema<Body> | undefined;
 }
 
 export interface OneOutcome {
@@ -121,7 +124,7 @@ const silent: Logger = {
  */
 export async function consumeOnce<Body = unknown>(
   callback: Callback<Body>,
-  message: OneMessage,
+  message: OneMessage<Body>,
 ): Promise<OneOutcome> {
   const broker = await startBroker();
   const stop = new AbortController();
@@ -131,7 +134,9 @@ export async function consumeOnce<Body = unknown>(
     published = [];
     const publish: Payload['publish'] = (destination, body, options) => {
       payload.publish(destination, body, options);
-      const received: unknown = JSON.parse(JSON.stringify(body));
+      const isSentAsIs =
+        options?.contentType !== undefined && (typeof body === 'string' || body instanceof Uint8Array);
+      const received: unknown = isSentAsIs ? body : JSON.parse(JSON.stringify(body));
       published.push({ destination, body: received, headers: options?.headers ?? {} });
     };
     return (callback as Callback<unknown>)(
@@ -152,7 +157,8 @@ export async function consumeOnce<Body = unknown>(
       host,
       port,
       destination: `/queue/${QUEUE}`,
-      callback: watched as (payload: Payload) => unknown,
+      callback: watched,
+      schema: message.schema,
       signal: stop.signal,
       log: silent,
       onSettled: ({ outcome, reason, error }) => {

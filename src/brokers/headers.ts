@@ -55,8 +55,8 @@ const reserved: ReadonlySet<string> = new Set([
   ...ofDelivery,
   ...ofQueue,
   ...ofAttempts,
-  // `id` and `content-type` are the sender's own on a copy, and ours on what we publish.
-  ...['id', 'content-type'],
+  // These are the sender's own on a copy, and ours on what we publish.
+  ...['id', 'content-type', 'content-encoding'],
 ]);
 const notCopied: ReadonlySet<string> = new Set([...ofDelivery, ...ofQueue, ...ofTime, ...ofAttempts]);
 

@@ -1,22 +1,24 @@
 /**
- * Where the JSON to publish comes from: an argument, a file, standard input; as one document or one a line. Hides that
- * input is read in chunks which end anywhere, that it may be of any length or never end, and how a stop interrupts it.
+ * Where what is published comes from: an argument, a file, standard input; as one document or one a line. Hides that input
+ * is read in chunks which end anywhere, that it may be of any length or never end, and how a stop interrupts it.
  */
 import { isUtf8 } from 'node:buffer';
 import { createReadStream, fstatSync, statSync } from 'node:fs';
 import { addAbortSignal, type Readable } from 'node:stream';
+import type { Content } from '../brokers/content-types.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { printable } from '../printable.js';
 
 /** One message to be. Lines are counted from 1, blank ones too. */
 export interface Document {
   readonly line: number;
-  readonly json: string;
+  readonly body: string | Uint8Array;
 }
 
 /** A line longer than this is refused: no broker takes such a message. */
 const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const LF = 10;
+const CR = 13;
 const SPACE = 32;
 
 export class InputReader {
@@ -61,22 +63,26 @@ export class InputReader {
     this.#throwIfStopped();
   }
 
-  /** The whole input as one document. Rejects as `chunks` does, and with `invalid-json`. */
-  async document(): Promise<Document> {
+  /** The whole input as one document. Rejects as `chunks` does, and as checkBody throws. */
+  async document(content: Content): Promise<Document> {
     const chunks: Buffer[] = [];
     for await (const chunk of this.chunks()) chunks.push(chunk);
-    return { line: 1, json: checkJson(Buffer.concat(chunks), this.#what.replace(/^--file /, '')) };
+    return {
+      line: 1,
+      body: checkBody(content, Buffer.concat(chunks), this.#what.replace(/^--file /, '')),
+    };
   }
 
   /**
-   * One document a line, without blank lines, after the first `skip` lines. A line that is not JSON is handed to
-   * `onInvalid`, and ends the reading when `onInvalid` throws.
+   * One document a line, without blank lines, after the first `skip` lines. A line that is not what it should be is handed
+   * to `onInvalid`, and ends the reading when `onInvalid` throws.
    */
   async *lines(
+    content: Content,
     skip: number,
     onInvalid: (error: PubsubError, line: number) => void,
   ): AsyncGenerator<Document> {
-    const splitter = new LineSplitter(skip, onInvalid);
+    const splitter = new LineSplitter(content, skip, onInvalid);
     for await (const chunk of this.chunks()) {
       for (const document of splitter.push(chunk)) {
         yield document;
@@ -92,6 +98,7 @@ export class InputReader {
 }
 
 class LineSplitter {
+  readonly #content: Content;
   readonly #skip: number;
   readonly #onInvalid: (error: PubsubError, line: number) => void;
   #line = 0;
@@ -101,7 +108,8 @@ class LineSplitter {
   /** The current line is over the limit: its bytes are not kept. */
   #isTooLong = false;
 
-  constructor(skip: number, onInvalid: (error: PubsubError, line: number) => void) {
+  constructor(content: Content, skip: number, onInvalid: (error: PubsubError, line: number) => void) {
+    this.#content = content;
     this.#skip = skip;
     this.#onInvalid = onInvalid;
   }
@@ -149,7 +157,12 @@ class LineSplitter {
     this.#isTooLong = false;
     if (isTooLong || line <= this.#skip || bytes.every((byte) => byte <= SPACE)) return undefined;
     try {
-      return { line, json: checkJson(bytes, `line ${line}`) };
+      // An editor of another system ends lines with two characters.
+      const isMarked = bytes.at(-1) === CR;
+      return {
+        line,
+        body: checkBody(this.#content, isMarked ? bytes.subarray(0, -1) : bytes, `line ${line}`),
+      };
     } catch (error) {
       if (!(error instanceof PubsubError)) throw error;
       this.#onInvalid(error, line);
@@ -158,8 +171,18 @@ class LineSplitter {
   }
 }
 
+/** What goes out of it, which is as it should be. Throws `invalid-json`, and `invalid-usage` for text that is none. */
+export function checkBody(content: Content, bytes: Buffer, what: string): string | Uint8Array {
+  if (content === 'json') return checkJson(bytes, what);
+  if (content === 'text' && !isUtf8(bytes)) {
+    const remedy = 'correct it, or send it with --body bytes and its --content-type';
+    throw new PubsubError('invalid-usage', `${what} is not UTF-8: ${remedy}`);
+  }
+  return content === 'text' ? bytes.toString('utf8') : bytes;
+}
+
 /** The text as it stands, without the white space around it: parsing and printing it would round large numbers. */
-export function checkJson(bytes: Buffer, what: string): string {
+function checkJson(bytes: Buffer, what: string): string {
   if (!isUtf8(bytes)) throw new PubsubError('invalid-json', `${what} is not UTF-8`);
   const text = bytes.toString('utf8').trim();
   if (text === '') throw new PubsubError('invalid-json', `${what} is empty; JSON is expected`);

@@ -15,7 +15,7 @@ import type { Document } from './documents.js';
 export interface PublishOptions {
   readonly settings: Settings;
   readonly log: Logger;
-  readonly encode: (json: string) => Outgoing;
+  readonly encode: (body: string | Uint8Array) => Outgoing;
   /** For a document that cannot be sent: it is left out when this returns; what it throws ends all. */
   readonly onInvalid: (error: PubsubError, line: number) => void;
   /** So many lines are done already; undefined when the input has no lines. */
@@ -48,8 +48,8 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
   const onUnreadable = options.onInvalid;
   const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
-    for await (const { line, json } of documents) {
-      outbox.add(line, options.encode(json));
+    for await (const { line, body } of documents) {
+      outbox.add(line, options.encode(body));
       if (outbox.isFull) await outbox.room();
     }
     await outbox.settled();
@@ -87,7 +87,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     let count = 0;
     const send = async (add: Add) => {
       for (let document: Document | undefined = first; document !== undefined; document = await next()) {
-        const taken = add(encode(document.json));
+        const taken = add(encode(document.body));
         if (taken !== undefined) await taken;
         counts.sent++;
         last = document;

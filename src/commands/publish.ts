@@ -1,15 +1,20 @@
 /** `publish <destination> [json]`: its flags, where its input comes from, and what it says at the end. */
+import { defaultTypes, kindOf, type Content } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
 import { messageEncoder } from '../sending/heads.js';
-import { checkJson, InputReader, type Document } from './documents.js';
+import { checkBody, InputReader, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 import { start } from './start.js';
 
 export interface PublishFlags extends Record<string, unknown> {
   readonly file?: string;
+  readonly body?: string;
+  readonly text?: boolean;
+  readonly contentType?: string;
+  readonly contentEncoding?: string;
   readonly lines?: boolean;
   readonly resumeFrom?: string;
   readonly skipInvalid?: boolean;
@@ -26,19 +31,25 @@ export async function publish(
   json: string | undefined,
   flags: PublishFlags,
 ): Promise<void> {
-  const { settings, listen } = await start(flags);
+  // What the variable STOMP_BODY says is for consumers.
+  const { settings, listen } = await start({ ...flags, body: undefined });
+  const content = contentFor(flags);
   const encode = messageEncoder(destination, settings.queueType, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
+    contentType: flags.contentType ?? defaultTypes[content],
+    contentEncoding: flags.contentEncoding,
     ...(flags.correlationId === undefined ? {} : { correlationId: flags.correlationId }),
   });
   const { resumeFrom, transactionSize } = checkFlags(flags);
-  if (json === undefined && /^\s*[[{"]/.test(destination)) {
+  if (content === 'bytes' && flags.lines === true)
+    throw new PubsubError('invalid-usage', '--lines reads text: bytes have no lines');
+  if (json === undefined && content === 'json' && /^\s*[[{"]/.test(destination)) {
     const message = `${destination} looks like the body: write publish <destination> ${shellQuoted(destination)}`;
     throw new PubsubError('invalid-usage', message);
   }
   const shutdown = listen();
-  const input = await openInput(json, flags, resumeFrom, shutdown.drain);
+  const input = await openInput(json, content, flags, resumeFrom, shutdown.drain);
 
   const startMs = performance.now();
   const elapsedSeconds = () => (performance.now() - startMs) / 1000;
@@ -87,9 +98,23 @@ interface PublishInput {
   readonly skipped: () => number;
 }
 
+/** What the input is: as the flags say, else its content type. Throws `invalid-usage`. */
+function contentFor({ body, text, contentType }: PublishFlags): Content {
+  if (text === true && body !== undefined && body !== 'text')
+    throw new PubsubError('invalid-usage', `--text and --body ${body}: give one of them`);
+  const given = text === true ? 'text' : body;
+  if (given === undefined) return contentType === undefined ? 'json' : kindOf(contentType);
+  if (given === 'json' || given === 'text' || given === 'bytes') return given;
+  throw new PubsubError(
+    'invalid-usage',
+    `--body: json, text or bytes expected, not ${JSON.stringify(given)}`,
+  );
+}
+
 /** Reads and checks a single document before anything is sent; lines are read as they are sent. */
 async function openInput(
   json: string | undefined,
+  content: Content,
   flags: PublishFlags,
   resumeFrom: number,
   stop: AbortSignal,
@@ -110,12 +135,12 @@ async function openInput(
   }
   if (isArgument) {
     if (flags.file !== undefined) throw new PubsubError('invalid-usage', 'give the body or --file, not both');
-    const document = { line: 1, json: checkJson(Buffer.from(json), 'the body') };
+    const document = { line: 1, body: checkBody(content, Buffer.from(json), 'the body') };
     return { documents: only(document), ...found };
   }
   const reader = new InputReader(flags.file, json === '-', stop);
-  if (flags.lines !== true) return { documents: only(await reader.document()), ...found };
-  return { documents: reader.lines(resumeFrom, onInvalid), reader, ...found };
+  if (flags.lines !== true) return { documents: only(await reader.document(content)), ...found };
+  return { documents: reader.lines(content, resumeFrom, onInvalid), reader, ...found };
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all

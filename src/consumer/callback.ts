@@ -9,6 +9,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { LoadedCallback } from './payload.js';
 import { placeOf } from './place.js';
+import { asSchema, type Schema } from './schema.js';
 import { importTypeScript } from './typescript.js';
 
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
@@ -35,9 +36,9 @@ export function parseCallbackSpec(text: string): CallbackSpec {
 }
 
 /**
- * Loads the function, and the functions `setup` and `teardown` that its module may export. Rejects with
- * `callback-not-found`, `callback-not-loadable`, `callback-not-exported` or `callback-not-function`, each with what to
- * type; setup, when called, with `callback-setup-failed`.
+ * Loads the function, the functions `setup` and `teardown` that its module may export, and the `schema` beside it. Rejects
+ * with `callback-not-found`, `callback-not-loadable`, `callback-not-exported`, `callback-not-function` or
+ * `callback-schema-invalid`, each with what to type; setup, when called, with `callback-setup-failed`.
  */
 export async function loadCallback(text: string): Promise<LoadedCallback> {
   const spec = parseCallbackSpec(text);
@@ -52,7 +53,22 @@ export async function loadCallback(text: string): Promise<LoadedCallback> {
       .map((root) => (root as Record<string, unknown>)[name])
       .find((value): value is () => unknown => typeof value === 'function' && spec.path.join('.') !== name);
   const setup = beside('setup');
-  return { origin, call, setup: setup && explained(spec.module, setup), teardown: beside('teardown') };
+  return {
+    ...{ origin, call, schema: schemaBeside(spec, roots) },
+    ...{ setup: setup && explained(spec.module, setup), teardown: beside('teardown') },
+  };
+}
+
+/** From the object that the function is in, or else its module's. */
+function schemaBeside({ module, path: names }: CallbackSpec, roots: readonly object[]): Schema | undefined {
+  const owner = names.slice(0, -1);
+  for (const place of owner.length === 0 ? [owner] : [owner, []]) {
+    const where = [...place, 'schema'];
+    if (where.join('.') === names.join('.')) continue;
+    const found = roots.map((root) => follow(root, where).value).find((value) => value !== undefined);
+    if (found !== undefined) return asSchema(found, `${module}#${where.join('.')}`);
+  }
+  return undefined;
 }
 
 function originOf(url: string): LoadedCallback['origin'] {
@@ -203,12 +219,7 @@ async function importModule(url: string): Promise<object> {
 function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): LoadedCallback['call'] {
   let found: unknown;
   for (const root of roots) {
-    let owner: object = root;
-    let value: unknown = root;
-    for (const name of names) {
-      owner = isObject(value) ? value : {};
-      value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
-    }
+    const { owner, value } = follow(root, names);
     if (isClass(value)) throw new PubsubError('callback-not-function', describeClass(module, names));
     if (typeof value === 'function') return (value as LoadedCallback['call']).bind(owner);
     found ??= value;
@@ -222,6 +233,17 @@ function pick({ module, path: names }: CallbackSpec, roots: readonly object[]): 
     'callback-not-exported',
     `there is no ${name}; ${suggestExport(module, roots, names.length)}`,
   );
+}
+
+/** What these names lead to, and the object that has it. */
+function follow(root: object, names: readonly string[]): { owner: object; value: unknown } {
+  let owner = root;
+  let value: unknown = root;
+  for (const name of names) {
+    owner = isObject(value) ? value : {};
+    value = isObject(value) ? (value as Record<string, unknown>)[name] : undefined;
+  }
+  return { owner, value };
 }
 
 /** It cannot be called: every message would fail. */

@@ -1,13 +1,14 @@
 /**
- * One call of a callback, in whatever process: the payload it is handed, the decoding before it, and what came of it.
- * Hides that a body may be unfit, that a signal is made only for a callback that looks at it, and that whatever a
- * callback throws or returns is caught.
+ * One call of a callback, in whatever process: the payload it is handed, the checks of its body before, and what came of it.
+ * Hides that a body may be unfit, that a signal is made only for a callback that looks at it, and that whatever a callback
+ * throws or returns is caught.
  */
-import { isUtf8 } from 'node:buffer';
 import { runInContext, type MessageContext } from '../context.js';
-import { PubsubError, reasonOf } from '../errors.js';
+import { PubsubError } from '../errors.js';
 import type { QueueType } from '../brokers/queues.js';
-import { messageEncoder, stringify, type Outgoing, type SendOptions } from '../sending/heads.js';
+import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
+import { decodeBody, type BodyOptions } from './body.js';
+import { describeIssues, type Schema, type SchemaResult } from './schema.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
@@ -19,9 +20,12 @@ export type Settlement = 'sent' | 'already-settled' | 'connection-lost' | 'dead-
 export interface Payload<Body = unknown> {
   /** As received, un-escaped. The object has no prototype: any name is safe to look up. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The parsed JSON. */
+  /**
+   * The parsed JSON, text or bytes, as the setting `body` (`--body`) says; with a schema beside the callback, what that makes
+   * of it.
+   */
   readonly body: Body;
-  /** The bytes of the body as received, for what JSON cannot keep exact, such as integers above 2^53. */
+  /** The bytes as received, packed if they came packed: exact where JSON is not, as for integers above 2^53. */
   readonly raw: Uint8Array;
   /**
    * Aborted when the time limit of the message has passed (its reason is a TimeoutError): what runs on for longer than a
@@ -39,20 +43,23 @@ export interface Payload<Body = unknown> {
   /**
    * Publishes with the message's ack: what is given here is sent when the callback acks, and confirmed by the broker
    * before the message leaves its queue. It is discarded when the message is not acked. Never lost, and repeated only with
-   * the message itself. Carries the message's correlation id on. Throws `invalid-destination`, `invalid-json`,
-   * `invalid-header`, and `invalid-usage` when the message is settled already.
+   * the message itself. Carries the message's correlation id on. A body is sent as JSON; with a `contentType` text and bytes
+   * go out as they are. Throws `invalid-destination`, `invalid-json`, `invalid-header`, and `invalid-usage` when the message
+   * is settled already.
    */
   readonly publish: (destination: string, body: unknown, options?: SendOptions) => void;
 }
 
 /** Called once for each delivery. To throw, or to return without ack() or nack(), dead-letters the message. */
-export type Callback<Body = never> = (payload: Payload<Body>) => unknown;
+export type Callback<Body = unknown> = (payload: Payload<Body>) => unknown;
 
 /** A callback as its module exports it, with what may stand beside it. */
 export interface LoadedCallback {
   /** Where it was loaded from, and the file's time before that, as ISO 8601. */
   readonly origin?: { readonly file: string; readonly changed: string } | undefined;
   readonly call: (payload: Payload) => unknown;
+  /** What bodies are checked with before it is called. */
+  readonly schema?: Schema | undefined;
   /** Awaited once in each process before its first message. */
   readonly setup?: (() => unknown) | undefined;
   /** Awaited once in each process after its last message. */
@@ -62,7 +69,14 @@ export interface LoadedCallback {
 export type Verdict = 'ack' | 'nack';
 
 /** Why a message cannot be, or was not, processed by a callback that threw nothing. */
-export type Refusal = 'malformed-body' | 'timeout' | 'callback-exited' | 'callback-crashed' | 'out-of-memory';
+export type Refusal =
+  | 'malformed-body'
+  | 'too-large'
+  | 'schema-mismatch'
+  | 'timeout'
+  | 'callback-exited'
+  | 'callback-crashed'
+  | 'out-of-memory';
 
 /** What a callback published and did not ack goes with an ack that is given for it. */
 export type RunResult =
@@ -103,19 +117,26 @@ interface ReceivedMessage {
 /** What ack() and nack() do; `outgoing` is what was published, if anything, and the verdict an ack. */
 export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promise<Settlement>;
 
-/** Decodes the body and calls the callback, at once. */
+/** What is the same for all calls of a consumer. */
+export interface CallOptions extends BodyOptions {
+  /** Of the queues that callbacks publish to. */
+  readonly queueType: QueueType;
+}
+
+/** Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. */
 export function invoke(
-  callback: LoadedCallback['call'],
-  { headers, raw }: ReceivedMessage,
+  { call, schema }: Pick<LoadedCallback, 'call' | 'schema'>,
+  message: ReceivedMessage,
   context: MessageContext,
-  queueType: QueueType,
+  options: CallOptions,
   settle: Settle,
 ): Invocation {
-  const decoded = decodeBody(raw);
+  const decoded = decodeBody(message.headers, message.raw, options);
   if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
-  const payload = new CallPayload({ headers, raw }, decoded.value, context, queueType, settle);
+  const payload = new CallPayload(message, decoded.value, context, options.queueType, settle);
   return {
-    result: call(callback, payload, context),
+    result:
+      schema === undefined ? callWith(payload, call, context) : checkAndCall(payload, schema, call, context),
     // Listeners belong to the callback, as what they print does.
     abort: (reason) => runInContext(context, () => payload.abort(reason)),
   };
@@ -124,7 +145,7 @@ export function invoke(
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
 class CallPayload implements Payload {
   readonly headers: Payload['headers'];
-  readonly body: unknown;
+  body: unknown;
   readonly raw: Buffer;
   readonly ack: Payload['ack'];
   readonly nack: Payload['nack'];
@@ -154,9 +175,10 @@ class CallPayload implements Payload {
         throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
-      const json = stringify(content);
       const encode = messageEncoder(destination, queueType, { ...options, correlationId });
-      (this.#outgoing ??= []).push(encode(json));
+      const sent = contentOf(content, options);
+      // What is sent is what it is now.
+      (this.#outgoing ??= []).push(encode(typeof sent === 'string' ? sent : Buffer.from(sent)));
     };
   }
 
@@ -180,9 +202,9 @@ class CallPayload implements Payload {
   }
 }
 
-async function call(
-  callback: LoadedCallback['call'],
+async function callWith(
   payload: CallPayload,
+  callback: LoadedCallback['call'],
   context: MessageContext,
 ): Promise<RunResult> {
   try {
@@ -195,26 +217,30 @@ async function call(
   }
 }
 
+/** A schema that answers at once must not put the call off: that it blocks its process is known by when it is called. */
+function checkAndCall(
+  payload: CallPayload,
+  schema: Schema,
+  callback: LoadedCallback['call'],
+  context: MessageContext,
+): Promise<RunResult> {
+  const goOn = (result: SchemaResult<unknown>): Promise<RunResult> | RunResult => {
+    if (result.issues !== undefined)
+      return { kind: 'refused', reason: 'schema-mismatch', detail: describeIssues(result.issues) };
+    payload.body = result.value;
+    return callWith(payload, callback, context);
+  };
+  const fail = (error: unknown): RunResult => ({ kind: 'threw', error });
+  try {
+    const checked = runInContext(context, () => schema['~standard'].validate(payload.body));
+    return checked instanceof Promise ? checked.then(goOn).catch(fail) : Promise.resolve(goOn(checked));
+  } catch (error) {
+    return Promise.resolve(fail(error));
+  }
+}
+
 function abortError(reason: AbortReason): DOMException {
   return reason === 'timeout'
     ? new DOMException('the time limit of this message has passed', 'TimeoutError')
     : new DOMException('the graceful wait is over', 'AbortError');
-}
-
-/** The parsed body in a box, or why it cannot be handed to a callback. */
-function decodeBody(body: Buffer): { readonly value: unknown } | RunResult {
-  if (body.length === 0) return malformed('the body is empty');
-  if (!isUtf8(body)) return malformed('the body is not UTF-8');
-  try {
-    return { value: JSON.parse(body.toString('utf8')) as unknown };
-  } catch (error) {
-    return malformed(`the body is not JSON: ${withoutContent(reasonOf(error))}`);
-  }
-}
-
-const malformed = (detail: string): RunResult => ({ kind: 'refused', reason: 'malformed-body', detail });
-
-/** V8 quotes the text it cannot parse; bodies do not belong in logs. */
-function withoutContent(reason: string): string {
-  return reason.replace(/,? *(?:\.\.\.)?"[^]*$/, '').slice(0, 120);
 }

@@ -3,12 +3,12 @@
  * isolation. The one in worker processes is in workers/pool.ts.
  */
 import type { Logger } from '../log.js';
-import type { QueueType } from '../brokers/queues.js';
 import { copyHeaders, type Headers } from '../stomp/headers.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
 import {
   invoke,
+  type CallOptions,
   type Gone,
   type Invocation,
   type LoadedCallback,
@@ -43,13 +43,11 @@ export interface CallbackRunner {
   close(): Promise<void>;
 }
 
-export interface RunnerOptions {
+export interface RunnerOptions extends CallOptions {
   /** Limit for each message, in ms; 0 for none. */
   readonly timeoutMs: number;
   /** Aborted: the graceful wait is over. */
   readonly abort: AbortSignal;
-  /** Of the queues that callbacks publish to. */
-  readonly queueType: QueueType;
   readonly log: Logger;
 }
 
@@ -60,8 +58,8 @@ export const TEARDOWN_MS = 30_000;
 
 /** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
 export async function startInlineRunner(
-  { call, setup, teardown }: LoadedCallback,
-  { timeoutMs, abort, queueType, log }: RunnerOptions,
+  { setup, teardown, ...callable }: LoadedCallback,
+  { timeoutMs, abort, log, ...options }: RunnerOptions,
 ): Promise<CallbackRunner> {
   await setup?.();
   const running = new Slots<Running>();
@@ -88,7 +86,7 @@ export async function startInlineRunner(
         raw: Buffer.from(job.raw),
       };
       const timed: Timed = { startMs: performance.now(), isOverdue: false };
-      const invocation = invoke(call, message, { correlationId }, queueType, (verdict, outgoing) => {
+      const invocation = invoke(callable, message, { correlationId }, options, (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();
         return typeof settlement === 'string' ? Promise.resolve(settlement) : untimed(timed, settlement);
       });

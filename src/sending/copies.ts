@@ -5,7 +5,7 @@ import { createHeaders, type Headers } from '../stomp/headers.js';
 import type { Outgoing } from './heads.js';
 
 /** These stay in any case, whatever the broker's limit. */
-const essential = ['correlation-id', 'content-type'];
+const essential = ['correlation-id', 'content-type', 'content-encoding'];
 
 export interface CopyOptions {
   /** The copy goes to a dead-letter queue, or stays in its own, and says where the message came from. */

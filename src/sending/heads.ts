@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { correlationId as currentCorrelationId } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
+import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
 import { queueArguments, type QueueType } from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
@@ -19,6 +20,13 @@ export interface SendOptions {
   readonly correlationId?: string;
   /** Default true: the message survives a restart of the broker. */
   readonly isPersistent?: boolean;
+  /**
+   * What the body is, like `text/csv`. Text and bytes then go out as they are, and anything else as JSON, if that is what
+   * the type says. Default: every body is sent as JSON, text in quotes.
+   */
+  readonly contentType?: string | undefined;
+  /** How bytes are packed that go out as they are: `gzip`, `deflate`, `br`. Consumers unpack them. */
+  readonly contentEncoding?: string | undefined;
 }
 
 /** A message to be sent, encoded: the lines of its SEND (encodeLines) and its body. */
@@ -29,36 +37,51 @@ export interface Outgoing {
 }
 
 /**
- * Makes messages of JSON text. Their correlation id is that of the moment when the encoder is made, or one of each
- * message's own. Throws `invalid-destination` and `invalid-header`.
+ * Makes messages of what is to be sent as it stands (contentOf). Their correlation id is that of the moment when the encoder
+ * is made, or one of each message's own. Throws `invalid-destination` and `invalid-header`, the encoder `invalid-usage` for
+ * what is not as its content type or encoding says.
  */
 export function messageEncoder(
   destination: string,
   queueType: QueueType,
-  { headers, correlationId, isPersistent = true }: SendOptions = {},
+  options: SendOptions = {},
   log: Logger = ownLog,
-): (json: string) => Outgoing {
+): (body: string | Uint8Array) => Outgoing {
+  const { headers, correlationId, isPersistent = true, contentType, contentEncoding } = options;
   const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
   const ofId = id === undefined ? {} : { 'correlation-id': id };
-  const standard = standardLines(destination, queueType, isPersistent);
+  const kind = { destination, queueType, isPersistent, contentType, contentEncoding };
+  const standard = standardLines(kind);
   const lines =
     headers === undefined
       ? standard + encodeHeaders(ofId)
-      : encodeLines('SEND', {
-          ...sendable(headers, log),
-          ...standardHeaders(destination, queueType, isPersistent),
-          ...ofId,
-        });
-  return (json) => {
+      : encodeLines('SEND', { ...sendable(headers, log), ...standardHeaders(kind), ...ofId });
+  const charset = contentType === undefined ? 'utf-8' : charsetOf(contentType);
+  return (body) => {
+    if (typeof body === 'string') checkText(charset, contentEncoding);
     const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
-    return { destination, lines: `${lines}content-length:${Buffer.byteLength(json)}\n${ownId}`, body: json };
+    return { destination, lines: `${lines}content-length:${Buffer.byteLength(body)}\n${ownId}`, body };
   };
 }
 
-function standardHeaders(destination: string, queueType: QueueType, isPersistent: boolean): Headers {
+/** What the standard headers of a message depend on. */
+interface Kind extends Pick<SendOptions, 'contentType' | 'contentEncoding'> {
+  readonly destination: string;
+  readonly queueType: QueueType;
+  readonly isPersistent: boolean;
+}
+
+function standardHeaders({
+  destination,
+  queueType,
+  isPersistent,
+  contentType,
+  contentEncoding,
+}: Kind): Headers {
   return {
     destination,
-    'content-type': 'application/json;charset=utf-8',
+    'content-type': contentType ?? defaultTypes.json,
+    ...(contentEncoding === undefined ? {} : { 'content-encoding': contentEncoding }),
     'tshoot-destination': destination,
     // These must match the queue's declaration.
     ...queueArguments(deadLetterQueueOf(destination), queueType),
@@ -68,22 +91,48 @@ function standardHeaders(destination: string, queueType: QueueType, isPersistent
 }
 
 /** As it was last asked for: most programs send one message after the other to one destination. */
-let last = { destination: '', queueType: '', isPersistent: true, lines: '' };
+let last: { readonly kind: Kind; readonly lines: string } | undefined;
 
 /** Throws `invalid-destination`. */
-function standardLines(destination: string, queueType: QueueType, isPersistent: boolean): string {
-  const isLast =
-    destination === last.destination && queueType === last.queueType && isPersistent === last.isPersistent;
-  if (!isLast) {
-    checkTarget(destination);
-    const lines = encodeLines('SEND', standardHeaders(destination, queueType, isPersistent));
-    last = { destination, queueType, isPersistent, lines };
+function standardLines(kind: Kind): string {
+  if (last === undefined || !isSame(kind, last.kind)) {
+    checkTarget(kind.destination);
+    last = { kind, lines: encodeLines('SEND', standardHeaders(kind)) };
   }
   return last.lines;
 }
 
-/** The body as JSON text. Throws `invalid-json`. */
-export function stringify(body: unknown): string {
+const isSame = (one: Kind, other: Kind): boolean =>
+  one.destination === other.destination &&
+  one.queueType === other.queueType &&
+  one.isPersistent === other.isPersistent &&
+  one.contentType === other.contentType &&
+  one.contentEncoding === other.contentEncoding;
+
+/** Text goes out as UTF-8 and not packed. Throws `invalid-usage` when something else is announced. */
+function checkText(charset: string, contentEncoding: string | undefined): void {
+  if (charset !== 'utf-8' && charset !== 'us-ascii')
+    throw new PubsubError(
+      'invalid-usage',
+      `text is sent as UTF-8, not ${charset}: send bytes in that charset`,
+    );
+  if (contentEncoding !== undefined)
+    throw new PubsubError('invalid-usage', `text is not packed: send bytes that are ${contentEncoding}`);
+}
+
+/** What of this body goes out as it stands. Throws `invalid-json`, and `invalid-usage` for what its type does not allow. */
+export function contentOf(body: unknown, { contentType }: SendOptions = {}): string | Uint8Array {
+  if (contentType === undefined) return stringify(body);
+  if (typeof body === 'string' || body instanceof Uint8Array) return body;
+  if (kindOf(contentType) === 'json') return stringify(body);
+  throw new PubsubError(
+    'invalid-usage',
+    `a body of the content type ${JSON.stringify(contentType)} must be text or bytes, not of type ${typeof body}`,
+  );
+}
+
+/** Throws `invalid-json`. */
+function stringify(body: unknown): string {
   try {
     const json = JSON.stringify(body) as string | undefined;
     if (json !== undefined) return json;

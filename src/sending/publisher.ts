@@ -1,5 +1,5 @@
 /**
- * JSON to SEND frames, each confirmed by a receipt, in a window: so many may be unconfirmed before the next waits. The
+ * Bodies to SEND frames, each confirmed by a receipt, in a window: so many may be unconfirmed before the next waits. The
  * headers are django-stomp's. Nothing is ever sent twice by itself, because only the caller knows whether a duplicate does
  * harm.
  */
@@ -7,13 +7,16 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
-import { messageEncoder, stringify, type Outgoing, type SendOptions } from './heads.js';
+import { contentOf, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
 import { asUnconfirmed, transact } from './transaction.js';
 
 /** What a transaction's work sends with. */
 export interface TransactionSender {
-  /** Resolves when the connection has taken the message; nothing is confirmed before the transaction is committed. */
+  /**
+   * Resolves when the connection has taken the message; nothing is confirmed before the transaction is committed. A body is
+   * sent as JSON; with a `contentType` text and bytes go out as they are.
+   */
   send(destination: string, body: unknown, options?: SendOptions): Promise<void>;
   /** Like send, with a body that is JSON text already and goes out as it stands. */
   sendJson(destination: string, json: string, options?: SendOptions): Promise<void>;
@@ -45,13 +48,14 @@ export class Publisher implements TransactionSender {
   }
 
   /**
-   * Sends one message; resolves when the broker has confirmed it. Rejects with `not-confirmed` (it may or may not have
+   * Sends one message; resolves when the broker has confirmed it. A body is sent as JSON; with a `contentType` text and bytes
+   * go out as they are, and bytes must not be changed before it resolves. Rejects with `not-confirmed` (it may or may not have
    * arrived; also when the broker refuses one of several under way), `broker-refused`, `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or
    * `invalid-json` (a body JSON cannot express).
    */
   send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
     try {
-      return this.#send(this.#encode(destination, stringify(body), options));
+      return this.#send(this.#encode(destination, contentOf(body, options), options));
     } catch (error) {
       return rejected(error);
     }
@@ -76,11 +80,11 @@ export class Publisher implements TransactionSender {
     try {
       return await this.#transactions.use((session) =>
         transact(session, this.#log, (add) => {
-          const sendJson = (destination: string, json: string, options?: SendOptions) =>
-            add(this.#encode(destination, json, options));
+          const send = (destination: string, content: string | Uint8Array, options?: SendOptions) =>
+            add(this.#encode(destination, content, options));
           return work({
-            send: async (destination, body, options) => sendJson(destination, stringify(body), options),
-            sendJson: async (destination, json, options) => sendJson(destination, json, options),
+            send: async (destination, body, options) => send(destination, contentOf(body, options), options),
+            sendJson: async (destination, json, options) => send(destination, json, options),
           });
         }),
       );
@@ -100,8 +104,8 @@ export class Publisher implements TransactionSender {
     await Promise.all([this.#link.close(), this.#transactions.close()]);
   }
 
-  #encode(destination: string, json: string, options?: SendOptions): Outgoing {
-    return messageEncoder(destination, this.#settings.queueType, options, this.#log)(json);
+  #encode(destination: string, content: string | Uint8Array, options?: SendOptions): Outgoing {
+    return messageEncoder(destination, this.#settings.queueType, options, this.#log)(content);
   }
 
   /** At once when there is room and a connection: waiting for nothing costs as much as sending. */

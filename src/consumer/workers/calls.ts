@@ -2,12 +2,12 @@
  * The calls of a callback in a worker process: which messages wait, which are running, and what is told of each to the
  * consumer and when.
  */
-import type { QueueType } from '../../brokers/queues.js';
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
 import {
   invoke,
   type AbortReason,
+  type CallOptions,
   type Invocation,
   type LoadedCallback,
   type RunResult,
@@ -50,8 +50,8 @@ interface Running {
 }
 
 export class Calls {
-  readonly #call: LoadedCallback['call'];
-  readonly #queueType: QueueType;
+  readonly #callback: LoadedCallback;
+  readonly #options: CallOptions;
   readonly #outbox: Outbox;
   readonly #calling: Float64Array;
   readonly #running = new Slots<Running>();
@@ -63,9 +63,9 @@ export class Calls {
   /** The last connection that has ended. */
   #endedConnection = 0;
 
-  constructor(call: LoadedCallback['call'], queueType: QueueType, outbox: Outbox, calling: Float64Array) {
-    this.#call = call;
-    this.#queueType = queueType;
+  constructor(callback: LoadedCallback, options: CallOptions, outbox: Outbox, calling: Float64Array) {
+    this.#callback = callback;
+    this.#options = options;
     this.#outbox = outbox;
     this.#calling = calling;
   }
@@ -135,7 +135,7 @@ export class Calls {
     calling[2] = number;
     calling[0] = number;
     const context = { correlationId, runId: number };
-    const invocation = invoke(this.#call, { headers, raw }, context, this.#queueType, settle);
+    const invocation = invoke(this.#callback, { headers, raw }, context, this.#options, settle);
     calling[0] = 0;
     const place = this.#running.add({ number, invocation });
     void invocation.result.then((result) => {

@@ -105,12 +105,9 @@ export class WorkerProcess {
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
     if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));
-    const { callback, logLevel, queueType } = options;
-    this.#channel.send(
-      toWorker.load,
-      0,
-      JSON.stringify({ callback, logLevel, queueType } satisfies LoadOrder),
-    );
+    const { callback, logLevel, queueType, bodyKind, maxBodyBytes } = options;
+    const order: LoadOrder = { callback, logLevel, queueType, bodyKind, maxBodyBytes };
+    this.#channel.send(toWorker.load, 0, JSON.stringify(order));
   }
 
   get pid(): number | undefined {

@@ -3,8 +3,7 @@
  * come and go by.
  */
 import type { ErrorCode } from '../../errors.js';
-import type { QueueType } from '../../brokers/queues.js';
-import type { Refusal, RunResult } from '../payload.js';
+import type { CallOptions, Refusal, RunResult } from '../payload.js';
 import type { WireError } from '../thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
@@ -63,11 +62,10 @@ export const fromWorker = {
 const known = new Set<number>([...Object.values(toWorker), ...Object.values(fromWorker)]);
 export const isKnownKind = (kind: number): boolean => known.has(kind);
 
-export interface LoadOrder {
+export interface LoadOrder extends CallOptions {
   /** `module#export` */
   readonly callback: string;
   readonly logLevel: string;
-  readonly queueType: QueueType;
 }
 
 /** `connection` numbers the connections that messages come by. */

@@ -44,7 +44,7 @@ export function serve(signals: Signals): void {
     if (kind !== toWorker.load) return;
     const order = JSON.parse(head.toString()) as LoadOrder;
     void start(order).then((loaded) => {
-      const calls = new Calls(loaded.call, order.queueType, outbox, calling);
+      const calls = new Calls(loaded, order, outbox, calling);
       receive = (frame) => {
         if (frame.kind === toWorker.stop) void stop(loaded);
         else calls.receive(frame);

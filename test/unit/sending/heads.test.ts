@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { runInContext } from '../../../src/context.js';
-import { messageEncoder, stringify, type SendOptions } from '../../../src/sending/heads.js';
+import { messageEncoder, contentOf, type SendOptions } from '../../../src/sending/heads.js';
 import { FrameDecoder, type Frame } from '../../../src/stomp/frames.js';
 
 /** The SEND that a broker reads. */
@@ -105,10 +105,10 @@ describe('the head of a message', () => {
   });
 });
 
-it('stringify gives JSON text, and an error for what JSON cannot express', () => {
-  assert.deepEqual([stringify({ a: [1] }), stringify(null), stringify('')], ['{"a":[1]}', 'null', '""']);
+it('contentOf gives JSON text, and an error for what JSON cannot express', () => {
+  assert.deepEqual([contentOf({ a: [1] }), contentOf(null), contentOf('')], ['{"a":[1]}', 'null', '""']);
   const circular: Record<string, unknown> = {};
   circular.self = circular;
   for (const body of [undefined, () => undefined, 1n, circular])
-    assert.throws(() => stringify(body), { code: 'invalid-json' });
+    assert.throws(() => contentOf(body), { code: 'invalid-json' });
 });
