@@ -2,6 +2,7 @@
 import { describe } from 'node:test';
 import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { acknowledgingBehaviours } from './acknowledging.js';
+import { bodyBehaviours } from './bodies.js';
 import { connectingBehaviours } from './connecting.js';
 import { consumingBehaviours } from './consuming.js';
 import { deadLetterBehaviours } from './dead-letters.js';
@@ -27,6 +28,7 @@ export function conformance(name: BrokerName): void {
   /** What the product does on every broker. */
   const product = {
     consuming: consumingBehaviours,
+    bodies: bodyBehaviours,
     'dead letters': deadLetterBehaviours,
     'what dead letters say': envelopeBehaviours,
     forwarding: forwardingBehaviours,
