@@ -11,7 +11,7 @@ export const BENCH_RESULT = 'BENCH_RESULT';
 type CountedTask = Pick<Task, 'work' | 'queue' | 'warmUp' | 'messages'>;
 
 /** Counts messages, not runs; `onLast` is called when the last one is about to be settled. */
-export function countingCallback(task: CountedTask, meter: Meter, onLast: () => void): Callback<unknown> {
+export function countingCallback(task: CountedTask, meter: Meter, onLast: () => void): Callback {
   const { work } = task;
   const { after = '' } = queuesOf(task);
   let runs = 0;
@@ -25,14 +25,14 @@ export function countingCallback(task: CountedTask, meter: Meter, onLast: () => 
   };
 }
 
-let callback: Callback<unknown> | undefined;
+let callback: Callback | undefined;
 
 export default function count(payload: Payload): unknown {
   callback ??= callbackOfWorker();
   return callback(payload);
 }
 
-function callbackOfWorker(): Callback<unknown> {
+function callbackOfWorker(): Callback {
   const task = JSON.parse(process.env[BENCH_TASK] ?? '') as CountedTask;
   const meter = new Meter(task, cpuOfConsumer);
   return countingCallback(task, meter, () => {

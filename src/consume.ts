@@ -39,8 +39,9 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
  * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
  * `gracefulWaitSeconds`.
  */
-export function consume(options: ConsumeOptions<string> & { body: 'text' }): Promise<ConsumeSummary>;
-export function consume(options: ConsumeOptions<Uint8Array> & { body: 'bytes' }): Promise<ConsumeSummary>;
+export function consume(
+  options: (ConsumeOptions<string> & { body: 'text' }) | (ConsumeOptions<Uint8Array> & { body: 'bytes' }),
+): Promise<ConsumeSummary>;
 export function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary>;
 export async function consume<Body>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
   const { destination, callback, schema, signal, log: logger = log, ...others } = options;

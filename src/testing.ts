@@ -139,7 +139,7 @@ export async function consumeOnce<Body = unknown>(
       const received: unknown = isSentAsIs ? body : JSON.parse(JSON.stringify(body));
       published.push({ destination, body: received, headers: options?.headers ?? {} });
     };
-    return (callback as Callback<unknown>)(
+    return (callback as Callback)(
       Object.create(payload, {
         publish: { value: publish },
         signal: { get: () => payload.signal },
