@@ -9,7 +9,7 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots aborted printable log-output', ''],
+  ['errors context slots aborted printable log-output optional version', ''],
   ['settings', 'errors dotenv'],
   ['log', 'errors context settings printable log-output pino pino-pretty'],
   ['progress', 'log cli-progress'],
@@ -19,17 +19,18 @@ const rooms = [
   ['sending', 'errors context settings log brokers stomp'],
   [
     'consumer',
-    'errors context settings log slots aborted brokers stomp/frames stomp/headers stomp/session-end sending jiti',
+    'errors context settings log slots aborted optional brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
-  ['consume publish', 'errors settings log aborted brokers sending consumer'],
-  ['index', 'errors context settings log sending consumer consume publish'],
+  ['observing', 'errors settings log optional version consumer prom-client'],
+  ['consume publish', 'errors settings log aborted brokers sending consumer observing'],
+  ['index', 'errors context settings log sending consumer observing consume publish'],
   ['embedded', 'errors stomp/frames stomp/headers'],
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',
     'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish embedded chokidar',
   ],
-  ['cli', 'errors settings printable commands commander'],
+  ['cli', 'errors settings printable version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {
@@ -38,7 +39,13 @@ const owners = {
   'process.exit': ['cli', 'shutdown', 'consumer/workers/worker'],
   'process.env': ['settings', 'consumer/workers/spawn'],
   'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
-  'process.once': ['shutdown', 'consumer/workers/pool', 'consumer/programs', 'log-output'],
+  'process.once': [
+    'shutdown',
+    'consumer/workers/pool',
+    'consumer/programs',
+    'observing/health-file',
+    'log-output',
+  ],
   stompit: ['stomp/wire'],
 };
 

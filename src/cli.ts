@@ -1,7 +1,6 @@
 /**
  * The commands `pubsub` and `publish`: flags (built from the settings table), help, the error line and the exit status.
  */
-import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import type { CallbackArgument } from './commands/consume.js';
 import { exitStatuses, PubsubError } from './errors.js';
@@ -9,8 +8,7 @@ import { printableText } from './printable.js';
 import { addFlags, addSettings, append } from './cli/flags.js';
 import { addOperators } from './cli/operators.js';
 import { settings } from './settings.js';
-
-const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
+import { version } from './version.js';
 
 const pubsubExamples = `
 Examples:

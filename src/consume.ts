@@ -5,16 +5,18 @@
 import { orAborted, whenAborted } from './aborted.js';
 import { parseSource } from './brokers/destinations.js';
 import { nothingYet, type ConsumeSummary } from './consumer/account.js';
-import { loadCallback } from './consumer/callback.js';
+import { loadCallback, locateCallback } from './consumer/callback.js';
 import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { startProgramRunner } from './consumer/programs.js';
 import { asSchema, type Schema } from './consumer/schema.js';
-import { startInlineRunner, type CallbackRunner } from './consumer/runner.js';
+import { startInlineRunner, type CallbackRunner, type RunnerObserver } from './consumer/runner.js';
 import { WorkerPool } from './consumer/workers/pool.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
+import type { MetricsRegistry } from './observing/metrics.js';
+import type { Observing } from './observing/observe.js';
 import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
@@ -31,6 +33,8 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
   readonly signal?: AbortSignal;
   /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
   readonly log?: Logger;
+  /** A registry of prom-client, which the metrics of this consumer are added to. */
+  readonly metrics?: MetricsRegistry;
 }
 
 /**
@@ -44,8 +48,8 @@ export function consume(
 ): Promise<ConsumeSummary>;
 export function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary>;
 export async function consume<Body>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
-  const { destination, callback, schema, signal, log: logger = log, ...others } = options;
-  const { onSettled, onConnection, ...given } = others;
+  const { destination, callback, schema, signal, log: logger = log, metrics, ...others } = options;
+  const [observer, given] = splitObserver(others);
   if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
@@ -55,13 +59,17 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   const source = parseSource(destination, settings.queueName);
   const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
+  let observing: Observing | undefined;
   try {
-    const runner = await startRunner(callable(callback, schema), settings, logger, stop);
+    const call = callable(callback, schema);
+    observing = await observe({ source, settings, callback: call, observer, metrics, log: logger });
+    const runner = await startRunner(call, settings, logger, stop, observing.observer);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;
-    const observer = { onSettled, onConnection };
-    return await runConsumer({ source, settings, runner, callbackName, log: logger, ...observer, ...stop });
+    const seen = { ...observing.observer, onBegin: observing.onBegin };
+    return await runConsumer({ source, settings, runner, callbackName, log: logger, ...seen, ...stop });
   } finally {
+    await observing?.close();
     stop.forget();
   }
 }
@@ -70,6 +78,42 @@ function callable(callback: Callback<never> | string, schema: Schema | undefined
   if (typeof callback === 'string') return callback;
   const call = callback as LoadedCallback['call'];
   return schema === undefined ? { call } : { call, schema: asSchema(schema, 'the schema given') };
+}
+
+type Observed = Pick<ConsumerOptions, 'source' | 'settings' | 'log'> & {
+  readonly callback: CallbackSource;
+  /** The caller's own. */
+  readonly observer?: ConsumerObserver;
+  readonly metrics?: MetricsRegistry | undefined;
+};
+
+/**
+ * Lets the consumer be seen from outside, as its settings ask for: to be closed after it. Nothing is loaded that is not
+ * asked for. Rejects with `invalid-setting`.
+ */
+export async function observe({ source, observer = {}, metrics, ...options }: Observed): Promise<Observing> {
+  const { settings, callback } = options;
+  const isSeen = settings.healthPort !== undefined || settings.healthFile !== undefined;
+  if (!isSeen && metrics === undefined)
+    return { observer, onBegin: undefined, close: () => Promise.resolve() };
+  const { startObserving } = await import('./observing/observe.js');
+  const hasWorkers = typeof callback === 'string' && settings.processOnBackground;
+  const file = typeof callback === 'string' ? await locateCallback(callback) : undefined;
+  const what = { destination: source.destination, callbackFile: file, hasWorkers };
+  return startObserving({ ...options, ...what, observer, registry: metrics });
+}
+
+/** The functions that observe, and everything else. */
+function splitObserver<Rest extends ConsumerObserver>({
+  onSettled,
+  onConnection,
+  onReceived,
+  onWorker,
+  onPublished,
+  onRoundTrip,
+  ...rest
+}: Rest): [ConsumerObserver, Omit<Rest, keyof ConsumerObserver>] {
+  return [{ onSettled, onConnection, onReceived, onWorker, onPublished, onRoundTrip }, rest];
 }
 
 type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
@@ -116,8 +160,9 @@ export async function startRunner(
   settings: Settings,
   logger: Logger,
   stop: Stop,
+  observer: RunnerObserver = {},
 ): Promise<CallbackRunner | undefined> {
-  const starting = startWhateverComes(callback, settings, logger, stop);
+  const starting = startWhateverComes(callback, settings, logger, stop, observer);
   // What is told of the error otherwise is one line.
   starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
   const runner = await orAborted(stop.drain, starting);
@@ -134,10 +179,11 @@ async function startWhateverComes(
   settings: Settings,
   logger: Logger,
   { drain, abort }: Stop,
+  observer: RunnerObserver,
 ): Promise<CallbackRunner> {
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
   const calls = { queueType, bodyKind: settings.body, maxBodyBytes: settings.maxMessageBytes };
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger, ...calls };
+  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger, observer, ...calls };
   if (typeof callback !== 'string' && 'call' in callback) return startInlineRunner(callback, options);
   if (typeof callback !== 'string') return startProgramRunner({ ...options, drain, command: callback });
   if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
@@ -147,6 +193,7 @@ async function startWhateverComes(
     callback,
     workers: Math.min(processWorkers, concurrency),
     logLevel: log.level,
+    tellsMetrics: observer.onMetrics !== undefined,
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
     memoryMb: settings.workerMemoryMb,

@@ -34,6 +34,8 @@ export class LogOutput {
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #dropped = 0;
+  /** Lines that nobody took in time. */
+  droppedInAll = 0;
   #isRetrying = false;
   #isGone = false;
 
@@ -47,6 +49,7 @@ export class LogOutput {
     if (this.#isGone) return;
     if (this.#waiting.length > 0 && this.#waitingBytes + text.length > MAX_WAITING) {
       this.#dropped++;
+      this.droppedInAll++;
       return;
     }
     const bytes = Buffer.from(text);

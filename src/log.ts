@@ -38,6 +38,9 @@ let isTerminalShared = false;
 /** Where lines go: to stderr, or from a worker process to the consumer, which writes them. */
 let sink = writeLine;
 
+/** How many lines of the log nobody has taken in time. */
+export const droppedLines = (): number => output.droppedInAll;
+
 /** Writes a line of the log, as it was made here or in a worker process. */
 export function writeLine(line: string): void {
   output.write((isTerminalShared ? ERASE_LINE : '') + render(line));

@@ -123,6 +123,16 @@ export const settings = {
     'put the class and the message of an error into the headers of a dead letter'),
   holdSeconds: seconds('Consuming', 'STOMP_HOLD_SECONDS', undefined, 1200, [1, 86_400],
     "how long a message is held that cannot be dead-lettered, retried or forwarded, before it goes back to its queue; below the broker's consumer_timeout"),
+  canaryIntervalSeconds: seconds('Observing', 'STOMP_CANARY_INTERVAL', '--canary-interval <seconds>', 30, [0, 86_400],
+    'how often the broker is asked for an answer over the connection of the consumer; without one that is dead; 0 for never'),
+  healthPort: optionalInteger('Observing', 'STOMP_HEALTH_PORT', '--health-port <number>', [0, 65_535],
+    'serve /live and /ready there, for probes; 0 for any free port, which the log tells'),
+  healthHost: text('Observing', 'STOMP_HEALTH_HOST', '--health-host <address>', '0.0.0.0',
+    'address to serve them on'),
+  servesMetrics: boolean('Observing', 'STOMP_METRICS', '--metrics', false,
+    'serve /metrics for Prometheus there, too; needs prom-client'),
+  healthFile: optionalText('Observing', 'STOMP_HEALTH_FILE', '--health-file <path>',
+    'file that is touched while the consumer is live, and <path>.ready while it is ready: for probes without HTTP'),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
@@ -232,6 +242,10 @@ function contradictions(resolved: Settings): string[] {
     [
       (resolved.certFile === undefined) !== (resolved.keyFile === undefined),
       'DEFAULT_STOMP_CERT_FILE and DEFAULT_STOMP_KEY_FILE: set both or neither',
+    ],
+    [
+      resolved.servesMetrics && resolved.healthPort === undefined,
+      'STOMP_METRICS: needs STOMP_HEALTH_PORT, the port that they are served on',
     ],
     [
       resolved.queueType === 'quorum' && resolved.exclusiveQueue,

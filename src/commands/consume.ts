@@ -1,7 +1,7 @@
 /** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
 import { basename } from 'node:path';
 import { parseSource } from '../brokers/destinations.js';
-import { runConsumer, startRunner } from '../consume.js';
+import { observe, runConsumer, startRunner } from '../consume.js';
 import { locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { PubsubError } from '../errors.js';
@@ -23,16 +23,20 @@ export async function pubsub(
   for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   const source = parseSource(destination, settings.queueName);
   const stop = listen();
-  const runner = await startRunner(callback, settings, log, stop);
+  const observing = await observe({ source, settings, callback, log });
+  const { observer, onBegin } = observing;
+  const runner = await startRunner(callback, settings, log, stop, observer);
   if (runner === undefined) return;
   surviveStrayErrors(log);
   bridgeConsole();
   const watching = flags.watch === true ? await watch(runner, callback) : undefined;
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
   const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
-  const summary = await runConsumer({ source, settings, runner, callbackName, log, ...stop });
+  const seen = { ...observer, onBegin };
+  const summary = await runConsumer({ source, settings, runner, callbackName, log, ...seen, ...stop });
   log.info(summary, 'stopped');
   await watching?.close();
+  await observing.close();
   await embedded?.close();
 }
 

@@ -6,7 +6,14 @@ import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
 import { describeEnd } from '../stomp/session-end.js';
 import type { Delivery } from './delivery.js';
-import { tell, type ConnectionEvent, type ConsumerObserver, type SettledEvent } from './events.js';
+import {
+  tell,
+  type ConnectionEvent,
+  type ConsumerObserver,
+  type PublishedEvent,
+  type RoundTripEvent,
+  type SettledEvent,
+} from './events.js';
 import { attemptOf } from './retries.js';
 
 /**
@@ -53,6 +60,15 @@ export class Account {
   started(isRedelivered: boolean): void {
     this.summary.received++;
     if (isRedelivered) this.summary.redelivered++;
+    tell(this.#observer.onReceived, { isRedelivered }, this.#log);
+  }
+
+  published(event: PublishedEvent): void {
+    if (!this.#isClosed) tell(this.#observer.onPublished, event, this.#log);
+  }
+
+  answered(event: RoundTripEvent): void {
+    if (!this.#isClosed) tell(this.#observer.onRoundTrip, event, this.#log);
   }
 
   settled(delivery: Delivery): void {
@@ -84,8 +100,17 @@ export class Account {
     session: Session | undefined,
     why: Pick<ConnectionEvent, 'reason'> = {},
   ): void {
-    const server = session === undefined ? {} : { server: session.address };
-    if (!this.#isClosed) tell(this.#observer.onConnection, { kind, ...server, ...why }, this.#log);
+    const isUp = kind === 'connected' || kind === 'subscribed';
+    this.tellConnection({
+      kind,
+      ...(session === undefined ? {} : { server: session.address }),
+      ...(session !== undefined && isUp ? { broker: session.server ?? session.dialect.name } : {}),
+      ...why,
+    });
+  }
+
+  tellConnection(event: ConnectionEvent): void {
+    if (!this.#isClosed) tell(this.#observer.onConnection, event, this.#log);
   }
 
   get #isHeard(): boolean {

@@ -23,6 +23,7 @@ import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
+import { keepAsking } from './canary.js';
 import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
 import type { ConsumerObserver } from './events.js';
@@ -39,6 +40,16 @@ import { Turns } from './turns.js';
 /** What a broker has, at the end of the graceful wait, to take the copy of a message that ran alone. */
 const ACQUITTAL_MS = 2000;
 
+/** What can be asked of a consumer at any time. */
+export interface ConsumerView {
+  /** Messages in flight. */
+  readonly inFlight: number;
+  /** For how long the callback that was started first has been running, in ms; 0 when none is. */
+  readonly longestRunMs: number;
+  /** Resolves when all worker processes have told their metrics, or have had their time. Never rejects. */
+  gatherMetrics(): Promise<void>;
+}
+
 export interface ConsumerOptions extends ConsumerObserver {
   readonly source: Source;
   readonly settings: Settings;
@@ -50,9 +61,11 @@ export interface ConsumerOptions extends ConsumerObserver {
   readonly drain: AbortSignal;
   /** Aborted: the graceful wait is over; what is unfinished goes back to the queue. */
   readonly abort: AbortSignal;
+  /** Called once, before anything else. */
+  readonly onBegin?: ((consumer: ConsumerView) => void) | undefined;
 }
 
-export class Consumer {
+export class Consumer implements ConsumerView {
   readonly #options: ConsumerOptions;
   readonly #deliveryContext: DeliveryContext;
   /** The latest one. */
@@ -93,7 +106,22 @@ export class Consumer {
       deadLetters: { source, queueType, callback, tellsError },
       isNackPreferred: settings.deadLetterBy === 'nack',
       isConfirmed: () => drain.aborted,
+      onPublished: options.onPublished && ((event) => this.#account.published(event)),
     };
+    options.onBegin?.(this);
+  }
+
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  async gatherMetrics(): Promise<void> {
+    await this.#options.runner.gatherMetrics?.();
+  }
+
+  get longestRunMs(): number {
+    const nowMs = performance.now();
+    return this.#inFlight.entries().reduce((most, [, { runningMs }]) => Math.max(most, nowMs - runningMs), 0);
   }
 
   /**
@@ -115,7 +143,9 @@ export class Consumer {
 
   async #consume(): Promise<ConsumeSummary> {
     const { settings, log, drain, abort } = this.#options;
-    for await (const session of sessions(settings, log, drain)) {
+    for await (const session of sessions(settings, log, drain, (event) =>
+      this.#account.tellConnection(event),
+    )) {
       this.#session = session;
       this.#account.watch(session);
       const isSubscribed = await orAborted(drain, this.#subscribe(session));
@@ -173,6 +203,9 @@ export class Consumer {
       'consuming',
     );
     this.#account.turned('subscribed', session);
+    keepAsking(session, settings.canaryIntervalSeconds * 1000, (durationMs) =>
+      this.#account.answered({ durationMs }),
+    );
     return true;
   }
 

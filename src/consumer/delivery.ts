@@ -13,7 +13,7 @@ import type { HandOver } from '../sending/hand-over.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import { deadLetterCopy, errorHeaders, type DeadLetterOptions, type Failure } from './dead-letters.js';
-import type { Outcome, SettledEvent } from './events.js';
+import type { Outcome, PublishedEvent, SettledEvent } from './events.js';
 import type { Settlement } from './payload.js';
 import type { DeliveryCount } from './deliveries.js';
 import { attemptOf, retryCopy, type Retries } from './retries.js';
@@ -28,6 +28,8 @@ export interface DeliveryContext {
   readonly log: Logger;
   /** Must settling frames be confirmed by the broker (while draining)? */
   readonly isConfirmed: () => boolean;
+  /** Is told of each message that a callback published. */
+  readonly onPublished: ((event: PublishedEvent) => void) | undefined;
 }
 
 /** What all deliveries of a session share. */
@@ -59,6 +61,8 @@ export class Delivery {
   startedMs = 0;
   /** Since when it is held un-acked by something else than its callback: what must be sent first, or a worker it waits for. */
   heldMs = Infinity;
+  /** Since when its callback runs, and nothing else is waited for; Infinity when that is not so. */
+  runningMs = Infinity;
   /** Resolves when it is settled, or released; undefined when it is not settling. Never rejects. */
   settling: Promise<void> | undefined;
   /** What the consumer must end for: the broker would destroy the message. */
@@ -140,7 +144,9 @@ export class Delivery {
   }
 
   setHeld(isHeld: boolean): void {
-    this.heldMs = isHeld ? performance.now() : Infinity;
+    const nowMs = performance.now();
+    this.heldMs = isHeld ? nowMs : Infinity;
+    this.runningMs = isHeld ? Infinity : nowMs;
   }
 
   /** Leaves the message to come again; nothing when it is settled. */
@@ -184,6 +190,8 @@ export class Delivery {
       } catch (error) {
         this.#release(error);
       }
+      // Its callback may run on.
+      this.setHeld(false);
       this.settling = undefined;
     };
     return (this.settling = settle());
@@ -191,7 +199,7 @@ export class Delivery {
 
   async #ackAfter(messages: readonly Outgoing[]): Promise<Outcome> {
     try {
-      await this.#surroundings.handOver.confirm(messages);
+      await this.#surroundings.handOver.confirm(messages, { onCarried: this.#context.onPublished });
     } catch (error) {
       if (!isRefusal(error)) throw error;
       return this.#deadLetter({ reason: 'forward-refused', detail: error.message });

@@ -68,6 +68,7 @@ class ProgramRunner implements CallbackRunner {
 
   async run(job: Job): Promise<RunResult | Gone> {
     const { command, log } = this.#options;
+    job.setHeld(false);
     const { env, omitted } = environmentOf(job);
     if (omitted.length > 0)
       log.warn(

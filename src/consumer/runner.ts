@@ -4,6 +4,7 @@
  */
 import type { Logger } from '../log.js';
 import { copyHeaders, type Headers } from '../stomp/headers.js';
+import type { ConsumerObserver } from './events.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
 import {
@@ -29,7 +30,7 @@ export interface Job {
   readonly nack: () => Settlement;
   /** Unsettled, on a session that can still settle it: worth running again when its worker is lost. */
   readonly isOpen: () => boolean;
-  /** It begins, or ends, to wait for something that is not its callback's doing. */
+  /** It begins, or ends, to wait for something that is not its callback's doing; ends, too, when its callback is started. */
   readonly setHeld: (isHeld: boolean) => void;
   readonly session: Pick<Session, 'closed'>;
 }
@@ -39,8 +40,16 @@ export interface CallbackRunner {
   run(job: Job): Promise<RunResult | Gone>;
   /** Loads the callback anew, where that can be done. Rejects with `callback-...`, and changes nothing, when it does not load. */
   renew?(): Promise<void>;
+  /** Resolves when all processes have told their metrics, or have had their time. Never rejects. */
+  gatherMetrics?(): Promise<void>;
   /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
   close(): Promise<void>;
+}
+
+/** What is told of the processes that callbacks run in. */
+export interface RunnerObserver extends Pick<ConsumerObserver, 'onWorker'> {
+  /** Given: a process tells, when it is asked and at its end, what its callback counts with prom-client, as JSON. */
+  readonly onMetrics?: ((pid: number | undefined, metrics: string) => void) | undefined;
 }
 
 export interface RunnerOptions extends CallOptions {
@@ -49,6 +58,7 @@ export interface RunnerOptions extends CallOptions {
   /** Aborted: the graceful wait is over. */
   readonly abort: AbortSignal;
   readonly log: Logger;
+  readonly observer?: RunnerObserver | undefined;
 }
 
 /** How long a callback may run on after its signal was aborted. */
@@ -80,6 +90,7 @@ export async function startInlineRunner(
   return {
     run: (job) => {
       const { correlationId } = job;
+      job.setHeld(false);
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
       const message = {
         headers: copyHeaders(job.headers),

@@ -9,7 +9,7 @@ import { createSecureContext, type ConnectionOptions, type SecureContext } from 
 import { diagnose } from '../brokers/diagnoses.js';
 import type { Dialect } from '../brokers/dialect.js';
 import { detectDialect } from '../brokers/products.js';
-import { PubsubError, reasonOf } from '../errors.js';
+import { PubsubError, reasonOf, type ErrorCode } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { openSession } from '../stomp/open.js';
@@ -19,6 +19,14 @@ import type { SessionOptions, Session as AnySession } from '../stomp/session.js'
 /** A connection to a broker whose product is known. */
 export type Session = AnySession<Dialect>;
 
+/** `connecting`: an attempt begins, at one server; `failed`: it has failed. `waiting`: the next one begins after that time. */
+export type ConnectEvent =
+  | { readonly kind: 'connecting'; readonly server: string }
+  | { readonly kind: 'failed'; readonly server: string; readonly reason: string; readonly code: ErrorCode }
+  | { readonly kind: 'waiting'; readonly reason: string; readonly retryInMs: number };
+type Tell = (event: ConnectEvent) => void;
+const tellNobody: Tell = () => undefined;
+
 const FIRST_DELAY_MS = 200;
 /** A session that lived this long was healthy: the next attempt waits no longer than the first one did. */
 const HEALTHY_MS = 10_000;
@@ -26,10 +34,17 @@ const HEALTHY_MS = 10_000;
 const CONFIGURATION_DELAY_MS = 30_000;
 
 /** Connects to the first server that answers, each tried once, in order. Rejects as openSession does. */
-export async function connectOnce(settings: Settings, log: Logger, signal?: AbortSignal): Promise<Session> {
+export async function connectOnce(
+  settings: Settings,
+  log: Logger,
+  signal?: AbortSignal,
+  tell = tellNobody,
+): Promise<Session> {
   const failures: PubsubError[] = [];
   for (const server of servers(settings)) {
+    const address = `${server.host}:${server.port}`;
     try {
+      tell({ kind: 'connecting', server: address });
       const session = await openSession(sessionOptions(settings, server), log, signal);
       log.debug(
         { server: session.address, product: session.server, dialect: session.dialect.name },
@@ -39,6 +54,7 @@ export async function connectOnce(settings: Settings, log: Logger, signal?: Abor
     } catch (error) {
       if (!(error instanceof PubsubError)) throw error;
       failures.push(error);
+      tell({ kind: 'failed', server: address, reason: error.message, code: error.code });
     }
   }
   const refused = failures.find(({ code }) => code !== 'broker-unreachable');
@@ -55,13 +71,14 @@ export async function* sessions(
   settings: Settings,
   log: Logger,
   signal: AbortSignal,
+  tell = tellNobody,
 ): AsyncGenerator<Session, void, void> {
   let hasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
     const sinceMs = performance.now();
     let problem: Problem;
     try {
-      const session = await connectOnce(settings, log, signal);
+      const session = await connectOnce(settings, log, signal, tell);
       hasConnected = true;
       yield session;
       const end = await session.closed;
@@ -79,7 +96,7 @@ export async function* sessions(
       problem = { reason: error.message, isConfiguration };
     }
     if (aborted(signal)) return;
-    await backOff(problem, backoffMs(attempt, settings.waitToConnectSeconds), log, signal);
+    await backOff(problem, backoffMs(attempt, settings.waitToConnectSeconds), { log, signal, tell });
   }
 }
 
@@ -94,14 +111,14 @@ interface Problem {
 async function backOff(
   { reason, isConfiguration, stayAwayMs }: Problem,
   waitMs: number,
-  log: Logger,
-  signal: AbortSignal,
+  { log, signal, tell }: { log: Logger; signal: AbortSignal; tell: Tell },
 ): Promise<void> {
   const ms = stayAwayMs ?? (isConfiguration ? CONFIGURATION_DELAY_MS : waitMs);
   const fields = { reason, ...(ms === Infinity ? {} : { retryInMs: Math.round(ms) }) };
   if (stayAwayMs !== undefined) log.error(fields, 'staying away from the broker');
   else if (isConfiguration) log.error(fields, 'the broker refuses; trying again slowly');
   else log.warn(fields, 'no connection to the broker; trying again');
+  tell({ kind: 'waiting', reason, retryInMs: ms });
   const waiting = ms === Infinity ? once(signal, 'abort') : delay(ms, undefined, { signal });
   await waiting.catch(() => undefined);
 }

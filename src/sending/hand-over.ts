@@ -34,6 +34,18 @@ export interface HandOverOptions {
   readonly onReleased: () => void;
 }
 
+export interface ConfirmOptions {
+  /** A refusal is waited out. */
+  readonly isHeldWhenRefused?: boolean;
+  /** Is told of each message. */
+  readonly onCarried?: ((carried: Carried) => void) | undefined;
+}
+
+interface Carried {
+  readonly destination: string;
+  readonly result: 'confirmed' | 'refused' | 'unconfirmed';
+}
+
 export class HandOver {
   readonly session: Session;
   readonly #log: Logger;
@@ -61,11 +73,17 @@ export class HandOver {
    * unless such a refusal is to be waited out, with `message-too-large` when no connection survives one, and with
    * `connection-lost` when the session ended before, or a drain came while a queue takes nothing.
    */
-  async confirm(messages: readonly Outgoing[], { isHeldWhenRefused = false } = {}): Promise<void> {
+  async confirm(
+    messages: readonly Outgoing[],
+    { isHeldWhenRefused = false, onCarried }: ConfirmOptions = {},
+  ): Promise<void> {
     for (let start = 0; start < messages.length; start += WINDOW) {
       const window = messages.slice(start, start + WINDOW);
       await Promise.all(
-        window.map((message) => this.#carry({ message, isHeldWhenRefused, isSuspect: false })),
+        window.map((message) => {
+          const carried = this.#carry({ message, isHeldWhenRefused, isSuspect: false });
+          return onCarried === undefined ? carried : tellResult(carried, message, onCarried);
+        }),
       );
     }
   }
@@ -159,6 +177,21 @@ export class HandOver {
     this.#ended.abort();
     if (end.kind === 'closed') await this.#link.close();
     else this.#link.abandon(describeEnd(end));
+  }
+}
+
+async function tellResult(
+  carried: Promise<void>,
+  { destination }: Outgoing,
+  tell: (carried: Carried) => void,
+): Promise<void> {
+  try {
+    await carried;
+    tell({ destination, result: 'confirmed' });
+  } catch (error) {
+    const isLost = error instanceof PubsubError && error.code === 'connection-lost';
+    tell({ destination, result: isLost ? 'unconfirmed' : 'refused' });
+    throw error;
   }
 }
 

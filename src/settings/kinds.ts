@@ -3,7 +3,8 @@
  * of text that cannot be.
  */
 
-export type SettingGroup = 'Connection' | 'TLS' | 'Consuming' | 'Publishing' | 'Moving' | 'Logging';
+export type SettingGroup =
+  'Connection' | 'TLS' | 'Consuming' | 'Observing' | 'Publishing' | 'Moving' | 'Logging';
 
 /** `operator` stands for the subcommands of `pubsub` that look after queues. */
 export type SettingUser = 'pubsub' | 'publish' | 'operator' | 'move-messages';
@@ -40,6 +41,7 @@ export function setting<T>(
 
 export const groupUsers: Partial<Record<SettingGroup, readonly SettingUser[]>> = {
   Consuming: ['pubsub'],
+  Observing: ['pubsub'],
   Moving: ['move-messages'],
 };
 

@@ -1,9 +1,9 @@
 /** Observing: what `onSettled` and `onConnection` tell, for every way in which an attempt and a connection can end. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import type { ConnectionEvent, Payload, SettledEvent } from '../../src/index.js';
+import type { ConnectionEvent, Payload, PublishedEvent, SettledEvent } from '../../src/index.js';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { startConsuming, uniqueName } from '../support/consuming.js';
+import { launchConsuming, startConsuming, uniqueName } from '../support/consuming.js';
 import { drainQueue, put } from '../support/messages.js';
 import { startProxy } from '../support/proxy.js';
 
@@ -111,10 +111,48 @@ export function observingBehaviours(broker: BrokerUnderTest): void {
     );
     assert.deepEqual(
       turns.map(({ kind }) => kind),
-      ['connected', 'subscribed', 'lost', 'connected', 'subscribed', 'draining'],
+      [
+        ...['connecting', 'connected', 'subscribed', 'lost', 'waiting'],
+        ...['connecting', 'connected', 'subscribed', 'draining'],
+      ],
     );
-    for (const { server } of turns) assert.equal(server, `${proxy.host}:${proxy.port}`);
-    assert.match(turns[2]!.reason ?? '', /./);
+    for (const { kind, server } of turns)
+      if (kind !== 'waiting') assert.equal(server, `${proxy.host}:${proxy.port}`);
+    assert.match(turns[1]!.broker ?? '', /./);
+    assert.match(turns[3]!.reason ?? '', /./);
+    assert.equal(turns[4]!.reason, turns[3]!.reason);
+    assert.ok(turns[4]!.retryInMs! > 0);
+  });
+
+  it('an attempt to connect that fails is told with the reason', async (t) => {
+    await using proxy = await startProxy(broker);
+    await proxy.refuse();
+    const through = { ...broker, host: proxy.host, port: proxy.port };
+    const consuming = launchConsuming(t, through, `/queue/${uniqueName(t)}`, ack);
+    const { server, reason, code } = await consuming.turned('failed');
+    assert.deepEqual([server, code], [`${proxy.host}:${proxy.port}`, 'broker-unreachable']);
+    assert.match(reason ?? '', /ECONNREFUSED/);
+    await consuming.turned('waiting');
+    await proxy.accept();
+    await consuming.turned('subscribed');
+  });
+
+  it('messages that come, those that come again, and what is published are told', async (t) => {
+    const queue = uniqueName(t);
+    const received: boolean[] = [];
+    const published: PublishedEvent[] = [];
+    const callback = async (payload: Payload) => {
+      payload.publish(`/queue/${queue}-next`, {});
+      await payload.ack();
+    };
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, callback, {
+      onReceived: ({ isRedelivered }) => received.push(isRedelivered),
+      onPublished: (event) => published.push(event),
+    });
+    await put(broker, `/queue/${queue}`, { n: 1 }, withId);
+    await consuming.settled();
+    assert.deepEqual(received, [false]);
+    assert.deepEqual(published, [{ destination: `/queue/${queue}-next`, result: 'confirmed' }]);
   });
 
   it('an observer that fails is told of in the log, and harms nothing', async (t) => {
@@ -130,7 +168,7 @@ export function observingBehaviours(broker: BrokerUnderTest): void {
     await consuming.settled();
     assert.equal((await consuming.stop()).acked, 1);
     const told = consuming.log.filter(({ level, fields }) => level === 'error' && fields.err === error);
-    // connected, subscribed, the message, draining
-    assert.equal(told.length, 4);
+    // connecting, connected, subscribed, the message, draining
+    assert.equal(told.length, 5);
   });
 }

@@ -2,6 +2,7 @@
 import { describe } from 'node:test';
 import { brokerUnderTest, type BrokerName } from '../support/brokers.js';
 import { acknowledgingBehaviours } from './acknowledging.js';
+import { askingBehaviours } from './asking.js';
 import { bodyBehaviours } from './bodies.js';
 import { connectingBehaviours } from './connecting.js';
 import { consumingBehaviours } from './consuming.js';
@@ -33,6 +34,7 @@ export function conformance(name: BrokerName): void {
     'what dead letters say': envelopeBehaviours,
     forwarding: forwardingBehaviours,
     observing: observingBehaviours,
+    'asking for answers': askingBehaviours,
     retries: retryBehaviours,
     topics: topicBehaviours,
     'queue types': queueTypeBehaviours,

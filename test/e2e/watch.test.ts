@@ -76,7 +76,8 @@ describe('--watch', skipWithout(anyBroker()), () => {
         writeFileSync(file, broken[(edit / 3) % 2] ?? '');
         refused++;
         await publishUntil(
-          () => consumer.logLines.filter(({ msg }) => String(msg).includes('does not load')).length === refused,
+          () =>
+            consumer.logLines.filter(({ msg }) => String(msg).includes('does not load')).length === refused,
         );
       } else {
         writeFileSync(file, version(String(edit)));

@@ -174,11 +174,18 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     }
     let raised: () => void = () => undefined;
     const alarm = new Promise<void>((resolve) => (raised = resolve));
+    const answers = [0, 0];
     const consume = (at: 0 | 1) =>
-      startConsuming(t, broker, `/queue/${queues[at]}`, async (payload) => {
-        if (ledgers[at].processed === 20) await alarm;
-        if ((await payload.ack()) === 'sent') ledgers[at].record(payload);
-      });
+      startConsuming(
+        t,
+        broker,
+        `/queue/${queues[at]}`,
+        async (payload) => {
+          if (ledgers[at].processed === 20) await alarm;
+          if ((await payload.ack()) === 'sent') ledgers[at].record(payload);
+        },
+        { canaryIntervalSeconds: 0.2, receiptTimeoutSeconds: 5, onRoundTrip: () => answers[at]!++ },
+      );
     const first = await consume(0);
     await first.received(21);
     await broker.ctl!('set_vm_memory_high_watermark', 'absolute', '1');
@@ -186,6 +193,9 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
     await until(async () => (await alarms()).includes('memory'), COMPLETE_MS, 'the memory alarm');
     raised();
     const second = await consume(1);
+    const before = [...answers];
+    const areAnswered = () => answers.every((count, at) => count > before[at]! + 2);
+    await until(areAnswered, COMPLETE_MS, 'the broker answers both that ask');
     for (const ledger of ledgers) await ledger.complete(COMPLETE_MS);
     for (const queue of queues)
       await until(async () => (await queueDepth(broker, queue)) === 0, COMPLETE_MS, `the acks of ${queue}`);

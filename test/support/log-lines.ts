@@ -7,6 +7,7 @@ export type LogFields = Readonly<Record<string, unknown>>;
 
 /** For each thing that is said, the fields that tell its lines from the others of the same command. */
 const marks = {
+  answering: ['port', 'paths'],
   connected: ['dialect'],
   subscribed: ['concurrency', 'broker'],
   'no connection': ['reason', 'retryInMs'],

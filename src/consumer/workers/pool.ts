@@ -9,6 +9,7 @@
  * flight in a process apart, take settlements before a run ends, and run the innocent again.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { tell, type WorkerEvent } from '../events.js';
 import type { Gone, RunResult } from '../payload.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '../runner.js';
 import { WorkerProcess, type WorkerOptions } from './process.js';
@@ -28,6 +29,8 @@ const HEALTHY_MS = 10_000;
 const MAX_LOSSES = 10;
 /** What callbacks have, once they are told that the graceful wait is over, before their workers are ended. */
 const LAST_MOMENT_MS = 250;
+/** What workers have to tell their metrics: a scraper waits. */
+const METRICS_MS = 500;
 /** A stop signal may come to a worker so long before it comes to the consumer. */
 const STOP_MS = 1000;
 
@@ -105,6 +108,11 @@ export class WorkerPool implements CallbackRunner {
     });
   }
 
+  async gatherMetrics(): Promise<void> {
+    const all = Promise.all([...this.#ready].map((worker) => worker.askMetrics()));
+    await Promise.race([all, delay(METRICS_MS, undefined, { ref: false })]);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     const { abort } = this.#options;
@@ -139,9 +147,13 @@ export class WorkerPool implements CallbackRunner {
         this.#assign();
       },
       onLost: (loss) => void this.#lose(worker, loss),
+      onMetrics: (metrics) => this.#options.observer?.onMetrics?.(worker.pid, metrics),
     });
     this.#workers.add(worker);
-    void worker.ended.then(() => this.#workers.delete(worker));
+    void worker.ended.then((reason) => {
+      this.#workers.delete(worker);
+      this.#tell({ kind: 'ended', pid: worker.pid, reason });
+    });
     // The stop came while it was started.
     if (this.#isClosed) worker.terminate();
     const origin = await worker.ready;
@@ -149,7 +161,12 @@ export class WorkerPool implements CallbackRunner {
     const level = this.#hasStarted ? 'info' : 'debug';
     this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
     this.#ready.add(worker);
+    this.#tell({ kind: 'ready', pid: worker.pid });
     this.#assign();
+  }
+
+  #tell(event: WorkerEvent): void {
+    tell(this.#options.observer?.onWorker, event, this.#options.log);
   }
 
   /** One that shall take no more ends when it has nothing in flight, and another takes over. */

@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError, type ErrorCode } from '../../errors.js';
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
+import type { WorkerEndReason } from '../events.js';
 import type { AbortReason, Gone, RunResult, Settlement } from '../payload.js';
 import { untimed } from '../time-limit.js';
 import { WorkerChannel } from './channel.js';
@@ -43,6 +44,7 @@ export interface WorkerEvents {
   /** Runs have ended: there may be room for others. */
   readonly onDone: () => void;
   readonly onLost: (loss: Loss) => void;
+  readonly onMetrics: (metrics: string) => void;
 }
 
 /** How long what a worker wrote is read after its end: another process may hold its descriptors. */
@@ -55,7 +57,7 @@ export class WorkerProcess {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
   readonly ready: Promise<ReadyReport>;
   /** Resolves when the process is no more, and all that it said has been heard. */
-  readonly ended: Promise<void>;
+  readonly ended: Promise<WorkerEndReason>;
   readonly #options: WorkerOptions;
   readonly #events: WorkerEvents;
   readonly #spawned: Spawned;
@@ -65,6 +67,8 @@ export class WorkerProcess {
   readonly #timers: NodeJS.Timeout[] = [];
   readonly #endLimit: () => void;
   readonly #memoryKills = countMemoryKills();
+  /** Who has asked for metrics. */
+  readonly #asking: (() => void)[] = [];
   #askTimer: NodeJS.Timeout | undefined;
   #hasSuspect = false;
   #isRetired = false;
@@ -105,8 +109,8 @@ export class WorkerProcess {
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
     if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));
-    const { callback, logLevel, queueType, bodyKind, maxBodyBytes } = options;
-    const order: LoadOrder = { callback, logLevel, queueType, bodyKind, maxBodyBytes };
+    const { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics } = options;
+    const order: LoadOrder = { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics };
     this.#channel.send(toWorker.load, 0, JSON.stringify(order));
   }
 
@@ -165,6 +169,12 @@ export class WorkerProcess {
       return new Promise<void>((resolve) => (entry.onTold = resolve));
     });
     await Promise.all(told);
+  }
+
+  /** Resolves when it has told its metrics; never when it is blocked. */
+  askMetrics(): Promise<void> {
+    this.#channel.send(toWorker.metrics, 0);
+    return new Promise((resolve) => this.#asking.push(resolve));
   }
 
   /** Gives back what has not been started; what comes after this is run. */
@@ -249,6 +259,10 @@ export class WorkerProcess {
         );
         return;
       }
+      case fromWorker.metrics:
+        this.#events.onMetrics(head.toString());
+        for (const resolve of this.#asking.splice(0)) resolve();
+        return;
       case fromWorker.dying:
         this.#takeLastWords(number, parse<LastWords>(head));
         return;
@@ -317,7 +331,7 @@ export class WorkerProcess {
     killGroup(this.#spawned.child);
   }
 
-  async #end(code: number | null, signal: NodeJS.Signals | null): Promise<void> {
+  async #end(code: number | null, signal: NodeJS.Signals | null): Promise<WorkerEndReason> {
     // What it spawned ends with it, but for an end that it was asked for.
     if (!this.#isStopping || signal !== null) killGroup(this.#spawned.child);
     await Promise.race([
@@ -333,11 +347,13 @@ export class WorkerProcess {
         cause: cause.error,
       }),
     );
-    if (!this.#isReady || this.#isStopping) return;
+    if (!this.#isReady) return 'not-started';
+    if (this.#isStopping) return this.#isRetired ? 'retired' : 'stopped';
     const entries = this.#inFlight.entries();
     const runs = entries.map(([, { run }]) => run);
     const started = entries.filter(([, { isSent }]) => isSent).map(([, { run }]) => run);
     this.#events.onLost({ isAnonymous: false, mayBeStop: false, isKill: false, ...cause, runs, started });
+    return cause.isKill === true && cause.reason !== 'out-of-memory' ? 'killed' : cause.reason;
   }
 
   #causeOf(code: number | null, signal: NodeJS.Signals | null): Cause {

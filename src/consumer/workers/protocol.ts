@@ -32,6 +32,8 @@ export const toWorker = {
   /** What has not been started is not to be: it comes back as gone. */
   drain: 0x86,
   stop: 0x87,
+  /** What does the callback count? */
+  metrics: 0x88,
 } as const;
 
 export const fromWorker = {
@@ -57,6 +59,8 @@ export const fromWorker = {
   gone: 0x9b,
   /** Last words. Number of the run whose code ends the worker, 0 for that of no message; head: LastWords. */
   dying: 0x9c,
+  /** Head: what prom-client has counted there. */
+  metrics: 0x9d,
 } as const;
 
 const known = new Set<number>([...Object.values(toWorker), ...Object.values(fromWorker)]);
@@ -66,6 +70,8 @@ export interface LoadOrder extends CallOptions {
   /** `module#export` */
   readonly callback: string;
   readonly logLevel: string;
+  /** Is it asked for the metrics of the callback? */
+  readonly tellsMetrics: boolean;
 }
 
 /** `connection` numbers the connections that messages come by. */

@@ -12,6 +12,7 @@ import type { LoadedCallback, Refusal } from '../payload.js';
 import { Calls, createCalling } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
 import { encodeError, type WireError } from '../thrown.js';
+import { createMetricsReader } from './metrics.js';
 import { Outbox } from './outbox.js';
 import { printToLog } from './print.js';
 import {
@@ -45,8 +46,10 @@ export function serve(signals: Signals): void {
     const order = JSON.parse(head.toString()) as LoadOrder;
     void start(order).then((loaded) => {
       const calls = new Calls(loaded, order, outbox, calling);
+      const tellMetrics = order.tellsMetrics ? createReporter(loaded.origin?.file) : undefined;
       receive = (frame) => {
-        if (frame.kind === toWorker.stop) void stop(loaded);
+        if (frame.kind === toWorker.stop) void stop(loaded, tellMetrics);
+        else if (frame.kind === toWorker.metrics) void tellMetrics?.();
         else calls.receive(frame);
       };
       outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.origin ?? {}));
@@ -86,13 +89,26 @@ async function start({ callback, logLevel }: LoadOrder): Promise<LoadedCallback>
   }
 }
 
-async function stop({ teardown }: LoadedCallback): Promise<void> {
+async function stop({ teardown }: LoadedCallback, tellMetrics?: () => Promise<void>): Promise<void> {
   try {
     await teardown?.();
   } catch (error) {
     log.error({ err: error }, 'teardown() failed');
   }
+  await tellMetrics?.();
   exit(0);
+}
+
+/** Tells what the callback has counted so far; never rejects. */
+function createReporter(callbackFile: string | undefined): () => Promise<void> {
+  const read = createMetricsReader(callbackFile);
+  return async () => {
+    try {
+      outbox.send(fromWorker.metrics, 0, await read());
+    } catch (error) {
+      log.warn({ err: error }, 'the metrics of the callback cannot be read');
+    }
+  };
 }
 
 /** An error that nobody catches leaves the process in a state nobody knows: it ends, and another takes over. */

@@ -42,6 +42,7 @@ async function deliver(pair: Pair, log = new RecordedLog(), isConfirmed = false)
     { handOver, queues: new DeclaredQueues(pair.session, [], log) },
     {
       ...{ source, retries, log, isNackPreferred: false, isConfirmed: () => isConfirmed },
+      onPublished: undefined,
       deadLetters: { source, queueType, callback: '', tellsError: true },
     },
   );

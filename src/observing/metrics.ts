@@ -1,0 +1,143 @@
+/**
+ * Metrics of consumers by prom-client, which writes the text. It is not ours but the callback's or the program's, so that what
+ * these count is in the same scrape. Hides that a registry may be shared by several consumers, and that callbacks count in
+ * processes of their own.
+ */
+import type * as PromClient from 'prom-client';
+import type { ConsumerView } from '../consumer/consumer.js';
+import type { ConsumerObserver } from '../consumer/events.js';
+import { PubsubError } from '../errors.js';
+import type { Logger } from '../log.js';
+import { requireOptional } from '../optional.js';
+import { CallbackMetrics, type Aggregate, type ToldMetric } from './callback-metrics.js';
+import type { Page } from './pages.js';
+import { families, Tally, type MetricName } from './tally.js';
+
+/** A registry of prom-client. */
+export interface MetricsRegistry {
+  readonly contentType: string;
+  metrics(): Promise<string>;
+}
+
+export interface MetricsOptions {
+  readonly destination: string;
+  readonly version: string;
+  readonly concurrency: number;
+  /** Where prom-client is looked for first. */
+  readonly callbackFile: string | undefined;
+  /** The caller's own; default: one for this consumer, with Node's own metrics. */
+  readonly registry: MetricsRegistry | undefined;
+  readonly hasWorkers: boolean;
+  readonly log: Logger;
+}
+
+export interface Metrics {
+  readonly observer: ConsumerObserver;
+  /** A worker has told what its callback has counted. */
+  readonly take: (pid: number | undefined, text: string) => void;
+  begin(consumer: ConsumerView): void;
+  /** One scrape. */
+  page(): Promise<Page>;
+  end(): void;
+}
+
+/** What was counted into a registry, by destination: consumers come and go, and counters stay. */
+const talliesOf = new WeakMap<object, Map<string, Tally>>();
+
+/** Throws `invalid-setting` when there is no prom-client. */
+export function openMetrics(options: MetricsOptions): Metrics {
+  const { destination, version, concurrency, callbackFile, log } = options;
+  const client = requireOptional('prom-client', callbackFile) as typeof PromClient | undefined;
+  if (client === undefined)
+    throw new PubsubError(
+      'invalid-setting',
+      'STOMP_METRICS: there is no prom-client; npm install prom-client',
+    );
+  const registry = (options.registry ?? ownRegistry(client)) as PromClient.Registry;
+  const tally = tallyOf(registry, destination, version);
+  const counted = tally.join(concurrency);
+  const { observer } = counted;
+  const aggregate: Aggregate = (all) => client.AggregatorRegistry.aggregate([...all]);
+  const callbacks = new CallbackMetrics(aggregate, log);
+  let consumer: ConsumerView | undefined;
+  const gather = async (): Promise<readonly (readonly ToldMetric[])[]> => {
+    await consumer?.gatherMetrics();
+    if (options.hasWorkers) return callbacks.all();
+    if (client.register === registry) return [];
+    return [(await client.register.getMetricsAsJSON()) as unknown as ToldMetric[]];
+  };
+  return {
+    observer: {
+      ...observer,
+      onWorker: (event) => {
+        if (event.kind === 'ended') callbacks.end(event.pid);
+        return observer.onWorker?.(event);
+      },
+    },
+    take: (pid, text) => callbacks.take(pid, text),
+    begin: (view) => {
+      consumer = view;
+      counted.begin(view);
+    },
+    page: async () => {
+      const names = new Set(registry.getMetricsAsArray().map(({ name }) => name));
+      const others = (await gather()).map((all) => all.filter(({ name }) => !names.has(name)));
+      const own = (await registry.metrics()).replace(/# EOF\n$/, '');
+      const body = `${own}\n${await textOf(client, registry, others, log)}`;
+      return { status: 200, type: registry.contentType, body };
+    },
+    end: () => counted.end(),
+  };
+}
+
+function ownRegistry(client: typeof PromClient): PromClient.Registry {
+  const registry = new client.Registry();
+  client.collectDefaultMetrics({ register: registry });
+  return registry;
+}
+
+function tallyOf(registry: PromClient.Registry, destination: string, version: string): Tally {
+  let tallies = talliesOf.get(registry);
+  if (tallies === undefined) {
+    tallies = new Map();
+    talliesOf.set(registry, tallies);
+    register(registry, tallies);
+  }
+  const tally = tallies.get(destination) ?? new Tally(version);
+  tallies.set(destination, tally);
+  return tally;
+}
+
+/** As metrics that have no numbers of their own: prom-client asks them at each scrape. */
+function register(registry: PromClient.Registry, tallies: ReadonlyMap<string, Tally>): void {
+  for (const [name, [type, help]] of Object.entries(families) as [
+    MetricName,
+    (typeof families)[MetricName],
+  ][]) {
+    const get = () => ({
+      ...{ name, type, help, aggregator: 'sum' },
+      values: [...tallies].flatMap(([destination, tally]) =>
+        tally.samples(name).map((sample) => ({ ...sample, labels: { ...sample.labels, destination } })),
+      ),
+    });
+    const metric = { name, type, help, aggregator: 'sum', get, reset: () => undefined };
+    registry.registerMetric(metric as unknown as PromClient.Metric);
+  }
+}
+
+/** What callbacks count must not cost the scrape of what we do. */
+async function textOf(
+  client: typeof PromClient,
+  { contentType }: PromClient.Registry,
+  told: readonly (readonly ToldMetric[])[],
+  log: Logger,
+): Promise<string> {
+  try {
+    const sum = client.AggregatorRegistry.aggregate([...told]);
+    sum.setContentType(contentType);
+    return await sum.metrics();
+  } catch (error) {
+    log.warn({ err: error }, 'the metrics of callbacks cannot be put together');
+    return contentType.startsWith('application/openmetrics-text') ? '# EOF\n' : '';
+  }
+}

@@ -1,0 +1,4 @@
+/** Of this package, from its package.json. */
+import { createRequire } from 'node:module';
+
+export const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };

@@ -1,0 +1,264 @@
+/** How a consumer is, as probes see it: over HTTP and by files, in every state that it can be in. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { put, queueDepth } from '../support/messages.js';
+import { pagesOf, sample } from '../support/probes.js';
+import type { Running } from '../support/process.js';
+import { startProxy } from '../support/proxy.js';
+import { until } from '../support/until.js';
+import {
+  anyBroker,
+  at,
+  fixture,
+  printed,
+  pubsub,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  temporaryFolder,
+  unique,
+} from './commands.js';
+
+const SOON_MS = 20_000;
+const id = { 'correlation-id': 'c-1' };
+const served = ['--health-port', '0'];
+const ack = fixture('plain.js#ack');
+
+describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
+  const broker = anyBroker()!;
+  const untilIs = (ask: () => Promise<{ status: number; body: string }>, status: number, why: string) => {
+    let last = '';
+    const isIt = async () => {
+      const answer = await ask();
+      last = answer.body;
+      return answer.status === status;
+    };
+    return until(isIt, SOON_MS, () => `${status}: ${why}; it says ${last}`);
+  };
+
+  it('a consumer tells how it is, what it is at, and no secrets', async () => {
+    const queue = unique('told');
+    const running = await startPubsub(broker, queue, ack, { flags: [...served, '--canary-interval', '0.2'] });
+    const get = await pagesOf(running);
+    await put(broker, `/queue/${queue}`, { n: 1 }, id);
+    await until(() => printed(running).length === 1, SOON_MS, 'a message');
+    await until(async () => 'roundTripSeconds' in (await get('/ready')).report, SOON_MS, 'a round trip');
+    const { status, report, body, headers } = await get('/ready?verbose');
+    const { lastMessageAgeSeconds, roundTripSeconds, roundTripAgeSeconds, ...told } = report;
+    assert.equal(status, 200);
+    assert.deepEqual(told, {
+      ...{ status: 'ok', state: 'consuming', reasons: [], destination: queue, inFlight: 0 },
+      server: `${broker.host}:${broker.port}`,
+    });
+    for (const seconds of [lastMessageAgeSeconds, roundTripSeconds, roundTripAgeSeconds])
+      assert.ok(typeof seconds === 'number' && seconds >= 0 && seconds < 20, body);
+    assert.match(headers.get('content-type') ?? '', /^application\/json/);
+    assert.equal((await get('/live')).status, 200);
+    await stopPubsub(running);
+  });
+
+  it('GET and HEAD of what there is are answered, and nothing else', async () => {
+    const running = await startPubsub(broker, unique('methods'), ack, { flags: served });
+    const get = await pagesOf(running);
+    const head = await get('/live', { method: 'HEAD' });
+    assert.deepEqual([head.status, head.body], [200, '']);
+    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) {
+      const { status, headers } = await get('/live', { method });
+      assert.deepEqual([status, headers.get('allow')], [405, 'GET, HEAD']);
+    }
+    for (const path of ['/', '/metrics', '/live/', '/__proto__', '/constructor'])
+      assert.equal((await get(path)).status, 404, path);
+  });
+
+  it('a port that is taken ends the start with 2, before the broker hears of it', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await until(() => taken.listening, SOON_MS, 'a port');
+    const { port } = taken.address() as AddressInfo;
+    await using proxy = await startProxy(broker);
+    const running = pubsub({ env: { ...broker.env, ...at(proxy.port) } }, unique('taken'), ack, {
+      flags: ['--health-port', String(port)],
+      env: { STOMP_HEALTH_HOST: '127.0.0.1' },
+    });
+    assert.equal((await running.exit()).code, 2);
+    assert.match(running.stderr, new RegExp(`pubsub: STOMP_HEALTH_PORT: cannot listen on port ${port} `));
+    assert.equal(proxy.connections, 0);
+    taken.close();
+  });
+
+  it('a broker that has gone silent, or is away, makes it unready and not dead', async () => {
+    await using proxy = await startProxy(broker);
+    const running = await startPubsub({ env: { ...broker.env, ...at(proxy.port) } }, unique('silent'), ack, {
+      flags: [...served, '--canary-interval', '1', '--wait-to-connect', '0.5'],
+    });
+    const get = await pagesOf(running);
+    const live = sample(() => get('/live'));
+    const ready = () => get('/ready');
+    await untilIs(ready, 200, 'it consumes');
+    proxy.stall();
+    const sinceMs = performance.now();
+    await untilIs(ready, 503, 'nothing is answered');
+    // Two intervals after the last answer, which came an interval before at most; what the machine takes is above.
+    assert.ok(performance.now() - sinceMs > 500, 'not at once');
+    assert.match((await ready()).report.reasons?.join() ?? '', /the broker has not answered for \d+ s/);
+    proxy.resume();
+    await untilIs(ready, 200, 'it is answered again');
+    assert.equal(running.said('no connection').length, 0, 'the connection was kept');
+
+    await proxy.refuse();
+    proxy.cut();
+    await untilIs(ready, 503, 'there is no broker');
+    assert.deepEqual((await ready()).report.reasons, ['not subscribed']);
+    await running.says('no connection', 3);
+    await proxy.accept();
+    await untilIs(ready, 200, 'the broker is back');
+    assert.deepEqual([...(await live.end())], [200]);
+  });
+
+  it('a quiet hour, shortened, leaves it live and ready', async () => {
+    const running = await startPubsub(broker, unique('quiet'), ack, {
+      flags: [...served, '--canary-interval', '0.05'],
+    });
+    const get = await pagesOf(running);
+    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'))];
+    // An answer each 30 s: an hour has 120 of them.
+    const ages = new Set<unknown>();
+    const rounds = async () => ages.add((await get('/ready')).report.roundTripSeconds).size >= 3;
+    await until(rounds, SOON_MS, 'rounds of different lengths');
+    assert.deepEqual([[...(await live.end())], [...(await ready.end())]], [[200], [200]]);
+  });
+
+  it('a callback that blocks its worker for ever, without a time limit, is let be', async () => {
+    const queue = unique('blocked');
+    const running = await startPubsub(broker, queue, fixture('blocking.mjs#orAck'), {
+      flags: [...served, '--timeout', '0', '--canary-interval', '0.2', '--concurrency', '1'],
+    });
+    const get = await pagesOf(running);
+    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'))];
+    await put(broker, `/queue/${queue}`, { blocks: true }, id);
+    await until(() => printed(running).includes('blocked'), SOON_MS, 'the callback');
+    const before = (await get('/ready')).report;
+    assert.equal(before.inFlight, 1);
+    const isOlder = async () => Number((await get('/ready')).report.lastMessageAgeSeconds) > 2;
+    await until(isOlder, SOON_MS, 'some time');
+    assert.deepEqual([[...(await live.end())], [...(await ready.end())]], [[200], [200]]);
+  });
+
+  it('one with a time limit costs its message and its worker, and the consumer is ready again', async () => {
+    const queue = unique('limited');
+    const running = await startPubsub(broker, queue, fixture('blocking.mjs#orAck'), {
+      flags: [...served, '--timeout', '0.5'],
+    });
+    const get = await pagesOf(running);
+    const live = sample(() => get('/live'));
+    await put(broker, `/queue/${queue}`, { blocks: true }, id);
+    await running.says('dead-lettered');
+    await untilIs(() => get('/ready'), 200, 'another worker has taken over');
+    await put(broker, `/queue/${queue}`, { blocks: false }, id);
+    await until(async () => (await queueDepth(broker, queue)) === 0, SOON_MS, 'the next message');
+    assert.deepEqual([...(await live.end())], [200]);
+  });
+
+  it('inline, a callback that blocks for ever keeps the probes from an answer', async () => {
+    const queue = unique('inline');
+    const running = await startPubsub(broker, queue, fixture('blocking.mjs#orAck'), {
+      flags: [...served, '--inline'],
+    });
+    const get = await pagesOf(running);
+    assert.equal((await get('/live')).status, 200);
+    await put(broker, `/queue/${queue}`, { blocks: true }, id);
+    await until(
+      () =>
+        get('/live', { signal: AbortSignal.timeout(1000) }).then(
+          () => false,
+          () => true,
+        ),
+      SOON_MS,
+      'no answer',
+    );
+    await running.kill();
+  });
+
+  it('a consumer that drains is live and no longer ready', async () => {
+    const queue = unique('draining');
+    const folder = temporaryFolder();
+    const running = await startPubsub(broker, queue, fixture('stop.mjs#untilFile'), { flags: served });
+    const get = await pagesOf(running);
+    await put(broker, `/queue/${queue}`, JSON.stringify(join(folder, 'gate')), id);
+    await until(() => printed(running).includes('started'), SOON_MS, 'the callback');
+    running.signal('SIGTERM');
+    await untilIs(() => get('/ready'), 503, 'it drains');
+    const { report } = await get('/ready');
+    assert.deepEqual([report.state, report.reasons], ['draining', ['draining']]);
+    assert.equal((await get('/live')).status, 200);
+    writeFileSync(join(folder, 'gate'), '');
+    assert.equal((await running.exit()).code, 0);
+    await assert.rejects(get('/live'));
+  });
+
+  it('before its callback is set up it is live and not ready', async () => {
+    const folder = temporaryFolder({
+      'slow.mjs': `import { existsSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+export async function setup() {
+  while (!existsSync(new URL('./gate', import.meta.url))) await setTimeout(10);
+}
+export default (payload) => payload.ack();
+`,
+    });
+    const running = pubsub(broker, unique('setup'), join(folder, 'slow.mjs'), { flags: served });
+    const get = await pagesOf(running);
+    const { status, report } = await get('/ready');
+    assert.deepEqual(
+      [status, report.state, report.reasons],
+      [503, 'starting', ['not subscribed', 'no worker has set the callback up']],
+    );
+    assert.equal((await get('/live')).status, 200);
+    writeFileSync(join(folder, 'gate'), '');
+    await untilIs(() => get('/ready'), 200, 'it is set up');
+  });
+
+  describe('by files', () => {
+    const isThere = (file: string) => existsSync(file) && readFileSync(file).length === 0;
+    const startWith = (file: string): Running =>
+      pubsub(broker, unique('files'), ack, { flags: ['--health-file', file] });
+
+    it('they are there and young while it is live and ready, and gone at the end', async () => {
+      const file = join(temporaryFolder({ health: '', 'health.ready': '' }), 'health');
+      utimesSync(file, 0, 0);
+      const running = startWith(file);
+      await until(() => isThere(`${file}.ready`) && statSync(file).mtimeMs > 0, SOON_MS, 'ready');
+      const { mtimeMs } = statSync(file);
+      await until(() => statSync(file).mtimeMs > mtimeMs, SOON_MS, 'it is touched');
+      await stopPubsub(running);
+      assert.deepEqual([existsSync(file), existsSync(`${file}.ready`)], [false, false]);
+    });
+
+    it('those of a consumer that was killed are gone at the next start, until it is ready', async () => {
+      const folder = temporaryFolder();
+      const file = join(folder, 'health');
+      const first = startWith(file);
+      await until(() => isThere(`${file}.ready`), SOON_MS, 'ready');
+      await first.kill();
+      assert.ok(isThere(`${file}.ready`), 'left behind');
+      const silent = pubsub({ env: at(1) }, unique('files'), ack, { flags: ['--health-file', file] });
+      await silent.says('no connection');
+      assert.deepEqual([existsSync(file), existsSync(`${file}.ready`)], [true, false]);
+    });
+
+    it('a file of somebody else is not touched, nor is one that cannot be made', async () => {
+      const folder = temporaryFolder({ precious: 'data' });
+      for (const [name, problem] of [
+        ['precious', /STOMP_HEALTH_FILE: .*precious exists and is no health file/],
+        ['none/health', /STOMP_HEALTH_FILE: ENOENT/],
+      ] as const) {
+        const running = startWith(join(folder, name));
+        assert.equal((await running.exit()).code, 2);
+        assert.match(running.stderr, problem);
+      }
+      assert.equal(readFileSync(join(folder, 'precious'), 'utf8'), 'data');
+    });
+  });
+});
