@@ -18,7 +18,7 @@ export class Scrape {
     const series = this.#families.find((family) => family.name === name)?.metrics ?? [];
     return series
       .filter((one) => Object.entries(labels).every(([label, value]) => one.labels?.[label] === value))
-      .reduce((total, { value, count }) => total + Number(value ?? count), 0);
+      .reduce((total, { value, buckets }) => total + Number(value ?? buckets?.['+Inf']), 0);
   }
 
   /** The values of a metric by those of a label. */
