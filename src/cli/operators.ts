@@ -4,7 +4,7 @@ import { addSettings, append } from './flags.js';
 
 /** Adds all of the subcommands, under django-stomp's names too. */
 export function addOperators(program: Command): void {
-  const takers = [addMove, addAckAll, addPeek, addRedrive].map((add) => add(program));
+  const takers = [addMove, addAckAll, addPeek, addRedrive, addDeadLetters].map((add) => add(program));
   for (const command of takers) {
     command.option(
       '--delivery-limit <number>',
@@ -26,6 +26,23 @@ const flagsOf = (command: Command): Record<string, unknown> => ({
   ...command.opts(),
 });
 
+/** The flags by which messages are chosen. */
+function addFilters(command: Command): Command {
+  return command
+    .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
+    .option('--reason <reason>', 'only those that died for this reason, like callback-failed or expired')
+    .option('--error <class>', 'only those whose callback threw an error of this class')
+    .option('--since <time>', 'only those that died in the last 1h, 30m, 2d, or since a time (ISO 8601)')
+    .option('--until <time>', 'only those that died before that');
+}
+
+/** Those, and the flags of what does something to each. */
+function addChoice(command: Command, done: string): Command {
+  return addFilters(command)
+    .option('--dry-run', `only tell what would be ${done}`)
+    .option('--rate <number/s>', `so many at most a second (50/s), minute (600/m) or hour`);
+}
+
 function addMove(program: Command): Command {
   const command = operator(
     program,
@@ -39,12 +56,13 @@ function addMove(program: Command): Command {
     .argument('[source-port]', 'its STOMP port')
     .option('--count <number>', 'move so many at most')
     .option('--idle <seconds>', 'end when the source has been quiet for so long (default 2)')
-    .option('--follow', 'do not end: move what comes, too')
-    .action(async (source: string, target: string, host?: string, port?: string) => {
+    .option('--follow', 'do not end: move what comes, too');
+  return addChoice(command, 'moved').action(
+    async (source: string, target: string, host?: string, port?: string) => {
       const { moveMessages } = await import('../commands/move.js');
       await moveMessages(source, target, host, port, flagsOf(command));
-    });
-  return command;
+    },
+  );
 }
 
 function addAckAll(program: Command): Command {
@@ -62,12 +80,30 @@ function addAckAll(program: Command): Command {
     )
     .option('--count <number>', 'remove so many at most')
     .option('--idle <seconds>', 'end when the queue has been quiet for so long (default 2)')
-    .option('--follow', 'do not end: remove what comes, too')
-    .action(async (destination: string) => {
-      const { ackAllMessages } = await import('../commands/ack-all.js');
-      await ackAllMessages(destination, flagsOf(command));
-    });
-  return command;
+    .option('--follow', 'do not end: remove what comes, too');
+  return addChoice(command, 'removed').action(async (destination: string) => {
+    const { ackAllMessages } = await import('../commands/ack-all.js');
+    await ackAllMessages(destination, flagsOf(command));
+  });
+}
+
+function addDeadLetters(program: Command): Command {
+  const command = operator(
+    program,
+    'dead-letters',
+    'tell what lies in a dead-letter queue: by reason, error and age, as a list, or one message whole',
+    `dead-letters xpto\ndead-letters xpto --list --reason callback-failed --since 1h\ndead-letters xpto --show 4f1c2e`,
+  )
+    .argument('[queue]', 'the queue or its dead-letter queue')
+    .option('--from <queue>', 'in place of that: a dead-letter queue of any name')
+    .option('--list', 'a line for each message')
+    .option('--show <id>', 'headers and body of the message with this correlation-id or message-id')
+    .option('--count <number>', 'so many at most (default: all)')
+    .option('--idle <seconds>', 'end when no more has come for so long (default 2)');
+  return addFilters(command).action(async (queue?: string) => {
+    const { deadLetters } = await import('../commands/dead-letters.js');
+    await deadLetters(queue, flagsOf(command));
+  });
 }
 
 function addRestore(program: Command): Command {
@@ -115,12 +151,9 @@ function addRedrive(program: Command): Command {
     .option('--from <queue>', 'with --to, in place of a destination: a dead-letter queue of any name')
     .option('--to <queue>', 'where everything in it goes, whatever the messages say')
     .option('--count <number>', 'send so many back at most')
-    .option('--match <header=value>', 'only those with this header; may be repeated, all must match', append)
-    .option('--dry-run', 'only tell what would be sent back where')
-    .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)')
-    .action(async (destination?: string) => {
-      const { redrive } = await import('../commands/redrive.js');
-      await redrive(destination, flagsOf(command));
-    });
-  return command;
+    .option('--idle <seconds>', 'end when the dead-letter queue has been quiet for so long (default 2)');
+  return addChoice(command, 'sent back where').action(async (destination?: string) => {
+    const { redrive } = await import('../commands/redrive.js');
+    await redrive(destination, flagsOf(command));
+  });
 }

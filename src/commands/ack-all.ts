@@ -12,6 +12,7 @@ import {
   runTake,
   startOperation,
   unsureOf,
+  wouldBe,
   type OperatorFlags,
 } from './operating.js';
 import { createSaveFile } from './save-file.js';
@@ -30,11 +31,14 @@ export async function ackAllMessages(destination: string, flags: AckAllFlags): P
   const queue = parseQueue(destination);
   const deliveryLimit = deliveryLimitOf(flags);
   const { host, port } = operation.settings;
-  if (flags.yes !== true && !(await isConfirmed(`Remove the messages in ${queue} on ${host}:${port}?`))) {
+  const { filter, isDryRun } = operation;
+  const which = filter.isOpen ? 'the messages' : 'those messages that match';
+  const question = `Remove ${which} in ${queue} on ${host}:${port}?`;
+  if (flags.yes !== true && !isDryRun && !(await isConfirmed(question))) {
     process.stderr.write('nothing was removed\n');
     return;
   }
-  const file = flags.save === undefined ? undefined : await createSaveFile(flags.save);
+  const file = flags.save === undefined || isDryRun ? undefined : await createSaveFile(flags.save);
   const counts = noneTaken();
   const describe = () => `${messages(counts.taken)} removed`;
   // What could not be saved was not acked, so it is certain that it is still there.
@@ -43,15 +47,19 @@ export async function ackAllMessages(destination: string, flags: AckAllFlags): P
     return file === undefined ? `${describe()}${unsure}` : `${describe()} and saved${unsure}: keep the file`;
   };
   try {
-    const ending = await runTake(operation, { queue, deliveryLimit, describe, outcome }, counts, (message) =>
-      file === undefined ? Promise.resolve() : (leaveOversized(message) ?? file.write(message)),
-    );
-    const result = { command: 'ack-all-messages', destination, acked: counts.taken, left: counts.left };
+    const errand = { queue, deliveryLimit, describe, outcome };
+    const { done, left, ...ending } = await runTake(operation, errand, counts, (message) => {
+      if (!filter.isMatch(message.headers)) return 'leave';
+      if (file === undefined) return () => Promise.resolve();
+      return leaveOversized(message) ?? (() => file.write(message));
+    });
+    const result = { command: 'ack-all-messages', destination, isDryRun, acked: done, left };
     const saved = file === undefined ? {} : { file: file.path };
     const where = file === undefined ? '' : `, saved in ${file.path}`;
+    const rest = left === 0 ? '' : `; ${messages(left)} left`;
     await report(
       { ...result, ...saved, ...unsureOf(counts.acking), ...ending },
-      `${describe()} from ${queue}${where}${perhaps(counts.acking)}`,
+      `${messages(done)} ${wouldBe(operation, 'removed')} from ${queue}${where}${perhaps(counts.acking)}${rest}`,
     );
   } finally {
     await file?.close();

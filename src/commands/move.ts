@@ -21,6 +21,7 @@ import {
   runTake,
   startOperation,
   unsureOf,
+  wouldBe,
   type OperatorFlags,
 } from './operating.js';
 
@@ -39,7 +40,7 @@ export async function moveMessages(
     throw new PubsubError('invalid-usage', 'a source host needs a source port');
   const given = host === undefined ? {} : { sourceHost: host, sourcePort: port };
   const operation = await startOperation({ ...flags, ...given });
-  const { settings } = operation;
+  const { settings, filter, isDryRun } = operation;
   const sourceSettings = settingsOfSource(settings);
   const queue = parseQueue(source);
   checkTarget(target);
@@ -56,17 +57,16 @@ export async function moveMessages(
     outcome: () => `${describe()}${perhaps(counts.unsure)}`,
   };
   try {
-    const ending = await runTake(
-      operation,
-      errand,
-      counts,
-      (message) => leaveOversized(message) ?? forwarder.send(target, message, { keepsDeath }),
-    );
-    const result = { command: 'move-messages', source, target, moved: counts.taken, left: counts.left };
-    const left = counts.left === 0 ? '' : `; ${messages(counts.left)} left`;
+    const { done, left, ...ending } = await runTake(operation, errand, counts, (message) => {
+      if (!filter.isMatch(message.headers)) return 'leave';
+      return leaveOversized(message) ?? (() => forwarder.send(target, message, { keepsDeath }));
+    });
+    const result = { command: 'move-messages', source, target, isDryRun, moved: done, left };
+    const moved = `${messages(done)} ${wouldBe(operation, 'moved')} from ${queue} to ${target}`;
+    const rest = left === 0 ? '' : `; ${messages(left)} left`;
     await report(
       { ...result, ...unsureOf(counts.unsure), ...ending },
-      `${describe()} from ${queue} to ${target}${perhaps(counts.unsure)}${left} (${ending.seconds} s)`,
+      `${moved}${perhaps(counts.unsure)}${rest} (${ending.seconds} s)`,
     );
   } finally {
     await forwarder.close();

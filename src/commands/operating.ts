@@ -9,14 +9,19 @@ import { printableText } from '../printable.js';
 import { showProgress } from '../progress.js';
 import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
+import type { Dialect } from '../brokers/dialect.js';
 import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../sending/take.js';
+import { filterOf, type Filter, type FilterFlags } from './filters.js';
+import { paceOf, type Pace } from './pace.js';
 import { start, type Start } from './start.js';
 
-export interface OperatorFlags extends Record<string, unknown> {
+export interface OperatorFlags extends FilterFlags, Record<string, unknown> {
   readonly count?: string;
   readonly idle?: string;
   readonly follow?: boolean;
   readonly deliveryLimit?: string;
+  readonly dryRun?: boolean;
+  readonly rate?: string;
 }
 
 /** Longer than a broker under load takes to hand out the next message of a queue that has one. */
@@ -27,17 +32,35 @@ export async function startOperation(flags: OperatorFlags): Promise<Operation> {
   const begun = await start(flags);
   if (flags.follow === true && flags.idle !== undefined)
     throw new PubsubError('invalid-usage', 'give --idle or --follow, not both');
+  const filter = filterOf(flags);
+  const isDryRun = flags.dryRun === true;
+  if (flags.follow === true && (isDryRun || !filter.isOpen))
+    throw new PubsubError(
+      'invalid-usage',
+      'what stays is held to the end: filters and --dry-run need an end, so no --follow',
+    );
   return {
     ...begun,
+    filter,
+    isDryRun,
+    pace: paceOf(flags.rate),
     count: wholeNumber('--count', flags.count) ?? Infinity,
     idleMs: 1000 * (seconds('--idle', flags.idle) ?? IDLE_SECONDS),
     isEndless: flags.follow === true,
   };
 }
 
-export interface Operation extends Start, Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {}
+export interface Operation extends Start, Pick<TakeOptions, 'count' | 'idleMs' | 'isEndless'> {
+  readonly filter: Filter;
+  /** Nothing is done: what would be is counted, and left. */
+  readonly isDryRun: boolean;
+  readonly pace: Pace | undefined;
+}
 
-/** What `runTake` takes from, beside the operation. */
+/** What is to be done with a message: nothing, or a function that does it and resolves when it may be acked. */
+export type Chore = 'leave' | 'end' | (() => Promise<unknown>);
+
+/** What `runTake` takes from, beside the operation, and how that is told. */
 interface Errand extends Pick<TakeOptions, 'queue' | 'isBrowsing' | 'deliveryLimit'> {
   /** Of the broker to take from, when it is another one. */
   readonly settings?: Settings;
@@ -48,27 +71,42 @@ interface Errand extends Pick<TakeOptions, 'queue' | 'isBrowsing' | 'deliveryLim
   readonly outcome: () => string;
 }
 
-export interface Ending {
+/** What was done, or would be in a dry run, and how many messages stay. */
+export interface Done {
+  readonly done: number;
+  readonly left: number;
   readonly stopped: StopReason;
   readonly seconds: number;
 }
 
-/** Takes until the operation's limits or a signal end it. A failure says how far it came. */
+/** Takes until the operation's limits or a signal end it, at its pace. A failure says how far it came. */
 export async function runTake(
   operation: Operation,
   { describe, outcome, ...errand }: Errand,
   counts: TakeCounts,
-  work: Work,
-): Promise<Ending> {
-  const { settings, listen, ...limits } = operation;
+  choreOf: (message: Frame, dialect: Dialect) => Chore,
+): Promise<Done> {
+  const { settings, listen, isDryRun, pace, ...limits } = operation;
   const { drain, abort } = listen();
   const startMs = performance.now();
-  const options = { window: settings.publishWindow, settings, ...limits, ...errand, log, signal: drain };
-  const total = errand.isBrowsing === true || operation.count === Infinity ? undefined : operation.count;
+  const window = Math.min(settings.publishWindow, pace?.window ?? Infinity);
+  const count = isDryRun ? Infinity : limits.count;
+  const options = { window, settings, ...limits, count, ...errand, log, signal: drain };
+  const isLook = errand.isBrowsing === true || isDryRun;
+  const total = isLook || operation.count === Infinity ? undefined : operation.count;
+  let planned = 0;
+  const work: Work = (message, dialect, signal) => {
+    const chore = choreOf(message, dialect);
+    if (typeof chore === 'string') return chore;
+    if (isDryRun) return ++planned === operation.count ? 'end' : 'leave';
+    return pace === undefined ? chore() : pace.turn(signal).then((isTurn) => (isTurn ? chore() : 'leave'));
+  };
   const hide = await showProgress(() => ({ done: counts.taken, total, text: describe() }));
   try {
-    const stopped = await Promise.race([take(options, counts, work), deadline(settings, abort)]);
-    return { stopped, seconds: Math.round(performance.now() - startMs) / 1000 };
+    const reason = await Promise.race([take(options, counts, work), deadline(settings, abort)]);
+    const stopped = planned === operation.count ? 'count' : reason;
+    const seconds = Math.round(performance.now() - startMs) / 1000;
+    return { stopped, seconds, done: counts.taken + planned, left: counts.left - planned };
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;
     throw new PubsubError(error.code, `${error.message}; ${outcome()}`, { cause: error });
@@ -126,6 +164,11 @@ export function unsureOf(unsure: number): object {
 /** The delivery limit of the queue, as the flag gives it. Throws `invalid-usage`. */
 export function deliveryLimitOf({ deliveryLimit }: OperatorFlags): number | undefined {
   return wholeNumber('--delivery-limit', deliveryLimit);
+}
+
+/** `would be moved` in a dry run. */
+export function wouldBe({ isDryRun }: Operation, done: string): string {
+  return isDryRun ? `would be ${done}` : done;
 }
 
 /** `1 message`, `2 messages`. */

@@ -7,8 +7,8 @@ import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import { printable } from '../printable.js';
 import { openForwarder } from '../sending/forwarder.js';
-import { noneTaken, type Decision } from '../sending/take.js';
-import type { Frame, Headers } from '../stomp/frames.js';
+import { noneTaken } from '../sending/take.js';
+import type { Frame } from '../stomp/frames.js';
 import {
   deliveryLimitOf,
   leaveOversized,
@@ -18,14 +18,14 @@ import {
   runTake,
   startOperation,
   unsureOf,
+  wouldBe,
+  type Chore,
   type OperatorFlags,
 } from './operating.js';
 
 export interface RedriveFlags extends OperatorFlags {
   readonly from?: string;
   readonly to?: string;
-  readonly match?: readonly string[];
-  readonly dryRun?: boolean;
 }
 
 /**
@@ -40,8 +40,7 @@ const MARK = 'x-redrive-id';
  */
 export async function redrive(destination: string | undefined, flags: RedriveFlags): Promise<void> {
   const operation = await startOperation(flags);
-  const isDryRun = flags.dryRun === true;
-  const isMatch = matcher(flags.match ?? []);
+  const { filter, isDryRun } = operation;
   const { queue, target } = route(destination, flags);
   const deliveryLimit = deliveryLimitOf(flags);
   const id = randomUUID();
@@ -49,15 +48,14 @@ export async function redrive(destination: string | undefined, flags: RedriveFla
   const counts = noneTaken();
   const found = { unmatched: 0, unknown: 0, returned: 0 };
   const to = Object.create(null) as Record<string, number>;
-  let planned = 0;
 
-  const work = (message: Frame, dialect: Dialect): Decision => {
+  const choreOf = (message: Frame, dialect: Dialect): Chore => {
     const { headers } = message;
     if (headers[MARK] === id) {
       found.returned++;
       return 'end';
     }
-    if (!isMatch(headers)) {
+    if (!filter.isMatch(headers)) {
       found.unmatched++;
       return 'leave';
     }
@@ -69,26 +67,27 @@ export async function redrive(destination: string | undefined, flags: RedriveFla
     }
     const left = leaveOversized(message);
     if (left !== undefined) return left;
-    to[origin.queue] = (to[origin.queue] ?? 0) + 1;
-    if (isDryRun) return ++planned === operation.count ? 'end' : 'leave';
     const options = { headers: { [MARK]: id }, keepsDeath: isDeadLetterQueue(origin.queue) };
-    return forwarder.send(`/queue/${origin.queue}`, message, options);
+    const count = () => (to[origin.queue] = (to[origin.queue] ?? 0) + 1);
+    if (isDryRun) count();
+    return () => {
+      count();
+      return forwarder.send(`/queue/${origin.queue}`, message, options);
+    };
   };
 
   try {
     const describe = () => `${messages(counts.taken)} sent back`;
     const outcome = () => `${describe()}${perhaps(counts.unsure)}`;
-    const errand = { queue, isBrowsing: isDryRun, deliveryLimit, describe, outcome };
-    const { stopped, seconds } = await runTake(operation, errand, counts, work);
-    const redriven = isDryRun ? planned : counts.taken;
-    const why = found.returned > 0 ? 'returned' : isDryRun && stopped === 'end' ? 'count' : stopped;
+    const errand = { queue, deliveryLimit, describe, outcome };
+    const { done: redriven, stopped, seconds } = await runTake(operation, errand, counts, choreOf);
+    const why = found.returned > 0 ? 'returned' : stopped;
     const result = { command: 'redrive', deadLetterQueue: queue, isDryRun, redriven, to, ...found };
-    const would = isDryRun ? ' would be' : '';
     const where = Object.entries(to).map(([name, count]) => `${count} to ${printable(name)}`);
     const rest = `${found.unmatched} unmatched, ${found.unknown} of unknown origin, ${found.returned} came back`;
     await report(
       { ...result, ...unsureOf(counts.unsure), stopped: why, seconds },
-      `${messages(redriven)}${would} sent back (${where.join(', ') || 'none'})${perhaps(counts.unsure)}; ${rest}`,
+      `${messages(redriven)} ${wouldBe(operation, 'sent back')} (${where.join(', ') || 'none'})${perhaps(counts.unsure)}; ${rest}`,
     );
   } finally {
     await forwarder.close();
@@ -107,18 +106,4 @@ function route(
   const [queue, target] = [parseQueue(from), parseQueue(to)];
   if (queue === target) throw new PubsubError('invalid-usage', `--from and --to are one queue, ${queue}`);
   return { queue, target: { queue: target } };
-}
-
-/** Of `name=value` texts, all of which must be true of a message. Throws `invalid-usage`. */
-function matcher(texts: readonly string[]): (headers: Readonly<Headers>) => boolean {
-  const pairs = texts.map((text) => {
-    const equals = text.indexOf('=');
-    if (equals < 1)
-      throw new PubsubError(
-        'invalid-usage',
-        `--match ${JSON.stringify(text)} is not of the form <header>=<value>`,
-      );
-    return [text.slice(0, equals), text.slice(equals + 1)] as const;
-  });
-  return (headers) => pairs.every(([name, value]) => headers[name] === value);
 }

@@ -37,10 +37,14 @@ export interface TakeOptions {
   readonly deliveryLimit?: number | undefined;
 }
 
-/** A promise: the message is acked when it resolves, and taking fails when it rejects. `end`: leave it and all others. */
+/**
+ * A promise: the message is acked when it resolves, unless that is with `leave`, and taking fails when it rejects. `end`:
+ * leave it and all others.
+ */
 export type Decision = Promise<unknown> | 'leave' | 'end';
 
-export type Work = (message: Frame, dialect: Dialect) => Decision;
+/** The signal is aborted when what has not begun shall not begin: told to stop, or nothing can be acked any more. */
+export type Work = (message: Frame, dialect: Dialect, signal: AbortSignal) => Decision;
 
 /** Kept up to date while taking, also for whoever catches its failure. */
 export interface TakeCounts {
@@ -108,6 +112,7 @@ class Taking {
   #pending = 0;
   #renewer: Forwarder | undefined;
   #failure: unknown;
+  readonly #stop = new AbortController();
   #idle: NodeJS.Timeout | undefined;
   readonly #ending: Promise<StopReason | 'failure'>;
   #beginEnding: (reason: StopReason | 'failure') => void = () => undefined;
@@ -163,6 +168,7 @@ class Taking {
 
   #end(reason: StopReason): void {
     this.#isTaking = false;
+    if (reason === 'signal') this.#stop.abort();
     this.#beginEnding(reason);
   }
 
@@ -170,6 +176,7 @@ class Taking {
   #fail(error: unknown): void {
     this.#isTaking = false;
     this.#failure ??= error;
+    this.#stop.abort();
     this.#beginEnding('failure');
   }
 
@@ -200,7 +207,7 @@ class Taking {
       this.#end('idle');
       return;
     }
-    const decision = this.#work(message, this.#session.dialect);
+    const decision = this.#work(message, this.#session.dialect, this.#stop.signal);
     if (typeof decision === 'object') this.#take(message, decision);
     else this.#leave(message, decision);
   }
@@ -208,7 +215,11 @@ class Taking {
   #take(message: Frame, done: Promise<unknown>): void {
     this.#counts.unsure++;
     const acked = async () => {
-      await done;
+      if ((await done) === 'leave') {
+        this.#counts.unsure--;
+        this.#leave(message, 'leave');
+        return;
+      }
       this.#counts.acking++;
       await this.#ack(message);
       this.#counts.acking--;

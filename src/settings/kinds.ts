@@ -92,14 +92,19 @@ const truths: Record<string, boolean> = {
   ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
 };
 
-const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const LONGEST_RETRY_DELAY_MS = 7 * 24 * 3_600_000;
+
+/** In ms, of text like `500ms`, `5s`, `1.5h` or `2d`; NaN for any other. */
+export function durationMs(text: string): number {
+  const [, number, unit = ''] = /^\s*(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)\s*$/.exec(text) ?? [];
+  return Math.round(Number(number) * (unitMs[unit] ?? NaN));
+}
 
 /** The delays, in ms, of text like `5s,30s,5m`. Throws an Error that says what is expected. */
 export function parseDelays(text: string): number[] {
   return text.split(',').map((part) => {
-    const [, number, unit = ''] = /^\s*(\d+(?:\.\d+)?)(ms|s|m|h)\s*$/.exec(part) ?? [];
-    const ms = Math.round(Number(number) * (unitMs[unit] ?? NaN));
+    const ms = part.trimEnd().endsWith('d') ? NaN : durationMs(part);
     if (!(ms >= 1 && ms <= LONGEST_RETRY_DELAY_MS))
       throw new Error('delays like 500ms, 5s, 5m or 1h, up to 168h, with commas between expected');
     return ms;

@@ -37,6 +37,7 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual(result, {
         command: 'ack-all-messages',
         destination: `/queue/${queue}`,
+        isDryRun: false,
         acked: 4,
         left: 0,
         stopped: 'idle',

@@ -25,6 +25,7 @@ for (const broker of brokersUnderTest()) {
         command: 'move-messages',
         source: `/queue/${from}`,
         target: `/queue/${to}`,
+        isDryRun: false,
         moved: 250,
         left: 0,
         stopped: 'idle',
