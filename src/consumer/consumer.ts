@@ -18,7 +18,7 @@ import { DeclaredQueues } from '../sending/declare.js';
 import { withoutDelay } from '../brokers/headers.js';
 import type { Source } from '../brokers/destinations.js';
 import type { Declaration } from '../brokers/queues.js';
-import type { Frame } from '../stomp/frames.js';
+import { encodeHeaders, type Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
@@ -326,6 +326,7 @@ export class Consumer implements ConsumerView {
     const { frame, session } = delivery;
     return {
       headers: withoutDelay(frame.headers),
+      lines: frame.lines ?? encodeHeaders(frame.headers),
       raw: frame.body,
       correlationId,
       ack: (outgoing) => delivery.ack(outgoing),

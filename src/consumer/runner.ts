@@ -23,6 +23,8 @@ import { untimed, watchLimit, type Timed } from './time-limit.js';
 /** A message to be run, and how to settle it. */
 export interface Job {
   readonly headers: Readonly<Headers>;
+  /** The header lines as they came, those of a delay included. */
+  readonly lines: string;
   readonly raw: Buffer;
   readonly correlationId: string;
   /** At once, or when what is to be sent first is confirmed. */

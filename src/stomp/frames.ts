@@ -144,6 +144,7 @@ export class FrameDecoder {
   #beginBody(head: string, at: number): number {
     this.#head = readHead(head, this.#options.strict);
     this.#contentLength = contentLengthOf(this.#head.headers);
+    this.#pieces.expect(this.#contentLength ?? 0);
     if ((this.#contentLength ?? 0) > this.#options.bodyBytes) this.#overflowBody();
     return at;
   }

@@ -1,7 +1,8 @@
 /**
  * The bytes of one head or body as they arrive, in chunks of any size. Hides that small chunks are copied together: a
  * Buffer takes some hundred bytes beside its content, and a view of a few bytes keeps the whole chunk it is of. Each
- * byte is copied at most twice, and at most twice the bytes that arrived are kept.
+ * byte is copied at most twice, and at most twice the bytes that arrived are kept. Something long, of a length that is known,
+ * gets its place when an eighth of it is there: from then on no chunk is kept beside it, and a length alone takes nothing.
  */
 
 /** From here on a chunk's own cost does not count, and copying it would. */
@@ -9,6 +10,9 @@ const LARGE_BYTES = 4096;
 const FIRST_BLOCK_BYTES = 256;
 const LAST_BLOCK_BYTES = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
+/** Below it the chunks are kept until the last is there. */
+const LONG_BYTES = 1024 * 1024;
+const PART = 1 / 8;
 
 export class Pieces {
   #full: Buffer[] = [];
@@ -17,15 +21,42 @@ export class Pieces {
   #used = 0;
   #bytes = 0;
   #isDropping = false;
+  /** Of all that is to come; 0 for not known. */
+  #expected = 0;
+  #whole: Buffer | undefined;
 
   /** Of all pieces since the last `take`, dropped ones included. */
   get bytes(): number {
     return this.#bytes;
   }
 
+  /** So many bytes are to come until `take`; no more may be added then. */
+  expect(bytes: number): void {
+    this.#expected = bytes;
+  }
+
   add(piece: Buffer): void {
+    const start = this.#bytes;
     this.#bytes += piece.length;
     if (this.#isDropping || piece.length === 0) return;
+    if (this.#whole !== undefined) {
+      piece.copy(this.#whole, start);
+      return;
+    }
+    this.#keep(piece);
+    if (this.#expected >= LONG_BYTES && this.#bytes >= this.#expected * PART) this.#allocate();
+  }
+
+  #allocate(): void {
+    const whole = Buffer.allocUnsafeSlow(this.#expected);
+    this.#closeBlock();
+    let at = 0;
+    for (const piece of this.#full) at += piece.copy(whole, at);
+    this.#forget();
+    this.#whole = whole;
+  }
+
+  #keep(piece: Buffer): void {
     if (piece.length >= LARGE_BYTES) {
       this.#closeBlock();
       this.#block = NOTHING;
@@ -53,8 +84,9 @@ export class Pieces {
     this.add(last);
     this.#closeBlock();
     const [first = NOTHING] = this.#full;
-    const all = this.#full.length > 1 ? Buffer.concat(this.#full) : first;
+    const all = this.#whole ?? (this.#full.length > 1 ? Buffer.concat(this.#full) : first);
     this.#forget();
+    this.#expected = 0;
     this.#bytes = 0;
     this.#isDropping = false;
     return all;
@@ -66,6 +98,7 @@ export class Pieces {
   }
 
   #forget(): void {
+    this.#whole = undefined;
     this.#full = [];
     this.#block = NOTHING;
     this.#used = 0;

@@ -5,10 +5,11 @@
  * stompit hands frames on a tick later, one by one.
  */
 import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import stompit from 'stompit';
 import { reasonOf } from '../errors.js';
 import { FrameDecoder, type Frame } from './frames.js';
-import { FrameError, type Headers } from './headers.js';
+import type { Headers } from './headers.js';
 import { transportEnd, type EndCause } from './session-end.js';
 import { FrameWriter } from './writer.js';
 
@@ -42,9 +43,33 @@ export function createWire(
   socket.on('error', (error) => onEnd(transportEnd(error)));
   socket.on('end', () => onEnd(transportEnd(socket.errored ?? new Error('the server ended the connection'))));
   const writer = new FrameWriter(socket);
-  const client: StompitClient = new stompit.Client(socket, {
+  const standIn = createStandIn(socket);
+  let connected: Frame | undefined;
+  const decoder = new FrameDecoder(
+    { strict: false, headerBytes: MAX_HEADER_BYTES, bodyBytes: maxBodyBytes },
+    (frame) => {
+      if (frame.command !== 'CONNECTED' || connected !== undefined) {
+        onFrame(frame);
+        return;
+      }
+      // It is stompit's, which reads the version and starts the heart-beats.
+      connected = frame;
+      standIn.push(frame.command);
+    },
+  );
+  socket.on('data', (chunk: Buffer) => {
+    try {
+      decoder.push(chunk);
+    } catch (error) {
+      onEnd({ kind: 'protocol', message: reasonOf(error) });
+    }
+  });
+  const client: StompitClient = new stompit.Client(standIn, {
     outgoingFrameStream: writer,
-    transform: createTransform(maxBodyBytes, onFrame),
+    transform(_chunk, _encoding, callback) {
+      if (connected !== undefined) this.push(asStompitFrame(connected));
+      callback();
+    },
     heartbeatOutputMargin: Math.floor(outgoingHeartbeatMs * EARLY_BEAT),
   });
   client.on('error', (error: Error & { code?: string; isProtocolError?: () => boolean }) => {
@@ -66,28 +91,21 @@ export function createWire(
   };
 }
 
-function createTransform(bodyBytes: number, onFrame: (frame: Frame) => void) {
-  type Incoming = Parameters<ConstructorParameters<typeof stompit.Client>[1]['transform']>;
-  let pushToStompit: (frame: object) => void = () => undefined;
-  const decoder = new FrameDecoder({ strict: false, headerBytes: MAX_HEADER_BYTES, bodyBytes }, (frame) => {
-    // CONNECTED is stompit's: it reads the version and starts the heart-beats.
-    if (frame.command === 'CONNECTED') pushToStompit(asStompitFrame(frame));
-    else onFrame(frame);
+/**
+ * What stompit has for a socket: nothing comes from it but one chunk at CONNECTED, and its end is the socket's. stompit
+ * reads a socket through a stream of frames that holds one, so that each chunk stops the reading, and starts it again, which
+ * costs as much as all else about a long body.
+ */
+function createStandIn(socket: Socket): Duplex {
+  const standIn = new Duplex({
+    read: () => undefined,
+    destroy: (error, callback) => {
+      socket.destroy();
+      callback(error);
+    },
   });
-  return function transform(
-    this: { push(frame: object): void },
-    chunk: Incoming[0],
-    _encoding: string,
-    callback: Incoming[2],
-  ): void {
-    pushToStompit = (frame) => this.push(frame);
-    try {
-      decoder.push(chunk);
-      callback();
-    } catch (error) {
-      callback(error instanceof Error ? error : new FrameError(reasonOf(error)));
-    }
-  };
+  socket.on('close', () => standIn.destroy());
+  return standIn;
 }
 
 /** What stompit's Client asks of a frame. Bodies are complete, so whoever waits for the end is called at once. */

@@ -19,11 +19,11 @@ import { encodeError } from '../thrown.js';
 import type { Outbox } from './outbox.js';
 import {
   fromWorker,
+  readRunHead,
   toWorker,
   type ForwardHead,
   type PublishedHead,
   type RefusalReport,
-  type RunHead,
 } from './protocol.js';
 
 /** Those that take their time are started with a turn of the event loop between them, so that others settle meanwhile. */
@@ -111,9 +111,7 @@ export class Calls {
   }
 
   #start({ number, head, body }: WireFrame): void {
-    const [correlationId, connection, given] = JSON.parse(head.toString()) as RunHead;
-    // Names are safe to look up, and __proto__ is one of them.
-    const headers = Object.assign(Object.create(null) as Record<string, string>, given);
+    const { correlationId, connection, headers } = readRunHead(head.toString());
     const raw = body.length < COPIED ? Buffer.from(body) : body;
     const outbox = this.#outbox;
     let isSettled = false;

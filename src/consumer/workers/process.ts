@@ -18,6 +18,7 @@ import { limitMemory } from './memory.js';
 import { decodeError } from '../thrown.js';
 import { WorkerOutput } from './output.js';
 import {
+  encodeRunHead,
   fromWorker,
   toWorker,
   type FailureReport,
@@ -27,7 +28,6 @@ import {
   type PublishedHead,
   type ReadyReport,
   type RefusalReport,
-  type RunHead,
 } from './protocol.js';
 import { restart, type Cause, type InFlight, type Loss, type Run } from './runs.js';
 import { killGroup, type Spawned } from './spawn.js';
@@ -147,13 +147,7 @@ export class WorkerProcess {
     this.#channel.sendLazily((frames) => {
       if (this.#inFlight.get(number) === undefined) return;
       entry.isSent = true;
-      const { correlationId, headers, raw } = run.job;
-      frames.add(
-        toWorker.run,
-        number,
-        JSON.stringify([correlationId, connection, headers] satisfies RunHead),
-        raw,
-      );
+      frames.add(toWorker.run, number, encodeRunHead(run.job, connection), run.job.raw);
     });
   }
 

@@ -3,7 +3,10 @@
  * come and go by.
  */
 import type { ErrorCode } from '../../errors.js';
+import { withoutDelay } from '../../brokers/headers.js';
+import { readHead, type Headers } from '../../stomp/headers.js';
 import type { CallOptions, Refusal, RunResult } from '../payload.js';
+import type { Job } from '../runner.js';
 import type { WireError } from '../thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
@@ -21,7 +24,7 @@ export const descriptors = {
 export const toWorker = {
   /** Head: LoadOrder. */
   load: 0x81,
-  /** Number of the run; head: RunHead, and the body. */
+  /** Number of the run; head: see encodeRunHead, and the body. */
   run: 0x82,
   /** Number of the run; head: an AbortReason. */
   abort: 0x83,
@@ -63,6 +66,8 @@ export const fromWorker = {
   metrics: 0x9d,
 } as const;
 
+const CORRELATION_ID = 'correlation-id';
+
 const known = new Set<number>([...Object.values(toWorker), ...Object.values(fromWorker)]);
 export const isKnownKind = (kind: number): boolean => known.has(kind);
 
@@ -74,12 +79,26 @@ export interface LoadOrder extends CallOptions {
   readonly tellsMetrics: boolean;
 }
 
-/** `connection` numbers the connections that messages come by. */
-export type RunHead = readonly [
-  correlationId: string,
-  connection: number,
-  headers: Readonly<Record<string, string>>,
-];
+export interface RunHead {
+  readonly correlationId: string;
+  /** Numbers the connections that messages come by. */
+  readonly connection: number;
+  readonly headers: Headers;
+}
+
+/** The header lines go as they came, below a line with the rest: a correlation id that is not among them is JSON there. */
+export function encodeRunHead({ correlationId, headers, lines }: Job, connection: number): string {
+  const isOwn = headers[CORRELATION_ID] === correlationId;
+  return `${connection}${isOwn ? '' : JSON.stringify(correlationId)}\n${lines}`;
+}
+
+export function readRunHead(text: string): RunHead {
+  const { command, headers } = readHead(text, false);
+  const quote = command.indexOf('"');
+  const correlationId =
+    quote === -1 ? (headers[CORRELATION_ID] ?? '') : (JSON.parse(command.slice(quote)) as string);
+  return { correlationId, connection: parseInt(command, 10), headers: withoutDelay(headers) };
+}
 
 export type PublishedHead = readonly (readonly [destination: string, lines: string, bodyBytes: number])[];
 export interface ForwardHead {
