@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import type { Login } from './raw-client.js';
+import type { Target } from './throughput.js';
 
 interface Message {
   /** The lines that its sender gave it. */
@@ -24,7 +24,10 @@ const LARGE_BYTES = 4096;
 
 class Connection {
   readonly #socket: Socket;
-  #rest: Buffer = Buffer.alloc(0);
+  /** Of a frame that is not complete. */
+  #chunks: Buffer[] = [];
+  #received = 0;
+  #needed = 0;
   #output = '';
   #subscription: { readonly id: string; readonly queue: string } | undefined;
   #delivered = 0;
@@ -42,7 +45,11 @@ class Connection {
   }
 
   #read(chunk: Buffer): void {
-    const input = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#chunks.push(chunk);
+    this.#received += chunk.length;
+    if (this.#received < this.#needed) return;
+    const input = this.#chunks.length === 1 ? chunk : Buffer.concat(this.#chunks);
+    this.#needed = 0;
     let start = 0;
     for (;;) {
       while (input[start] === 10) start++;
@@ -51,11 +58,14 @@ class Connection {
       const head = input.toString('latin1', start, headEnd + 1);
       const length = valueOf(head, 'content-length');
       const bodyEnd = length === undefined ? input.indexOf(0, headEnd) : headEnd + 2 + Number(length);
+      if (bodyEnd >= input.length) this.#needed = bodyEnd - start;
       if (bodyEnd === -1 || bodyEnd >= input.length) break;
       this.#handle(head, input.subarray(headEnd + 2, bodyEnd));
       start = bodyEnd + 1;
     }
-    this.#rest = input.subarray(start);
+    const rest = input.subarray(start);
+    this.#received = rest.length;
+    this.#chunks = rest.length === 0 ? [] : [rest];
   }
 
   #handle(head: string, body: Buffer): void {
@@ -115,7 +125,7 @@ function valueOf(head: string, name: string): string | undefined {
   return at === -1 ? undefined : head.slice(at + name.length + 2, head.indexOf('\n', at + 1));
 }
 
-export interface FloodingServer extends Login {
+export interface FloodingServer extends Target {
   readonly name: string;
   readonly version: string;
   stop(): Promise<void>;
@@ -130,7 +140,7 @@ export async function startFloodingServer(): Promise<FloodingServer> {
   const [port] = (await once(child.stdout, 'data')) as [Buffer];
   return {
     ...{ name: 'script', version: 'of this checkout', host: '127.0.0.1', port: Number(String(port)) },
-    ...{ user: 'bench', password: 'bench' },
+    ...{ user: 'bench', password: 'bench', isEndless: true },
     stop: async () => {
       child.kill();
       await once(child, 'exit');

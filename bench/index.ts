@@ -3,22 +3,32 @@
  * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
  *
  *     npm run bench -- [--broker <name>] [--only consume|publish|hand-over|lines|start|endurance] [--rounds <n>]
- *                      [--messages <n>]
+ *                      [--messages <n>] [--peers]
+ *     npm run bench -- --against script [--growth]
+ *
+ * --against script: no broker but a server that floods its client, so that the client is what is measured, also on a noisy
+ * machine. --growth: what a message costs there the larger, the more, the longer. --peers: libraries that others use, against
+ * the raw client; they are installed for that into a folder of this run. Those that speak AMQP need a RabbitMQ of ours.
  *
  * --cpu-prof and other flags of Node (`node --cpu-prof dist/bench/index.js`) are passed on to the measured processes.
  */
+import { rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { activemqMissing, startActivemq } from '../test/support/activemq.js';
 import { type BrokerName, type BrokerUnderTest, brokerUnderTest } from '../test/support/brokers.js';
 import { rabbitmqMissing, startRabbitmq } from '../test/support/rabbitmq.js';
+import { freePorts } from '../test/support/server-process.js';
 import { startEmbeddedProcess } from './embedded-broker.js';
 import { measureEndurance } from './endurance.js';
+import { startFloodingServer } from './flooding-server.js';
+import { measureGrowth } from './growth.js';
 import { measureHandOver } from './hand-over.js';
 import { measureStart } from './process-start.js';
 import { measureLongInput } from './long-input.js';
-import type { Login } from './raw-client.js';
+import { installPeers } from './peers.js';
 import { formatTable } from './statistics.js';
-import { type Effort, measureThroughput, scenarios } from './throughput.js';
+import { peers, type Peer } from './task.js';
+import { type Effort, measureThroughput, peerScenarios, scenarios, type Target } from './throughput.js';
 
 interface Contender {
   readonly name: BrokerName;
@@ -44,6 +54,9 @@ interface Options {
   readonly works: readonly string[];
   readonly rounds: number;
   readonly messages: number | undefined;
+  readonly isScripted: boolean;
+  readonly isGrowing: boolean;
+  readonly hasPeers: boolean;
 }
 
 class UsageError extends Error {}
@@ -54,11 +67,15 @@ function readOptions(args: string[]): Options {
     options: {
       broker: { type: 'string' },
       only: { type: 'string' },
+      against: { type: 'string' },
+      peers: { type: 'boolean', default: false },
+      growth: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '5' },
       messages: { type: 'string' },
     },
   });
-  const { broker, only, rounds, messages } = values;
+  const { broker, only, against, rounds, messages } = values;
+  if (against !== undefined && against !== 'script') throw new UsageError('--against takes: script');
   const chosen = contenders.filter(({ name }) => broker === undefined || name === broker);
   if (chosen.length === 0)
     throw new UsageError(`--broker is one of ${contenders.map(({ name }) => name).join(', ')}`);
@@ -69,6 +86,9 @@ function readOptions(args: string[]): Options {
     works: chosenWorks,
     rounds: readCount('--rounds', rounds),
     messages: messages === undefined ? undefined : readCount('--messages', messages),
+    isScripted: against === 'script' || values.growth,
+    isGrowing: values.growth,
+    hasPeers: values.peers,
   };
 }
 
@@ -92,6 +112,7 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   try {
     console.log(`${name} ${broker.version}\n`);
     await compareThroughput(broker, options.works, effort);
+    if (options.hasPeers) await comparePeers(broker, effort);
     if (options.works.includes('hand-over')) {
       const rows = await measureHandOver(broker, effort);
       console.log(`${formatTable([throughputHead, ...rows])}\n`);
@@ -114,7 +135,50 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   }
 }
 
-async function compareThroughput(login: Login, works: readonly string[], effort: Effort): Promise<void> {
+/** A client that does not get on with this broker is named and left out. */
+async function comparePeers(broker: BrokerUnderTest, effort: Effort): Promise<void> {
+  const folder = await installPeers();
+  try {
+    const amqpPort = broker.ctl === undefined ? undefined : await openAmqp(broker.ctl);
+    const chosen = peers.filter((peer) => amqpPort !== undefined || !amqpPeers.has(peer));
+    const rows: string[][] = [];
+    for (const scenario of chosen.flatMap(peerScenarios)) {
+      const peer = { folder, amqpPort: amqpPort ?? 0 };
+      rows.push(
+        await measureThroughput(scenario, broker, effort, peer).catch((error: unknown) => [
+          scenario.name,
+          `left out: ${(error as Error).message.split('\n').at(-1) ?? ''}`,
+        ]),
+      );
+    }
+    console.log(`${formatTable([throughputHead, ...rows])}\n`);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const amqpPeers: ReadonlySet<string> = new Set<Peer>(['amqplib', '@cloudamqp/amqp-client']);
+
+/** A RabbitMQ of ours listens for STOMP alone until then. */
+async function openAmqp(ctl: NonNullable<BrokerUnderTest['ctl']>): Promise<number> {
+  const [port = 0] = await freePorts(1);
+  await ctl('eval', `rabbit_networking:start_tcp_listener({"127.0.0.1", ${port}}, 1).`);
+  return port;
+}
+
+/** Without a broker. */
+async function benchScript({ rounds, messages = 25_000, works, isGrowing }: Options): Promise<void> {
+  const server = await startFloodingServer();
+  try {
+    console.log(`${server.name} ${server.version}\n`);
+    if (isGrowing) console.log(`${formatTable(await measureGrowth(server))}\n`);
+    else await compareThroughput(server, works, { rounds, messages });
+  } finally {
+    await server.stop();
+  }
+}
+
+async function compareThroughput(login: Target, works: readonly string[], effort: Effort): Promise<void> {
   const chosen = scenarios.filter(({ work }) => works.includes(work));
   if (chosen.length === 0) return;
   const rows: string[][] = [];
@@ -128,7 +192,8 @@ try {
     `medians of ${options.rounds} rounds; in parentheses the least and the greatest ratio of a round; 100-byte persistent\n` +
       'messages. Figures in [brackets] are of this machine at this hour and noisy: compare the ratios.\n',
   );
-  for (const contender of options.contenders) await benchBroker(contender, options);
+  if (options.isScripted) await benchScript(options);
+  else for (const contender of options.contenders) await benchBroker(contender, options);
 } catch (error) {
   const isUsage =
     error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith('ERR_PARSE_ARGS');

@@ -13,7 +13,8 @@ import { consume, log, openPublisher } from '../src/index.js';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
 import { BENCH_RESULT, BENCH_TASK, countingCallback } from './counting-callback.js';
 import { Meter } from './meter.js';
-import { makeBody, queuesOf, type Measurement, type Task } from './task.js';
+import { consumeByPeer, publishByPeer } from './peers.js';
+import { makeBody, makeHeaders, peers, queuesOf, type Measurement, type Task } from './task.js';
 
 function settingsOf({ host, port, user, password, vhost = '/' }: Login) {
   return { host, port, user, password, vhost };
@@ -35,7 +36,8 @@ function consumeSettingsOf({ work, login, queue, window }: Task) {
 async function consumeOurs(task: Task, meter: Meter): Promise<void> {
   const stop = new AbortController();
   const callback = countingCallback(task, meter, () => stop.abort());
-  await consume({ ...consumeSettingsOf(task), signal: stop.signal, callback });
+  const one = () => consume({ ...consumeSettingsOf(task), signal: stop.signal, callback });
+  await Promise.all(Array.from({ length: task.consumers ?? 1 }, one));
 }
 
 /** The callback counts for itself, in its process, and leaves a file when it has had the last. */
@@ -71,12 +73,14 @@ async function operate(task: Task, meter: Meter): Promise<void> {
   }
 }
 
-async function publishOurs({ login, queue, window, warmUp, messages }: Task, meter: Meter): Promise<void> {
+async function publishOurs(task: Task, meter: Meter): Promise<void> {
+  const { login, queue, window, warmUp, messages, bodyBytes, moreHeaders = 0 } = task;
+  const options = moreHeaders === 0 ? undefined : { headers: makeHeaders(moreHeaders) };
   const publisher = openPublisher({ ...settingsOf(login), publishWindow: window, log });
   let sent = 0;
   const sendInTurn = async () => {
     while (sent < warmUp + messages) {
-      await publisher.send(`/queue/${queue}`, makeBody(sent++));
+      await publisher.send(`/queue/${queue}`, makeBody(sent++, bodyBytes), options);
       meter.tick();
     }
   };
@@ -84,12 +88,13 @@ async function publishOurs({ login, queue, window, warmUp, messages }: Task, met
   await publisher.close();
 }
 
-async function runRaw({ work, login, queue, window, warmUp, messages }: Task, meter: Meter): Promise<void> {
+async function runRaw(task: Task, meter: Meter): Promise<void> {
+  const { work, login, queue, window, warmUp, messages, bodyBytes } = task;
   const client = await RawClient.open(login);
   const count = warmUp + messages;
   const tick = () => void meter.tick();
   if (work === 'consume') await consumeAll(client, queue, { count, prefetch: window }, tick);
-  else await publishAll(client, queue, { count, window }, makeBody, tick);
+  else await publishAll(client, queue, { count, window }, (index) => makeBody(index, bodyBytes), tick);
   await client.close();
 }
 
@@ -97,7 +102,10 @@ async function run(task: Task): Promise<Measurement> {
   log.level = 'warn';
   if (task.client === 'workers') return consumeInWorker(task);
   const meter = new Meter(task);
+  const peer = peers.find((name) => name === task.client);
   if (task.client === 'raw') await runRaw(task, meter);
+  else if (peer !== undefined)
+    await (task.work === 'publish' ? publishByPeer : consumeByPeer)(peer, task, meter);
   else if (task.work === 'publish') await publishOurs(task, meter);
   else if (task.work === 'move' || task.work === 'redrive') await operate(task, meter);
   else await consumeOurs(task, meter);

@@ -34,6 +34,7 @@ export class Meter {
       messagesPerSecond: messages / seconds,
       cpuMicrosPerMessage: (user + system + others) / messages,
       consumerCpuMicrosPerMessage: (others === 0 ? user + system : others) / messages,
+      mostMib: process.resourceUsage().maxRSS / 1024,
     };
     return true;
   }

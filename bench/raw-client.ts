@@ -27,6 +27,8 @@ export class RawClient {
   #rest: Buffer = EMPTY;
   #output = '';
   #lastReceipt = 0;
+  /** Lines of headers that each message has beside the standard ones. */
+  moreLines = '';
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -64,7 +66,7 @@ export class RawClient {
       `SEND\ndestination:/queue/${queue}\ncontent-type:application/json;charset=utf-8\n` +
       `content-length:${Buffer.byteLength(json)}\ncorrelation-id:${randomUUID()}\n` +
       `tshoot-destination:/queue/${queue}\nx-dead-letter-exchange:\nx-dead-letter-routing-key:DLQ.${queue}\n` +
-      `persistent:true\n${receipt}${transaction === undefined ? '' : `transaction:${transaction}\n`}\n${json}\0`;
+      `persistent:true\n${this.moreLines}${receipt}${transaction === undefined ? '' : `transaction:${transaction}\n`}\n${json}\0`;
   }
 
   /** Puts BEGIN or COMMIT into the output; `onConfirmed` is called at its receipt. */

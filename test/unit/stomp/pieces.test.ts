@@ -40,6 +40,45 @@ describe('pieces', () => {
     assert.equal(pieces.take(Buffer.from('e')).toString(), 'de');
   });
 
+  it('give back something long of a known length, whatever sizes it comes in', () => {
+    const length = MIB + 12_345;
+    const whole = Buffer.from(Uint8Array.from({ length }, (_byte, index) => (index * 7) % 251));
+    for (const size of [100, 4095, 4096, 65_536, 300_000, length - 1, length]) {
+      const pieces = new Pieces();
+      for (let round = 0; round < 2; round++) {
+        pieces.expect(length);
+        let at = 0;
+        for (; at + size < length; at += size) pieces.add(whole.subarray(at, at + size));
+        assert.equal(pieces.bytes, at);
+        assert.ok(pieces.take(whole.subarray(at)).equals(whole), `in pieces of ${size}`);
+        pieces.add(Buffer.from('short'));
+        assert.equal(pieces.take().toString(), 'short');
+      }
+    }
+  });
+
+  it('forget something long that is dropped on its way', () => {
+    const pieces = new Pieces();
+    pieces.expect(2 * MIB);
+    pieces.add(Buffer.alloc(MIB));
+    pieces.drop();
+    pieces.add(Buffer.alloc(MIB));
+    assert.deepEqual([pieces.bytes, pieces.take().length], [2 * MIB, 0]);
+    pieces.add(Buffer.from('next'));
+    assert.equal(pieces.take().toString(), 'next');
+  });
+
+  it('take nothing for a length that is only told', () => {
+    const before = process.memoryUsage().arrayBuffers;
+    const all = Array.from({ length: 20 }, () => new Pieces());
+    for (const pieces of all) {
+      pieces.expect(500 * MIB);
+      pieces.add(Buffer.alloc(5000));
+    }
+    assert.ok(process.memoryUsage().arrayBuffers - before < MIB);
+    assert.equal(all[0]!.bytes, 5000);
+  });
+
   it('hand on a piece that is alone without copying it', () => {
     const piece = Buffer.from('alone');
     assert.equal(new Pieces().take(piece), piece);
