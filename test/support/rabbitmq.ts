@@ -1,7 +1,6 @@
 /**
- * A private RabbitMQ node, or a cluster, from the `rabbitmq-server` of this machine. Hides what keeps it private: node
- * names, ports, cookie, configuration and epmd are its own, so that it neither meets nor disturbs another node of the
- * machine.
+ * A private RabbitMQ node, or a cluster. Hides what keeps it private: node names, ports, cookie, configuration and epmd are
+ * its own, so that it neither meets nor disturbs another node of the machine.
  */
 import { execFile } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
@@ -11,22 +10,17 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { type OwnBroker, startOwn } from './own-broker.js';
-import { findProgram, freePorts, privateDirectory, ServerProcess } from './server-process.js';
+import { rabbitmqPrograms } from './rabbitmq-programs.js';
+import { freePorts, privateDirectory, ServerProcess } from './server-process.js';
 
 /** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
 const USER = 'app';
 const PASSCODE = ':=123';
 const CTL_DEADLINE_MS = 60_000;
 
-/** Debian's programs in sbin switch users and take their paths from there; the ones below do not. */
-const server = () => findProgram('/usr/lib/rabbitmq/bin/rabbitmq-server', 'rabbitmq-server');
-const ctl = () => findProgram('/usr/lib/rabbitmq/bin/rabbitmqctl', 'rabbitmqctl');
-const epmd = () => findProgram('epmd');
-
 /** Why this machine cannot start one and what to type, or undefined when it can. */
 export function rabbitmqMissing(): string | undefined {
-  if (server() !== undefined && ctl() !== undefined && epmd() !== undefined) return undefined;
-  return 'no rabbitmq-server on this machine: apt-get install rabbitmq-server';
+  return rabbitmqPrograms().missing();
 }
 
 /** A cluster: three nodes and what they share. */
@@ -52,8 +46,8 @@ export function startRabbitmq({
   cluster,
 }: NodeOptions = {}): Promise<OwnBroker> {
   return startOwn(async () => {
-    const [program, epmdProgram] = [server(), epmd()];
-    if (program === undefined || epmdProgram === undefined) throw new Error(rabbitmqMissing());
+    const programs = rabbitmqPrograms();
+    await programs.fetch();
     const directory = privateDirectory('rabbitmq');
     const [port, distPort, ownEpmdPort] = (await freePorts(3)) as [number, number, number];
     const env = environment(directory, distPort, cluster?.epmdPort ?? ownEpmdPort);
@@ -74,16 +68,15 @@ export function startRabbitmq({
           'RabbitMQ',
           directory,
           {
-            file: '/bin/sh',
             // A daemon of its own in the same process group, or the node starts one that outlives it.
-            args: [
+            ...programs.run('/bin/sh', [
               '-c',
               cluster === undefined ? `${ownEpmd}; exec "$3"` : 'exec "$3"',
               'sh',
-              epmdProgram,
+              programs.epmd,
               String(ownEpmdPort),
-              program,
-            ],
+              programs.server,
+            ]),
             env: {
               ...env,
               RABBITMQ_DIST_PORT: String(distPort),
@@ -100,13 +93,15 @@ export function startRabbitmq({
 
 /** Starts a cluster of three nodes; resolves when all of them answer. Stops them all when disposed of. */
 export async function startRabbitmqCluster(): Promise<RabbitmqCluster> {
+  const programs = rabbitmqPrograms();
+  await programs.fetch();
   const directory = privateDirectory('epmd');
   const [epmdPort] = (await freePorts(1)) as [number];
   const args = ['-port', String(epmdPort), '-address', '127.0.0.1'];
   const daemon = new ServerProcess(
     'epmd',
     directory,
-    { file: epmd() ?? 'epmd', args, env: { PATH: process.env.PATH ?? '/usr/bin:/bin' } },
+    { ...programs.run(programs.epmd, args), env: { PATH: process.env.PATH ?? '/usr/bin:/bin' } },
     () => answers(epmdPort),
   );
   const nodes: OwnBroker[] = [];
@@ -161,9 +156,9 @@ const ownEpmd =
 
 /** Runs rabbitmqctl with a node's environment; resolves with its stdout, rejects with its stderr. */
 export async function rabbitmqctl(env: Readonly<Record<string, string>>, args: string[]): Promise<string> {
-  const program = ctl();
-  if (program === undefined) throw new Error(rabbitmqMissing());
-  const { stdout } = await promisify(execFile)(program, ['--quiet', ...args], {
+  const programs = rabbitmqPrograms();
+  const { file, args: all } = programs.run(programs.ctl, ['--quiet', ...args]);
+  const { stdout } = await promisify(execFile)(file, all, {
     env,
     timeout: CTL_DEADLINE_MS,
   });
