@@ -72,6 +72,13 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
   [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
   [/canceled a subscription/, false, 'the queue was deleted: connecting again declares it again'],
   [
+    // RabbitMQ 4.0.5: its channel dies. 3.10.8 takes longer ones.
+    /content_properties_shortstr_overflow/,
+    true,
+    'a header that is a property in AMQP (correlation-id, reply-to, type, ...) is longer than 255 bytes',
+    'too-large',
+  ],
+  [
     /maximum (?:number of headers|header length)/,
     true,
     'the message has more or longer headers than the broker takes',

@@ -265,7 +265,7 @@ export class Session<D = unknown> {
   #createReceipts(): Receipts {
     const { receiptTimeoutMs: timeoutMs } = this.options;
     const advice =
-      'the broker may be blocked by a memory or disk alarm, or the queue by its limit, which it tells nobody';
+      'the broker may be blocked by a memory or disk alarm, or the queue by its limit, or the node that holds it is down, which it tells nobody';
     return new Receipts({
       timeoutMs,
       onSilence: (waitedMs) => {

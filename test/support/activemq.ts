@@ -1,23 +1,71 @@
 /**
- * A private ActiveMQ Classic from Debian's jars. Hides the class path, the configuration (dead-letter queues named
- * `DLQ.<queue>`, message scheduler, one user) and the start of the virtual machine.
+ * A private ActiveMQ Classic: from Debian's jars (5.17), or with TEST_ACTIVEMQ_VERSION=6 from Maven Central's. Hides the
+ * class path, the configuration (dead-letter queues named `DLQ.<queue>`, message scheduler, one user) and the start of the
+ * virtual machine.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { cachePath } from './cache.js';
+import { fetchParcel, java, parcelMissing } from './maven.js';
 import { type OwnBroker, startOwn } from './own-broker.js';
-import { findProgram, freePorts, privateDirectory, ServerProcess } from './server-process.js';
+import { freePorts, privateDirectory, ServerProcess } from './server-process.js';
 
 /** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
 const USER = 'app';
 const PASSCODE = ':=123';
-const HOME = '/usr/share/activemq';
 
-const java = () => findProgram('java', '/usr/lib/jvm/default-java/bin/java');
+interface Jars {
+  readonly home: string;
+  /** Folders of jars, in it. */
+  readonly folders: readonly string[];
+  readonly missing: () => string | undefined;
+  readonly fetch: () => Promise<unknown>;
+}
+
+const HOME = '/usr/share/activemq';
+const ofDebian: Jars = {
+  home: HOME,
+  folders: ['lib', 'lib/optional'],
+  missing: () =>
+    java() !== undefined && existsSync(join(HOME, 'lib/activemq-stomp.jar'))
+      ? undefined
+      : 'no activemq on this machine: apt-get install activemq',
+  fetch: () => Promise.resolve(),
+};
+
+const SIX = '6.1.7';
+const six = `activemq-${SIX}`;
+const ofMavenCentral: Jars = {
+  home: cachePath(six),
+  folders: ['lib'],
+  missing: () => parcelMissing(six, `ActiveMQ ${SIX}`),
+  fetch: () =>
+    fetchParcel(six, {
+      jars: [
+        ...['spring', 'stomp', 'kahadb-store', 'console', 'jaas'].map(
+          (part) => `org.apache.activemq:activemq-${part}:${SIX}`,
+        ),
+        'org.springframework:spring-context:6.1.21',
+        'org.slf4j:slf4j-simple:2.0.16',
+      ],
+    }),
+};
+
+/** Those of this run. Throws for a version that nobody knows. */
+function activemqJars(version = process.env.TEST_ACTIVEMQ_VERSION ?? ''): Jars {
+  if (version !== '' && version !== '6')
+    throw new Error(`TEST_ACTIVEMQ_VERSION: "${version}" is not 6, the only other one`);
+  return version === '6' ? ofMavenCentral : ofDebian;
+}
 
 /** Why this machine cannot start one and what to type, or undefined when it can. */
 export function activemqMissing(): string | undefined {
-  if (java() !== undefined && existsSync(join(HOME, 'lib/activemq-stomp.jar'))) return undefined;
-  return 'no activemq on this machine: apt-get install activemq';
+  return activemqJars().missing();
+}
+
+/** Resolves when one can be started, of this run's version unless another is named. */
+export async function fetchActivemq(version?: '6'): Promise<void> {
+  await activemqJars(version).fetch();
 }
 
 export interface ActivemqOptions {
@@ -31,8 +79,10 @@ export interface ActivemqOptions {
 /** Starts a broker with STOMP on a free port; resolves when it answers a CONNECT. Rejects with the tail of its log. */
 export function startActivemq(options: ActivemqOptions = {}): Promise<OwnBroker> {
   return startOwn(async () => {
+    const { home, folders, fetch, missing } = activemqJars();
+    await fetch();
     const program = java();
-    if (program === undefined || activemqMissing() !== undefined) throw new Error(activemqMissing());
+    if (program === undefined || missing() !== undefined) throw new Error(missing());
     const directory = privateDirectory('activemq');
     const [port] = (await freePorts(1)) as [number];
     writeFileSync(join(directory, 'activemq.xml'), configuration(directory, port, options));
@@ -54,11 +104,11 @@ export function startActivemq(options: ActivemqOptions = {}): Promise<OwnBroker>
               '-XX:-UsePerfData',
               `-Djava.io.tmpdir=${join(directory, 'tmp')}`,
               `-Duser.home=${directory}`,
-              `-Dactivemq.home=${HOME}`,
+              `-Dactivemq.home=${home}`,
               `-Dactivemq.base=${directory}`,
               `-Dactivemq.data=${join(directory, 'data')}`,
               '-cp',
-              [directory, join(HOME, 'lib/*'), join(HOME, 'lib/optional/*')].join(':'),
+              [directory, ...folders.map((folder) => join(home, folder, '*'))].join(':'),
               'org.apache.activemq.console.command.ShellCommand',
               'start',
               `xbean:file:${join(directory, 'activemq.xml')}`,

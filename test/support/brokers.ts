@@ -1,11 +1,11 @@
 /**
  * The brokers a test run has, as tests see them: where each listens, who may log in, what it can do. Hides how the
- * runner hands them to the test files: one variable of JSON per broker, TEST_RABBITMQ, TEST_ACTIVEMQ, TEST_EMBEDDED.
+ * runner hands them to the test files: one variable of JSON per broker, TEST_RABBITMQ, TEST_ACTIVEMQ and so on.
  * A broker of the user's own is given as TEST_RABBITMQ_URL=stomp://user:passcode@host:port and used as it is.
  */
 import { rabbitmqctl } from './rabbitmq.js';
 
-export const brokerNames = ['rabbitmq', 'activemq', 'embedded'] as const;
+export const brokerNames = ['rabbitmq', 'activemq', 'artemis', 'embedded'] as const;
 export type BrokerName = (typeof brokerNames)[number];
 
 /** What a broker does of its own, for tests to name when they skip. */
@@ -75,6 +75,16 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     commitIsDurable: true,
     scheduledDelivery: true,
     browsing: true,
+    closesOnBadLogin: true,
+  },
+  artemis: {
+    queueArguments: false,
+    nackRequeues: false,
+    deadLettersNonPersistent: true,
+    nackInTransaction: true,
+    commitIsDurable: true,
+    scheduledDelivery: true,
+    browsing: false,
     closesOnBadLogin: true,
   },
   embedded: {

@@ -41,6 +41,11 @@ export function rabbitmqPrograms(): Programs {
   return ofDebian(release);
 }
 
+/** Does this run's RabbitMQ limit the size of a frame by itself? */
+export function hasLimits(): boolean {
+  return (process.env.TEST_RABBITMQ_VERSION ?? '') !== '';
+}
+
 /** Debian's programs in sbin switch users and take their paths from there; the ones below do not. */
 const programs = {
   server: '/usr/lib/rabbitmq/bin/rabbitmq-server',

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { type OwnBroker, startOwn } from './own-broker.js';
-import { rabbitmqPrograms } from './rabbitmq-programs.js';
+import { hasLimits, rabbitmqPrograms } from './rabbitmq-programs.js';
 import { freePorts, privateDirectory, ServerProcess } from './server-process.js';
 
 /** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
@@ -21,6 +21,16 @@ const CTL_DEADLINE_MS = 60_000;
 /** Why this machine cannot start one and what to type, or undefined when it can. */
 export function rabbitmqMissing(): string | undefined {
   return rabbitmqPrograms().missing();
+}
+
+/** Resolves when one can be started. */
+export async function fetchRabbitmq(): Promise<void> {
+  await rabbitmqPrograms().fetch();
+}
+
+/** Lines of rabbitmq.conf by which frames may be as large on RabbitMQ 4, where 4 MB are the limit, as on 3.10. */
+export function largeFrames(): string[] {
+  return hasLimits() ? ['stomp.max_frame_size = 201326592'] : [];
 }
 
 /** A cluster: three nodes and what they share. */

@@ -1,25 +1,30 @@
 /**
  * `npm test`: starts the brokers, runs the test files, stops the brokers and says which were exercised. The last line
  * is `N passed, N failed, N skipped`. Arguments choose folders or files of test/ (`unit`, `test/e2e/publish.test.ts`).
- * TEST_BROKERS (`rabbitmq,activemq,embedded`) names the brokers that must run; unset, those that this machine has do.
+ * TEST_BROKERS (`rabbitmq,activemq,artemis,embedded`) names the brokers that must run, and are fetched if they can be;
+ * unset, those that this machine has do. TEST_SUMMARY names a file that runs after each other share: what it says is printed
+ * before the summary of a run, which is added to it.
  */
 import { setMaxListeners } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { finished } from 'node:stream/promises';
-import { run } from 'node:test';
+import { type EventData, run } from 'node:test';
 import { spec } from 'node:test/reporters';
-import { activemqMissing, startActivemq } from './activemq.js';
+import { activemqMissing, fetchActivemq, startActivemq } from './activemq.js';
+import { artemisMissing, fetchArtemis, startArtemis } from './artemis.js';
 import { type BrokerFacts, type BrokerName, describeBroker, exportBroker, factsFromUrl } from './brokers.js';
 import { startEmbeddedBroker } from '../../src/embedded/broker.js';
 import { packageRoot } from './process.js';
-import { rabbitmqMissing, startRabbitmq } from './rabbitmq.js';
+import { fetchRabbitmq, largeFrames, rabbitmqMissing, startRabbitmq } from './rabbitmq.js';
 import { withRaw } from './raw-client.js';
 
 interface Product {
   /** Why it cannot be started here and what to type. */
   readonly missing: () => string | undefined;
+  /** Resolves when it can be started, if it is to be had. */
+  readonly fetch: () => Promise<void>;
   readonly start: () => Promise<Started>;
 }
 
@@ -29,9 +34,14 @@ interface Started {
 }
 
 const products: Record<BrokerName, Product> = {
-  rabbitmq: { missing: rabbitmqMissing, start: () => startRabbitmq() },
-  activemq: { missing: activemqMissing, start: startActivemq },
-  embedded: { missing: () => undefined, start: startEmbedded },
+  rabbitmq: {
+    missing: rabbitmqMissing,
+    fetch: fetchRabbitmq,
+    start: () => startRabbitmq({ config: largeFrames() }),
+  },
+  activemq: { missing: activemqMissing, fetch: () => fetchActivemq(), start: () => startActivemq() },
+  artemis: { missing: artemisMissing, fetch: fetchArtemis, start: () => startArtemis() },
+  embedded: { missing: () => undefined, fetch: () => Promise.resolve(), start: startEmbedded },
 };
 
 /** In this process; with a passcode that needs escaping elsewhere in STOMP, as the others have. */
@@ -67,6 +77,12 @@ interface Counts {
   skipped: number;
 }
 
+/** Of the run, and of the suite that every broker must pass, broker by broker. */
+interface Results {
+  readonly all: Counts;
+  readonly conformance: ReadonlyMap<string, Counts>;
+}
+
 class UsageError extends Error {}
 
 async function main(): Promise<void> {
@@ -81,18 +97,17 @@ async function main(): Promise<void> {
   const files = testFiles(process.argv.slice(2));
   const required = requiredBrokers();
   const participants = await participate(required, files);
-  let counts: Counts;
+  let results: Results;
   try {
     for (const { facts } of participants) if (facts) Object.assign(process.env, exportBroker(facts));
-    counts = await runFiles(files, interruption.signal);
+    results = await runFiles(files, interruption.signal);
   } finally {
     await stopAll(participants);
   }
-  for (const { name, facts, absent } of participants) {
-    console.log(facts ? `${name} ${facts.version}: exercised` : `${name}: not exercised: ${absent ?? ''}`);
-  }
-  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
-  const isGood = counts.failed === 0 && counts.passed > 0 && !interruption.signal.aborted;
+  for (const line of withEarlier(participants.map((each) => describe(each, results)))) console.log(line);
+  const { all } = results;
+  console.log(inWords(all));
+  const isGood = all.failed === 0 && all.passed > 0 && !interruption.signal.aborted;
   process.exitCode = isGood ? 0 : 1;
 }
 
@@ -138,6 +153,7 @@ async function participate(required: ReadonlySet<BrokerName>, files: string[]): 
   const take = async (name: BrokerName, product: Product): Promise<Participant> => {
     const given = factsFromUrl(name);
     if (given !== undefined) return { name, facts: await reach(given) };
+    if (required.has(name)) await fetch(name, product);
     const missing = product.missing();
     if (missing !== undefined && required.has(name)) throw new UsageError(`${name} is required: ${missing}`);
     if (missing !== undefined) return { name, absent: missing };
@@ -156,6 +172,14 @@ async function participate(required: ReadonlySet<BrokerName>, files: string[]): 
   throw failure.reason;
 }
 
+async function fetch(name: BrokerName, product: Product): Promise<void> {
+  try {
+    await product.fetch();
+  } catch (error) {
+    throw new UsageError(`${name} is required: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 async function stopAll(participants: readonly Participant[]): Promise<void> {
   await Promise.all(participants.flatMap(({ own }) => (own === undefined ? [] : [own.stop()])));
 }
@@ -172,18 +196,64 @@ async function reach(facts: BrokerFacts): Promise<BrokerFacts> {
   }
 }
 
-async function runFiles(files: string[], signal: AbortSignal): Promise<Counts> {
+/** What became of one broker. */
+function describe({ name, facts, absent }: Participant, { conformance }: Results): string {
+  if (facts === undefined) return `${name}: not exercised: ${absent ?? ''}`;
+  const counts = conformance.get(name);
+  const suite = counts === undefined ? '' : `, conformance: ${inWords(counts)}`;
+  return `${name} ${facts.version}: exercised${suite}`;
+}
+
+/** After what earlier runs have said of themselves, which this one joins. */
+function withEarlier(lines: readonly string[]): readonly string[] {
+  const file = process.env.TEST_SUMMARY;
+  if (file === undefined || file === '') return lines;
+  const earlier = existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n') : [];
+  appendFileSync(file, lines.map((line) => `Node ${process.version}: ${line}\n`).join(''));
+  return [...earlier, ...lines];
+}
+
+const inWords = ({ passed, failed, skipped }: Counts) =>
+  `${passed} passed, ${failed} failed, ${skipped} skipped`;
+
+async function runFiles(files: string[], signal: AbortSignal): Promise<Results> {
   const numbers: Record<string, number> = {};
+  const { conformance, count } = conformanceCounts();
   const stream = run({ files, concurrency: CONCURRENCY, timeout: FILE_TIMEOUT_MS, signal });
   stream.on('test:diagnostic', ({ message, nesting }) => {
     const [, name, number] = /^(\w+) (\d+)$/.exec(message) ?? [];
     if (nesting === 0 && name !== undefined) numbers[name] = Number(number);
   });
+  stream.on('test:pass', (test) => count(test, isSkipped(test) ? 'skipped' : 'passed'));
+  stream.on('test:fail', (test) => count(test, 'failed'));
   const report = stream.compose(new spec()) as Duplex;
   report.pipe(process.stdout, { end: false });
   await finished(report);
-  const count = (...names: string[]) => names.reduce((sum, name) => sum + (numbers[name] ?? 0), 0);
-  return { passed: count('pass'), failed: count('fail', 'cancelled'), skipped: count('skipped', 'todo') };
+  const sum = (...names: string[]) => names.reduce((total, name) => total + (numbers[name] ?? 0), 0);
+  const all = { passed: sum('pass'), failed: sum('fail', 'cancelled'), skipped: sum('skipped', 'todo') };
+  return { all, conformance };
+}
+
+const isSkipped = ({ skip, todo }: EventData.TestPass) => skip !== undefined || todo !== undefined;
+
+/** What the tests of one file come to is told before the outermost suite that they are in. */
+function conformanceCounts() {
+  const conformance = new Map<string, Counts>();
+  const none: Counts = { passed: 0, failed: 0, skipped: 0 };
+  let counts = { ...none };
+  const count = (
+    { name, details, nesting }: EventData.TestPass | EventData.TestFail,
+    result: keyof Counts,
+  ) => {
+    if (nesting > 0) {
+      if (details.type !== 'suite') counts[result]++;
+      return;
+    }
+    const broker = /^conformance: (\w+)$/.exec(name)?.[1];
+    if (broker !== undefined) conformance.set(broker, counts);
+    counts = { ...none };
+  };
+  return { conformance, count };
 }
 
 try {

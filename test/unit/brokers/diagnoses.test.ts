@@ -37,6 +37,11 @@ describe('diagnose', () => {
     ['The maximum number of headers was exceeded', true, /headers/],
     ['The maximum header length was exceeded', true, /headers/],
     [
+      'AMQP channel died: Reason: {{case_clause,{error,content_properties_shortstr_overflow}}, [{rabbit_channel,deliver_to_queues,3,',
+      true,
+      /longer than 255 bytes/,
+    ],
+    [
       'precondition_failed: PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 6000 ms. This timeout value can be configured, see consumers doc guide to learn more',
       false,
       /consumer_timeout/,
