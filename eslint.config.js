@@ -162,7 +162,7 @@ const house = {
 };
 
 export default tseslint.config(
-  { ignores: ['dist', 'node_modules'] },
+  { ignores: ['dist', 'node_modules', '.cache'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],
