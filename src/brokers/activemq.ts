@@ -1,5 +1,6 @@
 /** ActiveMQ Classic. Seen on the wire with 5.17.2. */
 import type { Dialect } from './dialect.js';
+import { plainQueue } from './queues.js';
 
 /** The dead-letter queue of all queues, unless the broker is configured to have one for each. */
 export const sharedDeadLetterQueue = 'ActiveMQ.DLQ';
@@ -21,6 +22,7 @@ export const activemq: Dialect = {
       ? { 'activemq.subscriptionName': durableName }
       : {}),
   }),
+  destinationOf: plainQueue,
   declarations: () => [],
   nackHeaders: {},
   // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter

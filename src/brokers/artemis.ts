@@ -1,48 +1,58 @@
 /**
- * ActiveMQ Artemis, from its documentation and source: not exercised. Its acceptor must map /queue/ and /topic/
- * (`anycastPrefix`, `multicastPrefix`).
+ * ActiveMQ Artemis. Seen on the wire with 2.40.0. Its acceptor must map /queue/ and /topic/ (`anycastPrefix`,
+ * `multicastPrefix`). An address has queues; one of a virtual topic is named with its address, or Artemis takes its name for
+ * that of another address, and refuses a second queue of that name.
  */
 import { isOneQueue } from './activemq.js';
+import { feedingTopicOf } from './destinations.js';
 import type { Dialect } from './dialect.js';
+import { plainQueue } from './queues.js';
+
+/** The queue by its full name. */
+function destinationOf(queue: string): string {
+  const topic = feedingTopicOf(queue);
+  return topic === undefined ? plainQueue(queue) : `/topic/${topic}::${queue}`;
+}
+
+/** The window is counted in bytes; 0 is one message at a time, the only number of them that can be expressed. */
+const oneByOne = { 'consumer-window-size': '0' };
 
 export const artemis: Dialect = {
   name: 'artemis',
   subscribeHeaders: (source, { durableName }) => ({
-    ...(source.kind === 'virtual-topic'
-      ? { destination: `/topic/${source.topic}::${source.queue}`, 'subscription-type': 'MULTICAST' }
-      : source.kind === 'topic'
-        ? { destination: `/topic/${source.topic}`, 'subscription-type': 'MULTICAST' }
-        : { destination: `/queue/${source.queue}`, 'subscription-type': 'ANYCAST' }),
+    destination: source.kind === 'topic' ? `/topic/${source.topic}` : destinationOf(source.queue),
     ...(source.kind === 'topic' && durableName !== undefined
       ? { 'durable-subscription-name': durableName }
       : {}),
-    // The window is counted in bytes; 0 is one message at a time, the only prefetch that can be expressed.
-    'consumer-window-size': '0',
+    ...oneByOne,
   }),
+  destinationOf,
   declarations: () => [],
   nackHeaders: {},
-  // Artemis treats a NACK as an ACK (StompFrameHandlerV11.onNack).
+  // A NACK is an ACK: the message is gone.
   survivesNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
-  keepsMessageIds: true,
+  keepsMessageIds: false,
   comparesArguments: false,
   swallowsWhenDeleted: false,
   hasTopicQueues: false,
   hasDelayQueues: false,
   canBrowse: false,
-  takeHeaders: (queue) => ({
-    destination: `/queue/${queue}`,
-    'subscription-type': 'ANYCAST',
-    'consumer-window-size': '0',
-  }),
+  takeHeaders: (queue) => ({ destination: destinationOf(queue), ...oneByOne }),
   isOneQueue,
   mostHeld: 1,
-  returnsInOrder: false,
+  returnsInOrder: true,
   mostHeaders: Infinity,
-  deathHeaders: ['original-destination', 'x-first-death-queue'],
+  deathHeaders: ['_AMQ_ORIG_QUEUE', 'original-destination'],
   warnings: () => [],
-  delayed: () => undefined,
+  // A subscription to a topic has no queue that one could send to.
+  delayed: ({ kind, queue }, delayMs) =>
+    kind === 'topic'
+      ? undefined
+      : { destination: destinationOf(queue), headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
+  behindOthers: ({ kind, queue }) =>
+    kind === 'topic' ? undefined : { destination: destinationOf(queue), headers: {} },
+  // It always has one.
   delaysByScheduler: false,
-  behindOthers: () => undefined,
 };

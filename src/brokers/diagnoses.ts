@@ -47,7 +47,7 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     'other-queue',
   ],
   [
-    /ACCESS_REFUSED|is not authorized/,
+    /ACCESS_REFUSED|is not authorized|does not have permission/,
     true,
     'give the user the permission named (RabbitMQ: configure, write and read)',
   ],

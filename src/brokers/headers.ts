@@ -8,7 +8,12 @@ import type { Headers } from '../stomp/frames.js';
 const ofDelivery = [
   ...['message-id', 'subscription', 'ack', 'destination', 'redelivered', 'receipt', 'transaction'],
   ...['browser', 'content-length', 'x-delivery-count', 'scheduledJobId'],
+  // Of Artemis: it would decide how the copy is routed.
+  'destination-type',
 ];
+
+/** What Artemis notes of a message for itself. A copy that had the id by which it finds repetitions would be dropped as one. */
+const ofArtemis = '_AMQ_';
 
 /**
  * RabbitMQ reads from a SEND how its queue is to be declared, and refuses a `user-id` that is not the login: each of these
@@ -69,7 +74,7 @@ export function isSendable(name: string, value: string): boolean {
 
 /** Does this header go on with a copy? `keepsDeath`: to a dead-letter queue, with where it came from and why. */
 export function isCopied(name: string, value: string, keepsDeath: boolean): boolean {
-  if (notCopied.has(name)) return false;
+  if (notCopied.has(name) || name.startsWith(ofArtemis)) return false;
   if (!keepsDeath && (ofDeath.test(name) || name.startsWith(ofFailure))) return false;
   // Other protocols allow a NUL byte in a header; it cannot be sent, and the message is worth more than that header.
   return !name.includes('\0') && !value.includes('\0');

@@ -23,6 +23,11 @@ export function queueArguments(deadLetterQueue: string, queueType: QueueType): H
   };
 }
 
+/** The queue of that name, on every broker where names alone tell queues apart. */
+export function plainQueue(queue: string): string {
+  return `/queue/${queue}`;
+}
+
 /** RabbitMQ's name for a queue that is neither declared nor compared. A SEND to a missing one is confirmed and lost. */
 export function existingQueue(queue: string): string {
   return `/amq/queue/${queue}`;

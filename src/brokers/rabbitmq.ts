@@ -1,7 +1,7 @@
 /** RabbitMQ. Seen on the wire with 3.10.8 unless said otherwise. */
 import type { Dialect } from './dialect.js';
 import { quorumDeliveryLimit } from './delivery-limit.js';
-import { existingQueue, queueArguments } from './queues.js';
+import { existingQueue, plainQueue, queueArguments } from './queues.js';
 
 const sharedTopic = (topic: string): string =>
   topic.startsWith('VirtualTopic.')
@@ -31,6 +31,7 @@ export const rabbitmq: Dialect = {
     'prefetch-count': String(prefetch),
     ...queueArguments(source.deadLetterQueue, queueType),
   }),
+  destinationOf: plainQueue,
   // Of the same type: a dead letter must survive what its message survives.
   declarations: ({ deadLetterQueue }, queueType) => {
     const named = (queue: string) => ({

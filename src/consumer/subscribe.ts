@@ -1,6 +1,6 @@
 /** From a session to a subscription: what must be there first, what is asked of the broker, and what the user should know. */
 import type { Source } from '../brokers/destinations.js';
-import type { SubscribeOptions } from '../brokers/dialect.js';
+import type { Dialect, SubscribeOptions } from '../brokers/dialect.js';
 import type { Declaration } from '../brokers/queues.js';
 import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
@@ -37,9 +37,21 @@ export async function subscribe(
   const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
   const { other } = await declareQueues(session, declarations, log, drain);
   if (other !== undefined) throw other;
-  const headers = dialect.subscribeHeaders(source, subscribeOptionsOf(settings));
+  const options = subscribeOptionsOf(settings);
   const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
-  await session.subscribe(headers, idPrefix, receive(declarations));
+  const onMessage = receive(declarations);
+  const subscribing = sharesOf(options.prefetch, source, dialect).map((prefetch) =>
+    session.subscribe(dialect.subscribeHeaders(source, { ...options, prefetch }), idPrefix, onMessage),
+  );
+  await Promise.all(subscribing);
+}
+
+/** The prefetch of each subscription: as many as it takes to have so many messages, where they share what there is. */
+function sharesOf(prefetch: number, { kind }: Source, { mostHeld, hasTopicQueues }: Dialect): number[] {
+  const isShared = kind !== 'topic' || hasTopicQueues;
+  if (!isShared || prefetch <= mostHeld) return [prefetch];
+  const whole = Array<number>(Math.floor(prefetch / mostHeld)).fill(mostHeld);
+  return prefetch % mostHeld === 0 ? whole : [...whole, prefetch % mostHeld];
 }
 
 /** Does what is sent to the source wait while nobody is connected? Then a connection may be given up for another. */

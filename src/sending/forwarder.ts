@@ -61,7 +61,7 @@ async function findTarget(
   const deadLetterQueue = deadLetterQueueOf(destination);
   if (queue === undefined) return { destination, ...deadLetterArguments(deadLetterQueue) };
   const headers = queueArguments(deadLetterQueue, queueType);
-  const declared = `/queue/${queue}`;
+  const declared = session.dialect.destinationOf(queue);
   if (!session.dialect.comparesArguments) return { destination: declared, ...headers };
   const { other } = await declareQueues(session, [{ destination: declared, headers }], log);
   if (other === undefined) return { destination: declared, ...headers };

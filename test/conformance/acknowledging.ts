@@ -7,26 +7,30 @@ import { declaringHeaders, drainQueue, put, putAll } from '../support/messages.j
 import { connectRaw, settlingHeaders } from '../support/raw-client.js';
 
 export function acknowledgingBehaviours(broker: BrokerUnderTest): void {
-  it('an un-acked message is redelivered as such when its connection ends, in order', async (t) => {
-    const queue = `/queue/${uniqueName(t)}`;
-    await putAll(broker, queue, [1, 2, 3]);
-    const first = await connectRaw(broker);
-    await first.subscribe(queue, declaringHeaders(broker, queue));
-    await first.next('MESSAGE');
-    await first.next('MESSAGE');
-    const last = await first.next('MESSAGE');
-    assert.notEqual(last.headers.redelivered, 'true');
-    first.reset();
-    const messages = await drainQueue(broker, queue, { atLeast: 3 });
-    assert.deepEqual(
-      messages.map(({ body }) => body.toString()),
-      ['1', '2', '3'],
-    );
-    assert.deepEqual(
-      messages.map(({ headers }) => headers.redelivered),
-      ['true', 'true', 'true'],
-    );
-  });
+  it(
+    'an un-acked message is redelivered as such when its connection ends, in order',
+    needs(broker, 'returnsWhatWasCut'),
+    async (t) => {
+      const queue = `/queue/${uniqueName(t)}`;
+      await putAll(broker, queue, [1, 2, 3]);
+      const first = await connectRaw(broker);
+      await first.subscribe(queue, declaringHeaders(broker, queue));
+      await first.next('MESSAGE');
+      await first.next('MESSAGE');
+      const last = await first.next('MESSAGE');
+      assert.notEqual(last.headers.redelivered, 'true');
+      first.reset();
+      const messages = await drainQueue(broker, queue, { atLeast: 3 });
+      assert.deepEqual(
+        messages.map(({ body }) => body.toString()),
+        ['1', '2', '3'],
+      );
+      assert.deepEqual(
+        messages.map(({ headers }) => headers.redelivered),
+        ['true', 'true', 'true'],
+      );
+    },
+  );
 
   it('client-individual acknowledges one message alone', async (t) => {
     const queue = `/queue/${uniqueName(t)}`;

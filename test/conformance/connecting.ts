@@ -1,7 +1,7 @@
 /** Connecting: versions, the answer to CONNECT, heart-beats. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import type { BrokerUnderTest } from '../support/brokers.js';
+import { needs, type BrokerUnderTest } from '../support/brokers.js';
 import { uniqueName } from '../support/consuming.js';
 import { declaringHeaders, drainQueue } from '../support/messages.js';
 import { connectRaw, openRaw } from '../support/raw-client.js';
@@ -29,7 +29,7 @@ export function connectingBehaviours(broker: BrokerUnderTest): void {
     t.after(() => client.destroy());
     assert.match(
       client.frames[0]!.headers.server ?? '',
-      /^(?:RabbitMQ|ActiveMQ|stomp-pubsub-embedded)\/[\d.]+/,
+      /^(?:RabbitMQ|ActiveMQ|ActiveMQ-Artemis|stomp-pubsub-embedded)\/[\d.]+/,
     );
   });
 
@@ -39,7 +39,7 @@ export function connectingBehaviours(broker: BrokerUnderTest): void {
     assert.equal(client.frames[0]!.headers['heart-beat'], '0,5000');
   });
 
-  it('STOMP is taken as CONNECT', async (t) => {
+  it('STOMP is taken as CONNECT', needs(broker, 'takesStomp'), async (t) => {
     const client = await openRaw(broker);
     t.after(() => client.destroy());
     client.send('STOMP', {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { detectDialect } from '../../src/brokers/products.js';
 import type { Payload } from '../../src/index.js';
-import type { BrokerUnderTest } from '../support/brokers.js';
+import { needs, type BrokerUnderTest } from '../support/brokers.js';
 import { startConsuming, uniqueName, type LogLine } from '../support/consuming.js';
 import { drainQueue, put } from '../support/messages.js';
 import type { RawHeaders } from '../support/raw-client.js';
@@ -82,32 +82,36 @@ function mostHeaders({ name, version }: BrokerUnderTest): number {
 
 export function deadLetterBehaviours(broker: BrokerUnderTest): void {
   for (const { name, reason, body, headers, callback, options } of cases) {
-    it(`${name} dead-letters the message and the next one is processed`, async (t) => {
-      const queue = uniqueName(t);
-      const isGood = (payload: Payload) => payload.headers.good === 'yes';
-      const consuming = await startConsuming(
-        t,
-        broker,
-        `/queue/${queue}`,
-        (payload) => (isGood(payload) ? payload.ack() : callback?.(payload)),
-        options,
-      );
-      await put(broker, `/queue/${queue}`, body, { ...withId, tenant: '7', ...headers });
-      await put(broker, `/queue/${queue}`, '1', { ...withId, good: 'yes' });
-      const line: LogLine = await consuming.logged('reason', 'deadLetterQueue');
-      assert.equal(line.level, 'error');
-      assert.equal(line.fields.reason, reason);
-      assert.equal(typeof line.fields.messageId, 'string');
-      const processed = await consuming.received(callback === undefined ? 1 : 2);
-      assert.ok(isGood(processed.at(-1)!));
-      const summary = await consuming.stop();
-      assert.deepEqual([summary.acked, summary.deadLettered], [1, 1]);
-      const [dead, ...more] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
-      assert.equal(more.length, 0);
-      assert.deepEqual(dead!.body, Buffer.from(body));
-      assert.equal(dead!.headers.tenant, '7');
-      assert.equal((await drainQueue(broker, queue)).length, 0);
-    });
+    it(
+      `${name} dead-letters the message and the next one is processed`,
+      reason === 'too-large' ? needs(broker, 'nackKeeps') : {},
+      async (t) => {
+        const queue = uniqueName(t);
+        const isGood = (payload: Payload) => payload.headers.good === 'yes';
+        const consuming = await startConsuming(
+          t,
+          broker,
+          `/queue/${queue}`,
+          (payload) => (isGood(payload) ? payload.ack() : callback?.(payload)),
+          options,
+        );
+        await put(broker, `/queue/${queue}`, body, { ...withId, tenant: '7', ...headers });
+        await put(broker, `/queue/${queue}`, '1', { ...withId, good: 'yes' });
+        const line: LogLine = await consuming.logged('reason', 'deadLetterQueue');
+        assert.equal(line.level, 'error');
+        assert.equal(line.fields.reason, reason);
+        assert.equal(typeof line.fields.messageId, 'string');
+        const processed = await consuming.received(callback === undefined ? 1 : 2);
+        assert.ok(isGood(processed.at(-1)!));
+        const summary = await consuming.stop();
+        assert.deepEqual([summary.acked, summary.deadLettered], [1, 1]);
+        const [dead, ...more] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+        assert.equal(more.length, 0);
+        assert.deepEqual(dead!.body, Buffer.from(body));
+        assert.equal(dead!.headers.tenant, '7');
+        assert.equal((await drainQueue(broker, queue)).length, 0);
+      },
+    );
   }
 
   it('a message that is not persistent is dead-lettered too', async (t) => {

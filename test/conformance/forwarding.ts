@@ -112,7 +112,7 @@ export function forwardingBehaviours(broker: BrokerUnderTest): void {
       broker,
       async (payload, target) => {
         const isBad = (payload.body as { bad?: boolean }).bad === true;
-        payload.publish(isBad ? '/remote-temp-queue/ID:nobody-1-1:1:1' : target, payload.body);
+        payload.publish(isBad ? broker.refusedDestination : target, payload.body);
         settlements.push(await payload.ack());
       },
       { concurrency: 5 },

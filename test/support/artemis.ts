@@ -89,6 +89,8 @@ const files = (directory: string, port: number): Readonly<Record<string, string>
   'roles.properties': `users=${USER}\n`,
   'log4j2.properties': `rootLogger.level = INFO
 rootLogger.appenderRef.console.ref = console
+logger.audit.name = org.apache.activemq.audit
+logger.audit.level = OFF
 appender.console.type = Console
 appender.console.name = console
 appender.console.layout.type = PatternLayout
@@ -118,6 +120,7 @@ const configuration = (directory: string, port: number) => `<?xml version="1.0" 
       <acceptor name="stomp">tcp://127.0.0.1:${port}?protocols=STOMP;anycastPrefix=/queue/;multicastPrefix=/topic/</acceptor>
     </acceptors>
     <security-settings>
+      <security-setting match="refused.#"/>
       <security-setting match="#">
         ${permissions.map((type) => `<permission type="${type}" roles="users"/>`).join('\n        ')}
       </security-setting>

@@ -26,6 +26,20 @@ export interface Capabilities {
   readonly browsing: boolean;
   /** The connection is closed after a CONNECT with a wrong passcode. */
   readonly closesOnBadLogin: boolean;
+  /** A message that is NACKed is in a queue afterwards, its own or one for dead letters. */
+  readonly nackKeeps: boolean;
+  /** An ACK in a transaction that does not come to its COMMIT is undone, and the message comes again. */
+  readonly undoesAcks: boolean;
+  /** What was un-acked on a connection that is cut comes again, all of it and at once, as `redelivered`. */
+  readonly returnsWhatWasCut: boolean;
+  /** Prefetch is counted in messages. */
+  readonly prefetchInMessages: boolean;
+  /** A frame STOMP is taken as a CONNECT. */
+  readonly takesStomp: boolean;
+  /** A message that was delayed says so in `scheduledJobId`, and is not delayed again. */
+  readonly delaysOnce: boolean;
+  /** The queue of a virtual topic is reached by a full name only, that of its topic before its own. */
+  readonly fullNames: boolean;
 }
 
 export interface BrokerUnderTest {
@@ -40,6 +54,8 @@ export interface BrokerUnderTest {
   /** The settings by which a child process finds this broker. */
   readonly env: Readonly<Record<string, string>>;
   readonly capabilities: Capabilities;
+  /** A destination that whoever logs in so may not send to. */
+  readonly refusedDestination: string;
   /** RabbitMQ of our own only: runs `rabbitmqctl` (about a second), resolves with its stdout. */
   readonly ctl?: (...args: string[]) => Promise<string>;
 }
@@ -66,6 +82,13 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     scheduledDelivery: false,
     browsing: false,
     closesOnBadLogin: false,
+    nackKeeps: true,
+    undoesAcks: true,
+    returnsWhatWasCut: true,
+    prefetchInMessages: true,
+    takesStomp: true,
+    delaysOnce: false,
+    fullNames: false,
   },
   activemq: {
     queueArguments: false,
@@ -76,6 +99,13 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     scheduledDelivery: true,
     browsing: true,
     closesOnBadLogin: true,
+    nackKeeps: true,
+    undoesAcks: true,
+    returnsWhatWasCut: true,
+    prefetchInMessages: true,
+    takesStomp: true,
+    delaysOnce: true,
+    fullNames: false,
   },
   artemis: {
     queueArguments: false,
@@ -86,6 +116,13 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     scheduledDelivery: true,
     browsing: false,
     closesOnBadLogin: true,
+    nackKeeps: false,
+    undoesAcks: false,
+    returnsWhatWasCut: false,
+    prefetchInMessages: false,
+    takesStomp: false,
+    delaysOnce: false,
+    fullNames: true,
   },
   embedded: {
     queueArguments: true,
@@ -96,6 +133,13 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     scheduledDelivery: true,
     browsing: false,
     closesOnBadLogin: true,
+    nackKeeps: true,
+    undoesAcks: true,
+    returnsWhatWasCut: true,
+    prefetchInMessages: true,
+    takesStomp: true,
+    delaysOnce: true,
+    fullNames: false,
   },
 };
 
@@ -111,6 +155,9 @@ export function describeBroker(facts: BrokerFacts): BrokerUnderTest {
       STOMP_SERVER_PASSWORD: facts.password,
     },
     capabilities: capabilities[facts.name],
+    // Artemis makes what it does not know; of its private broker nobody may send there.
+    refusedDestination:
+      facts.name === 'artemis' ? '/queue/refused.to-all' : '/remote-temp-queue/ID:nobody-1-1:1:1',
     ...(ctlEnv !== undefined && { ctl: (...args: string[]) => rabbitmqctl(ctlEnv, args) }),
   };
 }

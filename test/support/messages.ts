@@ -136,6 +136,8 @@ export async function queueDepth(broker: BrokerUnderTest, destination: string): 
 /** The queue under a name that neither declares it nor compares arguments, where the broker has one. */
 function existingQueue(broker: BrokerUnderTest, destination: string): string {
   const name = queueNameOf(destination);
+  const topic = /^Consumer\.[^.]+\.(VirtualTopic\..+)$/.exec(name)?.[1];
+  if (broker.capabilities.fullNames && topic !== undefined) return `/topic/${topic}::${name}`;
   return broker.capabilities.queueArguments ? `/amq/queue/${name}` : `/queue/${name}`;
 }
 
