@@ -5,6 +5,7 @@
  */
 import { fetchActivemq } from './activemq.js';
 import { fetchArtemis } from './artemis.js';
+import { fetchDjangoStomp, hasPypi } from './django-stomp.js';
 import { hasMavenCentral } from './maven.js';
 
 interface Registry {
@@ -13,10 +14,12 @@ interface Registry {
 }
 
 const mavenCentral: Registry = { title: 'Maven Central', answers: once(hasMavenCentral) };
+const pypi: Registry = { title: 'PyPI', answers: once(hasPypi) };
 
 const things: Readonly<Record<string, { from: Registry; fetch: () => Promise<void> }>> = {
   'activemq-6': { from: mavenCentral, fetch: () => fetchActivemq('6') },
   artemis: { from: mavenCentral, fetch: fetchArtemis },
+  'django-stomp': { from: pypi, fetch: fetchDjangoStomp },
 };
 
 function once<T>(ask: () => Promise<T>): () => Promise<T> {
