@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
 import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { django, djangoStompMissing } from '../support/django-stomp.js';
 import { drainQueue } from '../support/messages.js';

@@ -127,6 +127,7 @@ const configuration = (directory: string, port: number) => `<?xml version="1.0" 
     </security-settings>
     <address-settings>
       <address-setting match="#">
+        <max-delivery-attempts>-1</max-delivery-attempts>
         <auto-delete-queues>false</auto-delete-queues>
         <auto-delete-addresses>false</auto-delete-addresses>
       </address-setting>
