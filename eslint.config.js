@@ -9,17 +9,17 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots aborted printable log-output optional version', ''],
+  ['errors context slots aborted printable log-output optional version trace-context', ''],
   ['settings', 'errors dotenv'],
-  ['log', 'errors context settings printable log-output pino pino-pretty'],
+  ['log', 'errors context settings printable log-output trace-context pino pino-pretty'],
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
   ['brokers', 'errors stomp/frames stomp/session-end'],
-  ['sending', 'errors context settings log brokers stomp'],
+  ['sending', 'errors context settings log trace-context brokers stomp'],
   [
     'consumer',
-    'errors context settings log slots aborted optional brokers stomp/frames stomp/headers stomp/session-end sending jiti',
+    'errors context settings log slots aborted optional trace-context brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
   ['observing', 'errors settings log optional version consumer prom-client'],
   ['consume publish', 'errors settings log aborted brokers sending consumer observing'],

@@ -5,6 +5,8 @@ export interface MessageContext {
   readonly correlationId: string;
   /** In a worker process: the run that the code belongs to, also after its callback returned. */
   readonly runId?: number;
+  /** The headers that tell of the trace that the message is part of. */
+  readonly trace?: Readonly<Record<string, string>> | undefined;
 }
 
 const storage = new AsyncLocalStorage<MessageContext>();

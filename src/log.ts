@@ -5,11 +5,12 @@
  */
 import { format, inspect } from 'node:util';
 import { pino } from 'pino';
-import { correlationId } from './context.js';
+import { correlationId, currentContext } from './context.js';
 import { reasonOf } from './errors.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
 import type { Settings } from './settings.js';
+import { traceFields } from './trace-context.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
 export interface Logger {
@@ -109,8 +110,9 @@ export const log = pino(
       censor: '[redacted]',
     },
     mixin: () => {
-      const id = correlationId();
-      return id === undefined ? {} : { correlationId: id };
+      const context = currentContext();
+      if (context === undefined) return {};
+      return { correlationId: context.correlationId, ...traceFields(context.trace?.traceparent) };
     },
     level: 'info',
   },

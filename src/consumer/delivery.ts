@@ -11,6 +11,7 @@ import type { Session } from '../sending/connect.js';
 import type { DeclaredQueues } from '../sending/declare.js';
 import type { HandOver } from '../sending/hand-over.js';
 import type { Outgoing } from '../sending/heads.js';
+import { traceFields } from '../trace-context.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import { deadLetterCopy, errorHeaders, type DeadLetterOptions, type Failure } from './dead-letters.js';
 import type { Outcome, PublishedEvent, SettledEvent } from './events.js';
@@ -162,6 +163,7 @@ export class Delivery {
       destination: headers.destination,
       correlationId: headers['correlation-id'],
       redelivered: headers.redelivered === 'true',
+      ...traceFields(headers.traceparent),
     };
   }
 

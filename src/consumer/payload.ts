@@ -6,6 +6,7 @@
 import { runInContext, type MessageContext } from '../context.js';
 import { PubsubError } from '../errors.js';
 import type { QueueType } from '../brokers/queues.js';
+import { carrying } from '../trace-context.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
 import { decodeBody, type BodyOptions } from './body.js';
 import { describeIssues, type Schema, type SchemaResult } from './schema.js';
@@ -175,7 +176,11 @@ class CallPayload implements Payload {
         throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
-      const encode = messageEncoder(destination, queueType, { ...options, correlationId });
+      const encode = messageEncoder(destination, queueType, {
+        ...options,
+        ...(context.trace === undefined ? {} : { headers: carrying(own ?? {}, context.trace) }),
+        correlationId,
+      });
       const sent = contentOf(content, options);
       // What is sent is what it is now.
       (this.#outgoing ??= []).push(encode(typeof sent === 'string' ? sent : Buffer.from(sent)));

@@ -17,6 +17,7 @@ import {
   type Settlement,
 } from './payload.js';
 import { Slots } from '../slots.js';
+import { traceHeadersOf } from '../trace-context.js';
 import { tame } from './thrown.js';
 import { untimed, watchLimit, type Timed } from './time-limit.js';
 
@@ -98,8 +99,9 @@ export async function startInlineRunner(
         headers: copyHeaders(job.headers),
         raw: Buffer.from(job.raw),
       };
+      const context = { correlationId, trace: traceHeadersOf(message.headers) };
       const timed: Timed = { startMs: performance.now(), isOverdue: false };
-      const invocation = invoke(callable, message, { correlationId }, options, (verdict, outgoing) => {
+      const invocation = invoke(callable, message, context, options, (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();
         return typeof settlement === 'string' ? Promise.resolve(settlement) : untimed(timed, settlement);
       });

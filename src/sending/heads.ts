@@ -3,7 +3,7 @@
  * every message of a destination is encoded once.
  */
 import { randomUUID } from 'node:crypto';
-import { correlationId as currentCorrelationId } from '../context.js';
+import { correlationId as currentCorrelationId, currentContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
 import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
@@ -12,9 +12,13 @@ import { queueArguments, type QueueType } from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
 import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
+import { carrying } from '../trace-context.js';
 
 export interface SendOptions {
-  /** Beside the standard headers, which cannot be overridden. Those that are not a caller's to give are left out. */
+  /**
+   * Beside the standard headers, which cannot be overridden. Those that are not a caller's to give are left out. Without a
+   * `traceparent` those of the trace of the message being processed are added.
+   */
   readonly headers?: Readonly<Record<string, string>>;
   /** Default: the `correlation-id` among `headers`, else that of the message being processed, else a new one. */
   readonly correlationId?: string;
@@ -47,7 +51,8 @@ export function messageEncoder(
   options: SendOptions = {},
   log: Logger = ownLog,
 ): (body: string | Uint8Array) => Outgoing {
-  const { headers, correlationId, isPersistent = true, contentType, contentEncoding } = options;
+  const { correlationId, isPersistent = true, contentType, contentEncoding } = options;
+  const headers = carrying(options.headers, currentContext()?.trace);
   const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
   const ofId = id === undefined ? {} : { 'correlation-id': id };
   const kind = { destination, queueType, isPersistent, contentType, contentEncoding };

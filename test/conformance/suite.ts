@@ -17,6 +17,7 @@ import { publishingBehaviours } from './publishing.js';
 import { queueTypeBehaviours } from './queue-types.js';
 import { retryBehaviours } from './retries.js';
 import { topicBehaviours } from './topics.js';
+import { traceBehaviours } from './traces.js';
 import { transactionBehaviours } from './transactions.js';
 
 /** Registers the suite for the broker of that name, when this run has it. */
@@ -37,6 +38,7 @@ export function conformance(name: BrokerName): void {
     'asking for answers': askingBehaviours,
     retries: retryBehaviours,
     topics: topicBehaviours,
+    traces: traceBehaviours,
     'queue types': queueTypeBehaviours,
     publishing: publishingBehaviours,
   };

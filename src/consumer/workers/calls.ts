@@ -4,6 +4,7 @@
  */
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
+import { traceHeadersOf } from '../../trace-context.js';
 import {
   invoke,
   type AbortReason,
@@ -132,7 +133,7 @@ export class Calls {
     calling[1] = performance.now();
     calling[2] = number;
     calling[0] = number;
-    const context = { correlationId, runId: number };
+    const context = { correlationId, runId: number, trace: traceHeadersOf(headers) };
     const invocation = invoke(this.#callback, { headers, raw }, context, this.#options, settle);
     calling[0] = 0;
     const place = this.#running.add({ number, invocation });
