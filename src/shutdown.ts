@@ -3,7 +3,9 @@
  * SIGHUP: `drain`) -> given up (the
  * graceful wait is over: `abort`). A second signal ends the process at once with 128 + its number.
  */
+import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
+import { isatty } from 'node:tty';
 import type { Logger } from './log.js';
 import { isBehindNpm } from './settings.js';
 
@@ -36,12 +38,21 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
     }
   };
   for (const signal of stopSignals) process.on(signal, stop);
+  leaveLostTerminals();
   if (isBehindNpm()) {
     onOrphaned(() => {
       if (!drain.signal.aborted) stop('SIGTERM');
     });
   }
   return { drain: drain.signal, abort: abort.signal };
+}
+
+/** Node 20.20 crashes at its end when a terminal among its descriptors has gone, as with a pane that is killed; 22.23 does not. */
+function leaveLostTerminals(): void {
+  const terminals = [0, 1, 2].filter((fd) => isatty(fd));
+  process.once('exit', () => {
+    for (const fd of terminals) if (!isatty(fd)) closeSync(fd);
+  });
 }
 
 /** npx and npm 11 hand a SIGTERM to the shell between us and them, which ends by it and tells us nothing. */

@@ -1,6 +1,15 @@
 /** What a callback may do to its process, and what the consumer does not feel of it. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
@@ -268,6 +277,72 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
       assert.equal(deadLettered, 1);
     });
   }
+
+  it('one that prints without end to a reader of 5 MB a second: it alone waits, others go on, and the reader gets whole lines', async () => {
+    const { queue, consumer } = await start('act', ['--timeout', '3', '--workers', '2']);
+    const { stderr } = consumer.child;
+    stderr.pause();
+    const reading = setInterval(() => {
+      if (stderr.read(250_000) === null) stderr.read();
+    }, 50);
+    await send(queue, 'prints without end');
+    for (let n = 0; n < 5; n++) await send(queue, 'ok');
+    await untilPrinted(consumer, 'started ok', 5);
+    const [first] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+    assert.equal(first?.headers['x-failure-reason'], 'timeout');
+    assert.ok(residentMb(consumer.pid) < 250, `${residentMb(consumer.pid)} MB`);
+    clearInterval(reading);
+    stderr.resume();
+    const { acked, deadLettered } = await stopPubsub(consumer);
+    assert.deepEqual([acked, deadLettered], [5, 1]);
+    assert.ok(consumer.stderr.split('\n').every((line) => line === '' || /^\{.*\}$/.test(line)));
+    assert.equal(lines(consumer, 'consuming').length, 1, 'the connection was kept');
+  });
+
+  it('a callback file that is replaced is loaded by the next worker, and the log says which one that is', async () => {
+    const source = (version: string) => `export async function act({ body, ack }) {
+      console.log(body, ${JSON.stringify(version)});
+      if (body === 'exits') process.exit();
+      await ack();
+    }`;
+    const cwd = temporaryFolder({ 'replaced.mjs': source('old') });
+    const file = join(cwd, 'replaced.mjs');
+    const queue = unique('isolation');
+    const consumer = await startPubsub(broker, queue, './replaced.mjs#act', {
+      cwd,
+      flags: ['--log-level', 'debug'],
+    });
+    const loaded = () => lines(consumer, 'a worker has loaded the callback');
+    await send(queue, 'ok');
+    await untilPrinted(consumer, 'ok old');
+    assert.equal(loaded()[0]?.changed, statSync(file).mtime.toISOString());
+    // As a deploy does it: another file under the same name.
+    writeFileSync(`${file}.new`, source('new'));
+    const later = new Date(Date.now() + 60_000);
+    utimesSync(`${file}.new`, later, later);
+    renameSync(`${file}.new`, file);
+    await send(queue, 'ok');
+    await untilPrinted(consumer, 'ok old', 2);
+    await send(queue, 'exits');
+    await send(queue, 'ok');
+    await untilPrinted(consumer, 'ok new');
+    assert.deepEqual([loaded()[1]?.file, loaded()[1]?.changed], [realpathSync(file), later.toISOString()]);
+    assert.deepEqual([loaded()[0]?.level, loaded()[1]?.level], ['debug', 'info']);
+    await stopPubsub(consumer);
+  });
+
+  it('coverage of a callback is written when its worker ends at a drain', async () => {
+    const folder = temporaryFolder();
+    const { queue, consumer } = await start('act', [], { NODE_V8_COVERAGE: folder });
+    await send(queue, 'ok');
+    await untilPrinted(consumer, 'started ok');
+    await stopPubsub(consumer);
+    const written = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+    assert.ok(
+      written.some((text) => text.includes('callbacks/hostile.mjs')),
+      readdirSync(folder).join(),
+    );
+  });
 
   it('a consumer whose log nobody reads processes messages, and stops', async () => {
     const queue = unique('isolation');
