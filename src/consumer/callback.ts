@@ -10,7 +10,7 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { LoadedCallback } from './payload.js';
 import { placeOf } from './place.js';
 import { asSchema, type Schema } from './schema.js';
-import { importTypeScript } from './typescript.js';
+import { importByNode, importTypeScript } from './typescript.js';
 
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
 const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
@@ -206,7 +206,7 @@ function locateSyntaxError({ stack = '', message }: Error, file: string): string
 async function importModule(url: string): Promise<object> {
   if (!isTypeScript(url)) return (await import(url)) as object;
   try {
-    return (await import(url)) as object;
+    return await importByNode(url);
   } catch (error) {
     // These are found before any of the module's code has run, so loading again repeats nothing.
     const code = (error as { code?: unknown } | undefined)?.code;

@@ -40,6 +40,27 @@ export async function importTypeScript(file: string): Promise<object> {
   }
 }
 
+/**
+ * What Node makes of TypeScript by itself. It advises by a warning to set "type": "module" when that fails (22.23, 24.21):
+ * it is not what is wrong, and what is wrong is told by what comes of it.
+ */
+export async function importByNode(url: string): Promise<object> {
+  const given = Object.getOwnPropertyDescriptor(process, 'emit');
+  const emit = process.emit.bind(process) as (name: string, ...args: unknown[]) => boolean;
+  const emitOthers = (name: string, ...args: unknown[]): boolean =>
+    (name === 'warning' && reasonOf(args[0]).startsWith('Failed to load the ES module')) ||
+    emit(name, ...args);
+  Object.defineProperty(process, 'emit', { configurable: true, writable: true, value: emitOthers });
+  try {
+    return (await import(url)) as object;
+  } finally {
+    // The module may have put its own in its place.
+    const isOurs = Object.is(Object.getOwnPropertyDescriptor(process, 'emit')?.value, emitOthers);
+    if (isOurs && given !== undefined) Object.defineProperty(process, 'emit', given);
+    else if (isOurs) Reflect.deleteProperty(process, 'emit');
+  }
+}
+
 function hasDecorators(source: string, code: string): boolean {
   return decorated.test(code) || decorator.test(source.replace(comments, ''));
 }
