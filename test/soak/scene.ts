@@ -1,6 +1,7 @@
 /**
  * What the soak happens to: a private broker behind a proxy, a publisher that repeats whatever was not confirmed, and two
  * consumers in processes of their own, one of which may be killed. The ledger has a line for each call of a callback.
+ * With hostile callbacks some messages say how to end the process they run in: each of those must be dead-lettered.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +12,7 @@ import { openPublisher, PubsubError } from '../../src/index.js';
 import { settingsOf } from '../support/consuming.js';
 import { followFile, Ledger } from '../support/ledger.js';
 import { drainQueue } from '../support/messages.js';
+import type { Frame } from '../../src/stomp/frames.js';
 import type { OwnBroker } from '../support/own-broker.js';
 import { packageRoot, startProgram, type Running } from '../support/process.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
@@ -22,6 +24,20 @@ const CONCURRENCY = 10;
 const BATCH = 50;
 const BATCH_MS = 100;
 const COMPLETE_MS = 60_000;
+/** Each of these ends, blocks or floods a worker: so many messages lie between two. */
+const DEEDS: Readonly<Record<string, readonly string[]>> = {
+  // On a loaded machine it does not come to the end of its memory in time.
+  'grows an array': ['out-of-memory', 'timeout'],
+  'ends by SIGSEGV': ['callback-crashed'],
+  exits: ['callback-exited'],
+  'loops for ever': ['timeout'],
+  'prints without end': ['timeout'],
+  'settles nothing': ['unsettled'],
+};
+const DEED_EVERY = 400;
+/** For workers that start all the time. */
+const HOSTILE_BATCH = 10;
+const hostileFlags = ['--worker-heap', '64', '--timeout', '2'];
 /** Left to itself V8 lets some MB of garbage gather for minutes, in each process: it would hide what stays. */
 const collecting = [
   ...['--max-semi-space-size=1', '--expose-gc'],
@@ -47,20 +63,28 @@ export interface Scene {
   readonly resent: () => number;
   /** Resolves when a message is processed that was published after this call. */
   readonly recovered: () => Promise<void>;
+  /** Connections that the consumers have had, all together; what they have logged so far is forgotten. */
+  readonly connections: () => number;
+  /** Messages that did something to their process, by deed. */
+  readonly deeds: ReadonlyMap<string, number>;
   /** Publishes no more, waits for all messages, stops all. Resolves with what went wrong. */
   readonly close: () => Promise<string[]>;
 }
 
-export async function openScene(broker: OwnBroker): Promise<Scene> {
+export async function openScene(broker: OwnBroker, isHostile: boolean): Promise<Scene> {
   const proxy = await startProxy(broker);
   const folder = mkdtempSync(join(tmpdir(), 'stomp-pubsub-soak-'));
   const file = join(folder, 'ledger');
   const ledger = new Ledger(0);
   const read = followFile(file, ledger);
+  const deeds = new Map<string, number>();
+  let connections = 0;
   const startConsumer = async () => {
-    const callback = join(packageRoot, 'test/fixtures/callbacks/ledger.mjs#record');
+    const module = isHostile ? 'hostile.mjs' : 'ledger.mjs';
+    const callback = join(packageRoot, 'test/fixtures/callbacks', `${module}#record`);
     const command = [join(packageRoot, 'bin/pubsub.js'), QUEUE, callback];
     const args = [...collecting, ...command, '--concurrency', String(CONCURRENCY)];
+    if (isHostile) args.push(...hostileFlags);
     const env = {
       ...broker.env,
       STOMP_SERVER_PORT: String(proxy.port),
@@ -75,9 +99,26 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
     await consumer.says('subscribed');
     return consumer;
   };
+  const countConnections = () => {
+    for (const consumer of [steady, mortal]) {
+      connections += consumer.said('subscribed').length;
+      // A flood of prints would fill this process. A line that is not complete is looked at the next time.
+      consumer.stderr = consumer.stderr.slice(consumer.stderr.lastIndexOf('\n') + 1);
+    }
+    return connections;
+  };
   const steady = await startConsumer();
   let mortal = await startConsumer();
-  const publishing = startPublishing({ ...broker, port: proxy.port }, ledger);
+  const nextBody = () => {
+    const body = ledger.next();
+    if (!isHostile || body.n % DEED_EVERY !== DEED_EVERY - 1) return body;
+    const names = Object.keys(DEEDS);
+    const deed = names[Math.floor(body.n / DEED_EVERY) % names.length]!;
+    deeds.set(deed, (deeds.get(deed) ?? 0) + 1);
+    return { ...body, deed };
+  };
+  const batch = isHostile ? HOSTILE_BATCH : BATCH;
+  const publishing = startPublishing({ ...broker, port: proxy.port }, nextBody, batch);
   const processed = (isEnough: () => boolean) => {
     const hasCome = () => {
       read();
@@ -96,6 +137,8 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
       mortal = await startConsumer();
     },
     memoryMib: () => memoryMib(steady.pid),
+    connections: countConnections,
+    deeds,
     resent: () => publishing.resent,
     recovered: async () => {
       const mark = ledger.published;
@@ -113,10 +156,9 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
         if (code !== 0)
           problems.push(`a consumer ended with ${String(code ?? signal)}: ${consumer.stderr.slice(-2000)}`);
       }
-      for (const queue of [QUEUE, 'DLQ.soak']) {
-        const left = await drainQueue(broker, queue);
-        if (left.length > 0) problems.push(`${left.length} messages are left in ${queue}`);
-      }
+      const left = await drainQueue(broker, QUEUE);
+      if (left.length > 0) problems.push(`${left.length} messages are left in ${QUEUE}`);
+      problems.push(...judge(await drainQueue(broker, 'DLQ.soak'), deeds));
       await proxy.close();
       rmSync(folder, { recursive: true, force: true });
       return problems;
@@ -124,8 +166,26 @@ export async function openScene(broker: OwnBroker): Promise<Scene> {
   };
 }
 
+/** What is wrong with the dead letters: each message that did something is there, for that, and no other. */
+function judge(dead: readonly Frame[], deeds: ReadonlyMap<string, number>): string[] {
+  const problems: string[] = [];
+  const seen = new Map<string, Set<number>>();
+  for (const { body, headers } of dead) {
+    const { n, deed } = JSON.parse(body.toString()) as { n: number; deed?: string };
+    const reason = headers['x-failure-reason'] ?? '';
+    if (deed === undefined || DEEDS[deed]?.includes(reason) !== true)
+      problems.push(`message ${n} (${deed ?? 'harmless'}) was dead-lettered: ${reason}`);
+    else seen.set(deed, (seen.get(deed) ?? new Set()).add(n));
+  }
+  for (const [deed, count] of deeds) {
+    const letters = seen.get(deed)?.size ?? 0;
+    if (letters !== count) problems.push(`${letters} of ${count} that did this were dead-lettered: ${deed}`);
+  }
+  return problems;
+}
+
 /** Publishes at an even rate; a batch is repeated, message by message, until the broker has confirmed all of it. */
-function startPublishing(broker: OwnBroker, ledger: Ledger) {
+function startPublishing(broker: OwnBroker, nextBody: () => { n: number }, batch: number) {
   const publisher = openPublisher({ ...settingsOf(broker), ...beats, receiptTimeoutSeconds: 5, log: noLog });
   const publishing = { isOver: false, resent: 0, stop };
   const send = async (body: { n: number }): Promise<void> => {
@@ -142,7 +202,7 @@ function startPublishing(broker: OwnBroker, ledger: Ledger) {
   };
   const ended = (async () => {
     while (!publishing.isOver) {
-      const bodies = Array.from({ length: BATCH }, () => ledger.next());
+      const bodies = Array.from({ length: batch }, nextBody);
       await Promise.all([delay(BATCH_MS), ...bodies.map(send)]);
     }
   })();
