@@ -151,6 +151,11 @@ export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSumm
 /** A function, `module#export`, or a program and its arguments. */
 export type CallbackSource = LoadedCallback | string | readonly [string, ...string[]];
 
+interface StartOptions {
+  /** In one worker, which is not set up: to see that it can be loaded. */
+  readonly isOnlyLoaded?: boolean;
+}
+
 /**
  * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
  * nothing has been sent then. Rejects with `callback-...`.
@@ -161,8 +166,9 @@ export async function startRunner(
   logger: Logger,
   stop: Stop,
   observer: RunnerObserver = {},
+  how: StartOptions = {},
 ): Promise<CallbackRunner | undefined> {
-  const starting = startWhateverComes(callback, settings, logger, stop, observer);
+  const starting = startWhateverComes(callback, settings, logger, stop, observer, how);
   // What is told of the error otherwise is one line.
   starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
   const runner = await orAborted(stop.drain, starting);
@@ -180,18 +186,23 @@ async function startWhateverComes(
   logger: Logger,
   { drain, abort }: Stop,
   observer: RunnerObserver,
+  { isOnlyLoaded = false }: StartOptions,
 ): Promise<CallbackRunner> {
   const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
   const calls = { queueType, bodyKind: settings.body, maxBodyBytes: settings.maxMessageBytes };
   const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger, observer, ...calls };
   if (typeof callback !== 'string' && 'call' in callback) return startInlineRunner(callback, options);
   if (typeof callback !== 'string') return startProgramRunner({ ...options, drain, command: callback });
-  if (!processOnBackground) return startInlineRunner(await loadCallback(callback), options);
+  if (!processOnBackground) {
+    const loaded = await loadCallback(callback);
+    return startInlineRunner(isOnlyLoaded ? { call: loaded.call } : loaded, options);
+  }
   const pool = new WorkerPool({
     ...options,
     drain,
     callback,
-    workers: Math.min(processWorkers, concurrency),
+    isOnlyLoaded,
+    workers: isOnlyLoaded ? 1 : Math.min(processWorkers, concurrency),
     logLevel: log.level,
     tellsMetrics: observer.onMetrics !== undefined,
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,

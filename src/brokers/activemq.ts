@@ -33,6 +33,8 @@ export const activemq: Dialect = {
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: true,
+  hasVirtualHosts: false,
+  declaresEmptyHanded: true,
   comparesArguments: false,
   swallowsWhenDeleted: false,
   hasTopicQueues: false,

@@ -34,6 +34,8 @@ export const artemis: Dialect = {
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
   commitsOneByOne: false,
   keepsMessageIds: false,
+  hasVirtualHosts: false,
+  declaresEmptyHanded: false,
   comparesArguments: false,
   swallowsWhenDeleted: false,
   hasTopicQueues: false,

@@ -34,6 +34,10 @@ export interface Dialect {
   readonly commitsOneByOne: boolean;
   /** Does a message come with the same message-id on every connection? */
   readonly keepsMessageIds: boolean;
+  /** Does a user log in to one of several hosts, by name? Elsewhere the name is ignored. */
+  readonly hasVirtualHosts: boolean;
+  /** Does a subscription whose prefetch is 0, or `prefetch-count` -1, declare its queue and get nothing? */
+  readonly declaresEmptyHanded: boolean;
   /** Are queues declared with arguments, which a SEND or SUBSCRIBE must repeat? */
   readonly comparesArguments: boolean;
   /** Is what is sent to a queue that was deleted after the first SEND of the connection to it confirmed and dropped? */

@@ -50,6 +50,8 @@ export const rabbitmq: Dialect = {
   commitsOneByOne: true,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,
+  hasVirtualHosts: true,
+  declaresEmptyHanded: true,
   comparesArguments: true,
   swallowsWhenDeleted: true,
   hasTopicQueues: true,

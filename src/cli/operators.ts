@@ -11,6 +11,7 @@ export function addOperators(program: Command): void {
       'deliveries after which a quorum queue drops a message, if a policy says so (default 20)',
     );
   }
+  addCheck(program);
   for (const command of [...takers, addRestore(program)]) addSettings(command, ['operator', command.name()]);
 }
 
@@ -25,6 +26,26 @@ const flagsOf = (command: Command): Record<string, unknown> => ({
   ...command.parent?.opts(),
   ...command.opts(),
 });
+
+function addCheck(program: Command): void {
+  const command = operator(
+    program,
+    'check',
+    'tell whether a consumer would start, step by step: for a deploy, before it',
+    `check /queue/xpto ./callbacks#ack\ncheck /queue/xpto ./callbacks#ack --declare --setup --strict --wait 60s`,
+  )
+    .argument('<destination>', 'what the consumer consumes')
+    .argument('[callback]', 'its callback: <module>#<export>')
+    .option('--declare', 'declare the queues that the start would declare, and see whether the broker agrees')
+    .option('--setup', 'run setup() and teardown() of the callback too')
+    .option('--strict', 'a warning is a failure')
+    .option('--wait <duration>', 'wait so long for a broker that does not answer yet, like 60s')
+    .action(async (destination: string, callback?: string) => {
+      const { check } = await import('../commands/check.js');
+      await check(destination, callback, flagsOf(command));
+    });
+  addSettings(command, ['pubsub']);
+}
 
 /** The flags by which messages are chosen. */
 function addFilters(command: Command): Command {

@@ -54,6 +54,19 @@ function sharesOf(prefetch: number, { kind }: Source, { mostHeld, hasTopicQueues
   return prefetch % mostHeld === 0 ? whole : [...whole, prefetch % mostHeld];
 }
 
+/**
+ * The queue of the source as its subscription would declare it, which gets nothing; undefined where the subscription itself
+ * would be left behind, or goes with its connection.
+ */
+export function declarationOf(source: Source, settings: Settings, dialect: Dialect): Declaration | undefined {
+  const options = { ...subscribeOptionsOf(settings), prefetch: 0 };
+  const isQueue = source.kind !== 'topic' || dialect.hasTopicQueues;
+  if (!isQueue || !dialect.declaresEmptyHanded || !dialect.outlivesItsConnection(source, options))
+    return undefined;
+  const { destination = '', ...headers } = dialect.subscribeHeaders(source, options);
+  return { destination, headers };
+}
+
 /** Does what is sent to the source wait while nobody is connected? Then a connection may be given up for another. */
 export function mayRenew({ dialect }: Session, { source, settings }: SubscribingOptions): boolean {
   return dialect.outlivesItsConnection(source, subscribeOptionsOf(settings));

@@ -41,11 +41,11 @@ export async function connectOnce(
   tell = tellNobody,
 ): Promise<Session> {
   const failures: PubsubError[] = [];
-  for (const server of servers(settings)) {
+  for (const server of serversOf(settings)) {
     const address = `${server.host}:${server.port}`;
     try {
       tell({ kind: 'connecting', server: address });
-      const session = await openSession(sessionOptions(settings, server), log, signal);
+      const session = await connectTo(server, settings, log, signal);
       log.debug(
         { server: session.address, product: session.server, dialect: session.dialect.name },
         'connected',
@@ -59,6 +59,16 @@ export async function connectOnce(
   }
   const refused = failures.find(({ code }) => code !== 'broker-unreachable');
   throw refused ?? new PubsubError('broker-unreachable', failures.map(({ message }) => message).join('; '));
+}
+
+/** Connects to that server alone. Rejects as openSession does. */
+export function connectTo(
+  server: Server,
+  settings: Settings,
+  log: Logger,
+  signal?: AbortSignal,
+): Promise<Session> {
+  return openSession(sessionOptions(settings, server), log, signal);
 }
 
 /**
@@ -129,7 +139,7 @@ export function backoffMs(attempt: number, longestSeconds: number): number {
   return spanMs * (0.2 + 0.8 * Math.random());
 }
 
-interface Server {
+export interface Server {
   readonly host: string;
   readonly port: number;
 }
@@ -137,7 +147,8 @@ interface Server {
 // Read anew where it may have changed while we waited: the compiler believes an earlier check.
 const aborted = (signal: AbortSignal): boolean => signal.aborted;
 
-function servers({ host, port, standbyHost, standbyPort }: Settings): Server[] {
+/** In the order in which they are tried. */
+export function serversOf({ host, port, standbyHost, standbyPort }: Settings): Server[] {
   const first = { host, port };
   return standbyHost === undefined || standbyPort === undefined
     ? [first]
@@ -166,8 +177,8 @@ function clientIdOf({ clientId, durableTopicSubscription }: Settings): string | 
   return clientId !== undefined && durableTopicSubscription ? `${clientId}-listener` : undefined;
 }
 
-/** Files are read for each connection, so that renewed certificates count. */
-function tlsOptions(settings: Settings, host: string): ConnectionOptions {
+/** Files are read for each connection, so that renewed certificates count. Throws `invalid-setting`. */
+export function tlsOptions(settings: Settings, host: string): ConnectionOptions {
   const { sslServerName, sslVerify } = settings;
   return {
     // An IP address is no name for SNI; the certificate is then checked against the address.

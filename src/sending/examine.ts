@@ -4,6 +4,8 @@
  * asked, so that ABORT is answered, and a frame that is too large ends the connection as before.
  */
 import { PubsubError } from '../errors.js';
+import type { Logger } from '../log.js';
+import { openBeside } from '../stomp/open.js';
 import type { Session } from './connect.js';
 import type { Outgoing } from './heads.js';
 
@@ -22,6 +24,16 @@ export async function examine(open: () => Promise<Session>, message: Outgoing): 
   const second = await isAnswered(open, message);
   if (second === undefined) return 'unknown';
   return second ? 'refused' : 'unreadable';
+}
+
+/** The same over short connections to the server of this one. */
+export function examineBeside(
+  beside: Session,
+  message: Outgoing,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<Finding> {
+  return examine(() => openBeside(beside, log, signal), message);
 }
 
 /** Does a connection survive a transaction with the message in it? Undefined when that cannot be told. */

@@ -71,6 +71,8 @@ export class Session<D = unknown> {
   dialect: D;
   /** The `server` header of CONNECTED. */
   server: string | undefined;
+  /** The `heart-beat` header of CONNECTED: what the server sends, and what it wants, in ms. */
+  heartbeat: string | undefined;
   /** When the handshake was done, by the monotonic clock. */
   openedMs = 0;
 
@@ -249,6 +251,7 @@ export class Session<D = unknown> {
       return false;
     }
     this.server = server;
+    this.heartbeat = heartbeat;
     this.dialect = this.options.products.dialectOf(server);
     this.openedMs = performance.now();
     const { incomingHeartbeatMs } = this.options;

@@ -109,8 +109,9 @@ export class WorkerProcess {
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
     if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));
-    const { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics } = options;
-    const order: LoadOrder = { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics };
+    const { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics, isOnlyLoaded } = options;
+    const calls = { queueType, bodyKind, maxBodyBytes };
+    const order: LoadOrder = { callback, logLevel, tellsMetrics, isOnlyLoaded, ...calls };
     this.#channel.send(toWorker.load, 0, JSON.stringify(order));
   }
 

@@ -77,6 +77,8 @@ export interface LoadOrder extends CallOptions {
   readonly logLevel: string;
   /** Is it asked for the metrics of the callback? */
   readonly tellsMetrics: boolean;
+  /** Neither setup() nor teardown() is called. */
+  readonly isOnlyLoaded: boolean;
 }
 
 export interface RunHead {

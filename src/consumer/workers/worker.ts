@@ -75,10 +75,11 @@ function watch(calling: Float64Array): void {
   thread.unref();
 }
 
-async function start({ callback, logLevel }: LoadOrder): Promise<LoadedCallback> {
+async function start({ callback, logLevel, isOnlyLoaded }: LoadOrder): Promise<LoadedCallback> {
   printToLog(logLevel);
   try {
     const loaded = await loadCallback(callback);
+    if (isOnlyLoaded) return { ...loaded, setup: undefined, teardown: undefined };
     await loaded.setup?.();
     return loaded;
   } catch (error) {
