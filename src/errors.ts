@@ -9,7 +9,7 @@ export const exitStatuses = {
   2: 'usage, settings or bad input: nothing was sent to the broker, or the error says how much before the bad line',
   3: 'the callback cannot be loaded: nothing was sent to the broker',
   4: 'the broker refuses, cannot be reached, or did not confirm everything; or a file cannot be written',
-  5: 'stopped with work unfinished: callbacks, whose messages go back to the queue, or the rest of the input of publish',
+  5: 'stopped with work unfinished: callbacks, whose messages go back to the queue, or the rest of the input of publish; or at the failure limit',
 } as const;
 
 /** One of the statuses above; a second signal ends with 128 + its number instead. */
@@ -89,6 +89,11 @@ export const errorCodes = {
     exit: 4,
     meaning: 'a file cannot be written: what is not in it was not acked',
     remedy: 'make room, or name another file',
+  },
+  'failure-limit': {
+    exit: 5,
+    meaning: 'so many messages in a row failed that the consumer stopped',
+    remedy: 'mend the callback or what it needs, then redrive what was dead-lettered',
   },
   'deadline-passed': {
     exit: 5,

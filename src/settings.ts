@@ -117,6 +117,8 @@ export const settings = {
   retryJitter: setting(['Consuming', 'STOMP_RETRY_JITTER', '--retry-jitter <share>', 0],
     'by how much of it a delay is made shorter or longer at random, from 0 to 1, like 0.2',
     parseNumber(/^(0|1|0?\.\d+)$/, 'a number', [0, 1])),
+  failureLimit: integer('Consuming', 'STOMP_FAILURE_LIMIT', '--failure-limit <number>', 0, [0, 1_000_000],
+    'stop with exit 5 when so many messages in a row failed, by a throw, a nack or otherwise; 0 for never'),
   deadLetterBy: choice('Consuming', 'STOMP_DEAD_LETTER_BY', '--dead-letter-by <way>', 'copy', ['copy', 'nack'],
     'copy: a confirmed copy with the failure in its headers; nack: the broker moves the message itself, which it confirms to nobody'),
   tellsFailure: boolean('Consuming', 'STOMP_FAILURE_MESSAGE', '--failure-message', true,

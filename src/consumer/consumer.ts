@@ -27,6 +27,7 @@ import { keepAsking } from './canary.js';
 import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
 import type { ConsumerObserver } from './events.js';
+import { FailureLimit } from './failure-limit.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
@@ -77,6 +78,7 @@ export class Consumer implements ConsumerView {
   readonly #account: Account;
   readonly #recentIds = new RecentIds();
   readonly #stuck: StuckWatch;
+  readonly #failures: FailureLimit;
   #hasSubscribed = false;
   /** Rejects when the consumer must end; never resolves. */
   readonly #failed: Promise<never>;
@@ -84,8 +86,10 @@ export class Consumer implements ConsumerView {
   #onIdle: (() => void) | undefined;
 
   constructor(options: ConsumerOptions) {
-    this.#options = options;
-    const { source, settings, log, drain, callbackName: callback } = options;
+    const { source, settings, log, callbackName: callback } = options;
+    this.#failures = new FailureLimit(settings, options, log);
+    const { drain, abort } = this.#failures;
+    this.#options = { ...options, drain, abort };
     const { queueType, tellsFailure: tellsError, concurrency, maxDeliveries: limit } = settings;
     this.#account = new Account(options, log);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
@@ -126,7 +130,8 @@ export class Consumer implements ConsumerView {
 
   /**
    * Consumes until drained; resolves with the summary. Rejects with `broker-refused` or `invalid-setting` when the first
-   * start meets what only a change of settings cures, and with `deadline-passed` when aborted with work in flight.
+   * start meets what only a change of settings cures, with `failure-limit` when so many messages in a row failed, and with
+   * `deadline-passed` when aborted with work in flight.
    */
   async run(): Promise<ConsumeSummary> {
     const { drain } = this.#options;
@@ -167,6 +172,7 @@ export class Consumer implements ConsumerView {
     await orAborted(abort, this.#idle());
     if (this.#inFlight.size > 0) throw await this.#giveUp();
     await this.#session?.close();
+    if (this.#failures.error !== undefined) throw this.#failures.error;
     return this.#account.summary;
   }
 
@@ -378,6 +384,7 @@ export class Consumer implements ConsumerView {
   #finish(delivery: Delivery, place: number): void {
     this.#inFlight.remove(place);
     this.#account.settled(delivery);
+    this.#failures.settled(delivery);
     this.#leave(delivery);
   }
 
