@@ -9,14 +9,14 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots aborted printable log-output optional version trace-context', ''],
+  ['errors context slots waiting-line aborted printable log-output optional version trace-context', ''],
   ['settings', 'errors dotenv'],
   ['log', 'errors context settings printable log-output trace-context pino pino-pretty'],
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
   ['brokers', 'errors stomp/frames stomp/session-end'],
-  ['sending', 'errors context settings log trace-context brokers stomp'],
+  ['sending', 'errors context settings log trace-context brokers stomp waiting-line'],
   [
     'consumer',
     'errors context settings log slots aborted optional trace-context brokers stomp/frames stomp/headers stomp/session-end sending jiti',

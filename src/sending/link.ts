@@ -10,6 +10,7 @@
  * first message to a destination goes alone over each connection: it is then that a broker refuses a destination.
  */
 import { PubsubError } from '../errors.js';
+import { WaitingLine } from '../waiting-line.js';
 import type { Session } from './connect.js';
 
 /** How long it is taken for granted that a queue is still there. */
@@ -76,7 +77,7 @@ export class Link {
   #isOpening = false;
   #isClosed = false;
   /** For a connection, the first first. */
-  readonly #waiting: Waiting[] = [];
+  readonly #waiting = new WaitingLine<Waiting>();
 
   /**
    * `open` makes a connection; what it rejects with is told to all that wait for one. Where order does not matter, none
@@ -130,7 +131,7 @@ export class Link {
   }
 
   #refuseAll(error: unknown): void {
-    for (const { refuse } of this.#waiting.splice(0)) refuse(error);
+    for (const { refuse } of this.#waiting.clear()) refuse(error);
   }
 
   #wait(mustBeAlone: Waiting['mustBeAlone']): Promise<Lease> {
@@ -144,7 +145,7 @@ export class Link {
   /** Lets in those that wait, or does what they wait for. */
   #advance(): void {
     if (this.#isOpening) return;
-    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+    for (let next = this.#waiting.first; next !== undefined; next = this.#waiting.first) {
       const lease = this.#current;
       if (lease === undefined || (lease.isSpent && this.#mayLeave(lease))) {
         this.#current = undefined;

@@ -10,6 +10,7 @@ import { connectOnce } from './connect.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
 import { asUnconfirmed, transact } from './transaction.js';
+import { WaitingLine } from '../waiting-line.js';
 
 /** What a transaction's work sends with. */
 export interface TransactionSender {
@@ -34,7 +35,7 @@ export class Publisher implements TransactionSender {
   #pending = 0;
   /** Messages in the window. */
   #unconfirmed = 0;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting = new WaitingLine<() => void>();
   #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
 
