@@ -62,7 +62,7 @@ export function acknowledgingBehaviours(broker: BrokerUnderTest): void {
     );
   });
 
-  it('auto needs no acknowledgement', async (t) => {
+  it('auto needs no acknowledgement', needs(broker, 'autoSettlesOnArrival'), async (t) => {
     const queue = `/queue/${uniqueName(t)}`;
     await put(broker, queue, 1);
     const client = await connectRaw(broker);

@@ -32,6 +32,8 @@ export interface Capabilities {
   readonly undoesAcks: boolean;
   /** What was un-acked on a connection that is cut comes again, all of it and at once, as `redelivered`. */
   readonly returnsWhatWasCut: boolean;
+  /** What has arrived by `ack:auto` is settled, even if the connection is cut right after. */
+  readonly autoSettlesOnArrival: boolean;
   /** Prefetch is counted in messages. */
   readonly prefetchInMessages: boolean;
   /** A frame STOMP is taken as a CONNECT. */
@@ -85,6 +87,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     nackKeeps: true,
     undoesAcks: true,
     returnsWhatWasCut: true,
+    autoSettlesOnArrival: true,
     prefetchInMessages: true,
     takesStomp: true,
     delaysOnce: false,
@@ -102,6 +105,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     nackKeeps: true,
     undoesAcks: true,
     returnsWhatWasCut: true,
+    autoSettlesOnArrival: true,
     prefetchInMessages: true,
     takesStomp: true,
     delaysOnce: true,
@@ -119,6 +123,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     nackKeeps: false,
     undoesAcks: false,
     returnsWhatWasCut: false,
+    autoSettlesOnArrival: false,
     prefetchInMessages: false,
     takesStomp: false,
     delaysOnce: false,
@@ -136,6 +141,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     nackKeeps: true,
     undoesAcks: true,
     returnsWhatWasCut: true,
+    autoSettlesOnArrival: true,
     prefetchInMessages: true,
     takesStomp: true,
     delaysOnce: true,
