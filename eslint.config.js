@@ -162,7 +162,7 @@ const house = {
 };
 
 export default tseslint.config(
-  { ignores: ['dist', 'node_modules', '.cache'] },
+  { ignores: ['dist', 'node_modules', '.cache', 'test/projects'] },
   js.configs.recommended,
   {
     files: ['**/*.ts'],
@@ -209,7 +209,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['bin/*.js', 'eslint.config.js', 'test/fixtures/**'],
+    files: ['bin/*.js', 'scripts/*.js', 'eslint.config.js', 'test/fixtures/**'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly' } },
   },
   {

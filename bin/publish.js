@@ -1,4 +1,4 @@
 #!/usr/bin/env node
-import { runPublish } from '../dist/src/cli.js';
+import { start } from './start.js';
 
-await runPublish();
+await start('publish');

@@ -1,4 +1,4 @@
 #!/usr/bin/env node
-import { runPubsub } from '../dist/src/cli.js';
+import { start } from './start.js';
 
-await runPubsub();
+await start('pubsub');

@@ -38,7 +38,7 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
 }
 
 /**
- * Consumes until the signal is aborted and what is in flight has been settled; resolves with what was
+ * Consumes until the signal is aborted, or a limit reached, and what is in flight has been settled; resolves with what was
  * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
  * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
  * `gracefulWaitSeconds`.
@@ -116,13 +116,14 @@ function splitObserver<Rest extends ConsumerObserver>({
   return [{ onSettled, onConnection, onReceived, onWorker, onPublished, onRoundTrip }, rest];
 }
 
-type Stop = Pick<ConsumerOptions, 'drain' | 'abort'>;
+type Stop = Pick<ConsumerOptions, 'drain' | 'abort' | 'stop'>;
 
-/** Drains when the signal is aborted, gives up some time later; `forget` leaves nothing behind on the signal. */
+/** Drains when the signal is aborted or it is told to, gives up some time later; `forget` leaves nothing behind on the signal. */
 function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop & { forget: () => void } {
   const [drain, abort] = [new AbortController(), new AbortController()];
   let timer: NodeJS.Timeout | undefined;
   const stop = () => {
+    if (drain.signal.aborted) return;
     timer = setTimeout(() => abort.abort(), gracefulWaitMs);
     drain.abort();
   };
@@ -131,7 +132,7 @@ function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop &
     clearTimeout(timer);
     forgetSignal?.();
   };
-  return { drain: drain.signal, abort: abort.signal, forget };
+  return { drain: drain.signal, abort: abort.signal, stop, forget };
 }
 
 /** What the compiler refuses, from JavaScript. */
@@ -164,7 +165,7 @@ export async function startRunner(
   callback: CallbackSource,
   settings: Settings,
   logger: Logger,
-  stop: Stop,
+  stop: Pick<Stop, 'drain' | 'abort'>,
   observer: RunnerObserver = {},
   how: StartOptions = {},
 ): Promise<CallbackRunner | undefined> {
@@ -184,7 +185,7 @@ async function startWhateverComes(
   callback: CallbackSource,
   settings: Settings,
   logger: Logger,
-  { drain, abort }: Stop,
+  { drain, abort }: Pick<Stop, 'drain' | 'abort'>,
   observer: RunnerObserver,
   { isOnlyLoaded = false }: StartOptions,
 ): Promise<CallbackRunner> {
@@ -208,6 +209,7 @@ async function startWhateverComes(
     setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
     heapMb: workerHeapMb,
     memoryMb: settings.workerMemoryMb,
+    maxMessages: settings.workerMaxMessages,
     imports: settings.imports ?? [],
   });
   await pool.start();

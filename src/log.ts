@@ -9,7 +9,7 @@ import { correlationId, currentContext } from './context.js';
 import { reasonOf } from './errors.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
-import type { Settings } from './settings.js';
+import { colorWanted, type Settings } from './settings.js';
 import { traceFields } from './trace-context.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
@@ -128,12 +128,13 @@ export function shareTerminal(isShared: boolean): void {
 export async function configureLog({
   logLevel,
   logFormat,
-}: Pick<Settings, 'logLevel' | 'logFormat'>): Promise<void> {
+  color,
+}: Pick<Settings, 'logLevel' | 'logFormat' | 'color'>): Promise<void> {
   log.level = logLevel;
   if (logFormat === 'json' || (logFormat === 'auto' && !process.stderr.isTTY)) return;
   const { prettyFactory } = await import('pino-pretty');
-  // hasColors heeds NO_COLOR, FORCE_COLOR and TERM=dumb.
-  const colorize = process.stderr.isTTY && process.stderr.hasColors();
+  // hasColors heeds TERM=dumb.
+  const colorize = color ?? colorWanted() ?? (process.stderr.isTTY && process.stderr.hasColors());
   const pretty = prettyFactory({
     ...{ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' },
   });

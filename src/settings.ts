@@ -8,12 +8,15 @@ import { PubsubError, reasonOf } from './errors.js';
 import {
   boolean,
   choice,
+  common,
   flagName,
   integer,
+  milliseconds,
   only,
   optionalBoolean,
   optionalInteger,
   optionalList,
+  optionalSeconds,
   optionalText,
   parseDelays,
   parseNumber,
@@ -28,12 +31,12 @@ const LONGEST_TEXT = 536_870_888;
 
 // prettier-ignore
 export const settings = {
-  host: text('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
-    'broker host'),
-  port: integer('Connection', 'STOMP_SERVER_PORT', '--port <number>', 61613, [1, 65_535],
-    'broker STOMP port'),
-  user: optionalText('Connection', 'STOMP_SERVER_USER', '--user <name>',
-    'login'),
+  host: common('broker host', text('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
+    'broker host'), { short: '-H' }),
+  port: common('its STOMP port', integer('Connection', 'STOMP_SERVER_PORT', '--port <number>', 61613, [1, 65_535],
+    'broker STOMP port'), { short: '-p' }),
+  user: common('login; the passcode is best in STOMP_SERVER_PASSWORD', optionalText('Connection', 'STOMP_SERVER_USER', '--user <name>',
+    'login'), { short: '-u' }),
   password: optionalText('Connection', 'STOMP_SERVER_PASSWORD', '--password <text>',
     'passcode; prefer the variable, a flag shows in the process list'),
   vhost: text('Connection', 'STOMP_SERVER_VHOST', '--vhost <name>', '/',
@@ -50,9 +53,9 @@ export const settings = {
     'limit for TCP, TLS and the STOMP handshake together, for each server'),
   waitToConnectSeconds: only(['pubsub', 'operator'], seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
     'longest wait between two attempts to connect')),
-  outgoingHeartbeatMs: integer('Connection', 'STOMP_OUTGOING_HEARTBEAT', '--outgoing-heartbeat <ms>', 10_000, [0, 3_600_000],
+  outgoingHeartbeatMs: milliseconds('Connection', 'STOMP_OUTGOING_HEARTBEAT', '--outgoing-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats sent at least this often, in ms; 0 for none'),
-  incomingHeartbeatMs: integer('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
+  incomingHeartbeatMs: milliseconds('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats asked of the broker, in ms; 0 for none'),
   maxMessageBytes: only(['pubsub', 'operator'], integer('Connection', 'STOMP_MAX_MESSAGE_BYTES', '--max-message-bytes <number>', 134_217_728, [1, LONGEST_TEXT],
     'a longer body is not read into memory: its message is dead-lettered, or left where it is')),
@@ -66,16 +69,16 @@ export const settings = {
     'key of the client certificate (PEM)'),
   sslServerName: optionalText('TLS', 'STOMP_SSL_SERVER_NAME', '--ssl-server-name <name>',
     'name the certificate must carry, when it is not the host'),
-  sslVerify: boolean('TLS', 'STOMP_SSL_VERIFY', '--ssl-verify', true,
-    'refuse a server whose certificate does not verify'),
-  concurrency: integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
-    'callbacks in flight at once, over all workers; also the prefetch; default: one for each worker'),
+  sslVerify: { ...boolean('TLS', 'STOMP_SSL_VERIFY', '--ssl-verify', true,
+    'refuse a server whose certificate does not verify'), offHelp: 'accept a server whatever its certificate says' },
+  concurrency: common('callbacks in flight at once', integer('Consuming', 'STOMP_CONCURRENCY', '--concurrency <number>', 1, [1, 65_535],
+    'callbacks in flight at once, over all workers; also the prefetch; default: one for each worker'), { short: '-c' }),
   body: choice('Consuming', 'STOMP_BODY', '--body <kind>', 'json', ['json', 'text', 'bytes', 'auto'],
     'what bodies are handed to the callback as: json, text, bytes, or auto: what the content type says'),
-  autoAck: boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
-    'a callback that returns without ack() or nack() acks its message'),
-  correlationIdRequired: boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
-    'dead-letter a message without correlation-id; otherwise one is made up'),
+  autoAck: common('a normal return is an ack', boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
+    'a callback that returns without ack() or nack() acks its message')),
+  correlationIdRequired: { ...boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
+    'dead-letter a message without correlation-id; otherwise one is made up'), offHelp: 'process a message without correlation-id, too: one is made up' },
   renewAfterSeconds: seconds('Consuming', 'STOMP_RENEW_AFTER', '--renew-after <seconds>', 600, [0, 86_400],
     'a subscription that brought nothing for so long is made anew, on a new connection; 0 for never'),
   gracefulWaitSeconds: seconds('Consuming', 'STOMP_GRACEFUL_WAIT_SECONDS', '--graceful-wait <seconds>', 30, [0, 86_400],
@@ -91,29 +94,32 @@ export const settings = {
   exclusiveQueue: boolean('Consuming', 'STOMP_DEFAULT_EXCLUSIVE_QUEUE', '--exclusive', false,
     'declare the queue for this connection only: it goes, with its messages, when the connection ends'),
   processOnBackground: { ...boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
-    'run callbacks in worker processes, or on the event loop of the connection: faster, for debuggers, and without isolation'), offFlag: '--inline' },
-  processWorkers: integer('Consuming', 'STOMP_PROCESS_MSG_WORKERS', '--workers <number>', 1, [1, 1024],
-    'worker processes that callbacks run in'),
+    'run callbacks in worker processes; else on the event loop of the connection: faster, for debuggers, and without isolation'), offFlag: '--inline',
+    offHelp: 'run callbacks on the event loop of the connection: faster, for debuggers, and without isolation' },
+  processWorkers: common('worker processes that callbacks run in', integer('Consuming', 'STOMP_PROCESS_MSG_WORKERS', '--workers <number>', 1, [1, 1024],
+    'worker processes that callbacks run in'), { short: '-w' }),
   workerHeapMb: optionalInteger('Consuming', 'STOMP_WORKER_HEAP_MB', '--worker-heap <MB>', [16, 1_048_576],
     'heap of each worker process, in MB; default: what Node gives'),
   workerMemoryMb: optionalInteger('Consuming', 'STOMP_WORKER_MEMORY_MB', '--worker-memory <MB>', [64, 1_048_576],
     'resident memory of a worker process, in MB, beyond which another takes over; default: any'),
+  workerMaxMessages: optionalInteger('Consuming', 'STOMP_WORKER_MAX_MESSAGES', '--worker-max-messages <number>', [1, 1_000_000_000],
+    'messages after which another worker process takes over; default: any number'),
   imports: optionalList('Consuming', 'STOMP_WORKER_IMPORT', '--import <module>',
     'module to load in each worker process before the callback, as Node does; may be repeated (variable: with commas between)'),
   setupTimeoutSeconds: seconds('Consuming', 'STOMP_SETUP_TIMEOUT', '--setup-timeout <seconds>', 60, [0.1, 86_400],
     'limit for loading the callback and its setup() in a worker process'),
-  timeoutSeconds: seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
-    'time limit for each message, after which it is dead-lettered; 0 for none'),
+  timeoutSeconds: common('time limit of each message, like 5m; 0 for none', seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
+    'time limit for each message, after which it is dead-lettered; 0 for none'), { short: '-t' }),
   maxDeliveries: optionalInteger('Consuming', 'STOMP_MAX_DELIVERIES', '--max-deliveries <number>', [2, 1000],
     'a message that ends its consumer, container and all, is dead-lettered after so many deliveries, the last of them alone; default: never'),
-  retries: integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
-    'a callback that throws gets its message so many times again before it is dead-lettered'),
-  retryDelay: setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
+  retries: common('so often is a message tried again that throws', integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
+    'a callback that throws gets its message so many times again before it is dead-lettered'), { short: '-r' }),
+  retryDelay: common('how long each retry waits, like 5s,30s,5m', setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
     'how long a retry waits, on the broker, like 5s or 5s,30s,5m: the last one repeats',
     (delays) => {
       parseDelays(delays);
       return delays;
-    }),
+    })),
   retryJitter: setting(['Consuming', 'STOMP_RETRY_JITTER', '--retry-jitter <share>', 0],
     'by how much of it a delay is made shorter or longer at random, from 0 to 1, like 0.2',
     parseNumber(/^(0|1|0?\.\d+)$/, 'a number', [0, 1])),
@@ -121,10 +127,16 @@ export const settings = {
     'stop with exit 5 when so many messages in a row failed, by a throw, a nack or otherwise; 0 for never'),
   deadLetterBy: choice('Consuming', 'STOMP_DEAD_LETTER_BY', '--dead-letter-by <way>', 'copy', ['copy', 'nack'],
     'copy: a confirmed copy with the failure in its headers; nack: the broker moves the message itself, which it confirms to nobody'),
-  tellsFailure: boolean('Consuming', 'STOMP_FAILURE_MESSAGE', '--failure-message', true,
-    'put the class and the message of an error into the headers of a dead letter'),
+  tellsFailure: { ...boolean('Consuming', 'STOMP_FAILURE_MESSAGE', '--failure-message', true,
+    'put the class and the message of an error into the headers of a dead letter'), offHelp: 'keep the class and the message of an error out of the headers of a dead letter' },
   holdSeconds: seconds('Consuming', 'STOMP_HOLD_SECONDS', undefined, 1200, [1, 86_400],
     "how long a message is held that cannot be dead-lettered, retried or forwarded, before it goes back to its queue; below the broker's consumer_timeout"),
+  limit: common('end after so many messages', optionalInteger('Consuming', 'STOMP_LIMIT', '--limit <number>', [1, 1_000_000_000],
+    'end when so many messages have been processed; those beyond stay in the queue; default: go on'), { short: '-n', aliases: [{ flag: '--once', value: '1', help: 'end after one message' }] }),
+  untilIdleSeconds: common('end when nothing has come for so long', optionalSeconds('Consuming', 'STOMP_UNTIL_IDLE', '--until-idle <seconds>', [0.1, 86_400],
+    'end when nothing has come for so long; default: go on')),
+  timeLimitSeconds: optionalSeconds('Consuming', 'STOMP_TIME_LIMIT', '--time-limit <seconds>', [0.1, 2_000_000],
+    'end after so long, up to a tenth sooner, so that consumers that were started together do not end together; default: go on'),
   canaryIntervalSeconds: seconds('Observing', 'STOMP_CANARY_INTERVAL', '--canary-interval <seconds>', 30, [0, 86_400],
     'how often the broker is asked for an answer over the connection of the consumer; without one that is dead; 0 for never'),
   healthPort: optionalInteger('Observing', 'STOMP_HEALTH_PORT', '--health-port <number>', [0, 65_535],
@@ -153,10 +165,12 @@ export const settings = {
     'virtual host there'),
   sourceUseSsl: optionalBoolean('Moving', 'STOMP_SOURCE_USE_SSL', '--source-ssl',
     'connect there with TLS'),
-  logLevel: choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
-    'trace, debug, info, warn, error, fatal or silent'),
+  logLevel: common('trace, debug, info, warn, error, fatal or silent', choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    'trace, debug, info, warn, error, fatal or silent'), { short: '-l', aliases: [{ flag: '-q, --quiet', value: 'warn', help: 'log warnings and errors only' }] }),
   logFormat: choice('Logging', 'STOMP_LOG_FORMAT', '--log-format <format>', 'auto', ['auto', 'pretty', 'json'],
     'json, pretty, or auto: pretty on a terminal, else json'),
+  color: optionalBoolean('Logging', 'STOMP_COLOR', '--color',
+    'colours, also where they are not read by a person; default: on a terminal, unless NO_COLOR or FORCE_COLOR say otherwise'),
 } satisfies Record<string, Setting<unknown>>;
 
 export type SettingName = keyof typeof settings;
@@ -164,18 +178,46 @@ export type Settings = {
   readonly [Name in SettingName]: (typeof settings)[Name] extends Setting<infer T> ? T : never;
 };
 /** What the library takes as options; the log that it exports has a level of its own. */
-export type LibrarySettings = Partial<Omit<Settings, 'logLevel' | 'logFormat'>>;
+export type LibrarySettings = Partial<Omit<Settings, 'logLevel' | 'logFormat' | 'color'>>;
 
 export const settingNames = Object.keys(settings) as SettingName[];
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Adds what `.env` in the working directory defines and the environment does not. Throws `invalid-setting`. */
-export function loadDotenv(): void {
-  const { error } = dotenv.config({ quiet: true });
+/** What `.env` may set for this program itself. */
+const ownVariables = /^(?:DEFAULT_)?STOMP_|^(?:LOG|LOG_LEVEL|LOG_FORMAT|NO_COLOR|FORCE_COLOR)$/;
+/** What would make a process load other code, or trust anybody: never for one that we start because a file says so. */
+const refusedVariables = /^(?:NODE_OPTIONS|NODE_TLS_REJECT_UNAUTHORIZED|(?:LD|DYLD)_.*)$/;
+const ofCallbacks: Record<string, string> = {};
+
+/**
+ * Adds what `.env` in the working directory defines for this program and the environment does not; what else it defines
+ * is kept for the callbacks. Returns the variables that are left out because a file must not set them. Throws
+ * `invalid-setting`.
+ */
+export function loadDotenv(): readonly string[] {
+  const found: Record<string, string> = {};
+  const { error } = dotenv.config({ quiet: true, processEnv: found });
   if (error !== undefined && (error as NodeJS.ErrnoException).code !== 'ENOENT') {
     throw new PubsubError('invalid-setting', `.env cannot be read: ${reasonOf(error)}`, { cause: error });
   }
+  const [refused, taken] = [[] as string[], [] as string[]];
+  for (const name of Object.keys(found)) (refusedVariables.test(name) ? refused : taken).push(name);
+  for (const name of taken) {
+    const environment = ownVariables.test(name) ? process.env : ofCallbacks;
+    environment[name] = process.env[name] ?? found[name] ?? '';
+  }
+  return refused;
+}
+
+/** What `.env` holds for the callbacks: for the environment of a process that they run in. */
+export function callbackVariables(): Readonly<Record<string, string>> {
+  return ofCallbacks;
+}
+
+/** Gives the callbacks of this process what `.env` holds for them. */
+export function admitCallbackVariables(): void {
+  Object.assign(process.env, ofCallbacks);
 }
 
 const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
@@ -208,6 +250,9 @@ export function resolve(
     const { processOnBackground, processWorkers } = resolved as unknown as Settings;
     resolved.concurrency = processOnBackground ? processWorkers : 1;
   }
+  // A prefetch beyond the limit would only be given back.
+  const { concurrency: wanted, limit } = resolved as unknown as Settings;
+  if (limit !== undefined) resolved.concurrency = Math.min(wanted, limit);
   if (problems.length === 0) problems.push(...contradictions(resolved as unknown as Settings));
   if (problems.length > 0) throw new PubsubError('invalid-setting', problems.join('\n'));
   return resolved as unknown as Settings;
@@ -281,10 +326,18 @@ export function unknownOptions(given: object): string[] {
 }
 
 /** The environment for programs that are not ours: without secrets, and without the headers of somebody else's message. */
-export function environmentForPrograms(env: Environment = process.env): Record<string, string> {
+export function environmentForPrograms(
+  env: Environment = { ...ofCallbacks, ...process.env },
+): Record<string, string> {
   const hidden = /^STOMP_(HEADER_|.*(PASSWORD|URL)$)/;
   const shown = Object.entries(env).filter(([name]) => !hidden.test(name));
   return Object.fromEntries(shown) as Record<string, string>;
+}
+
+/** Do NO_COLOR and FORCE_COLOR say anything of colours? The first wins; undefined for nothing. */
+export function colorWanted({ NO_COLOR, FORCE_COLOR }: Environment = process.env): boolean | undefined {
+  if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
+  return FORCE_COLOR === undefined ? undefined : !['0', 'false'].includes(FORCE_COLOR);
 }
 
 /** Did npx, npm exec or an npm script start this process? */

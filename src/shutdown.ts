@@ -18,6 +18,10 @@ const PARENT_CHECK_MS = 1000;
 export interface Shutdown {
   readonly drain: AbortSignal;
   readonly abort: AbortSignal;
+  /** Drains as a first signal does, for another reason; a signal that follows ends at once. */
+  readonly stop: (why: string) => void;
+  /** Why it drains: the name of the signal or what was given to `stop`. */
+  readonly why: () => string | undefined;
 }
 
 /** Takes over the process's stop signals, for good. */
@@ -25,14 +29,19 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
   const drain = new AbortController();
   const abort = new AbortController();
   let sinceMs = 0;
+  let why: string | undefined;
+  const begin = (reason: string, fields: object) => {
+    if (drain.signal.aborted) return;
+    why = reason;
+    sinceMs = performance.now();
+    log.info({ ...fields, gracefulWaitMs }, 'stopping; a second signal ends at once');
+    drain.abort();
+    // It holds the process: what is waited for may not.
+    setTimeout(() => abort.abort(), gracefulWaitMs);
+  };
   const stop = (signal: (typeof stopSignals)[number]) => {
-    if (!drain.signal.aborted) {
-      sinceMs = performance.now();
-      log.info({ signal, gracefulWaitMs }, 'stopping; a second signal ends at once');
-      drain.abort();
-      // It holds the process: what is waited for may not.
-      setTimeout(() => abort.abort(), gracefulWaitMs);
-    } else if (performance.now() - sinceMs > ECHO_MS) {
+    if (!drain.signal.aborted) begin(signal, { signal });
+    else if (performance.now() - sinceMs > ECHO_MS) {
       log.warn({ signal }, 'second signal: leaving at once, with work unfinished');
       process.exit(128 + constants.signals[signal]);
     }
@@ -44,7 +53,12 @@ export function listenForStop(gracefulWaitMs: number, log: Logger): Shutdown {
       if (!drain.signal.aborted) stop('SIGTERM');
     });
   }
-  return { drain: drain.signal, abort: abort.signal };
+  return {
+    drain: drain.signal,
+    abort: abort.signal,
+    stop: (reason) => begin(reason, { why: reason }),
+    why: () => why,
+  };
 }
 
 /** Node 20.20 crashes at its end when a terminal among its descriptors has gone, as with a pane that is killed; 22.23 does not. */

@@ -3,6 +3,9 @@ import { Option, type Command } from 'commander';
 import { settingNames, settings } from '../settings.js';
 import { flagName, type Setting } from '../settings/kinds.js';
 
+/** The line of an option in the short --help, which has those alone. */
+export const briefs = new WeakMap<Option, string>();
+
 /** The flags of all settings that one of these users has. */
 export function addSettings(program: Command, users: readonly string[]): void {
   for (const name of settingNames) {
@@ -17,27 +20,41 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
   const flag = row.flag ?? '';
   const hasDefault = row.default !== undefined && row.isList !== true;
   const fallback = hasDefault ? `, default ${row.default as string | number | boolean}` : '';
-  const off = row.default === true ? 'turn off: ' : '';
-  const help = `${off}${row.help} [${row.variable}${fallback}]`;
+  const { short, brief, offHelp, aliases = [] } = row;
+  const help = `${row.help} [${row.variable}${fallback}]`;
   const long = flagName(row)?.slice(2) ?? '';
-  const register = (text: string, isHidden: boolean, value: unknown) => {
-    const option = new Option(text, help).hideHelp(isHidden);
+  const register = (text: string, told: string, isHidden: boolean, value?: unknown) => {
+    const option = new Option(text, told).hideHelp(isHidden).helpGroup(row.group);
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
       const before = (program.getOptionValue(name) as string[] | undefined) ?? [];
       program.setOptionValue(name, row.isList === true ? [...before, given] : (value ?? given));
     });
+    return option;
   };
+  const off = `${offHelp ?? `not: ${row.help}`} [${row.variable}=false]`;
+  let shown: Option;
   if (row.offFlag !== undefined) {
-    register(row.offFlag, false, false);
+    shown = register(row.offFlag, off, false, false);
   } else if (row.isBoolean) {
-    register(`--${long}`, row.default === true, true);
-    register(`--no-${long}`, row.default === false, false);
+    const [on, no] = [
+      register(`--${long}`, help, row.default === true, true),
+      register(`--no-${long}`, off, row.default === false, false),
+    ];
+    shown = row.default === true ? no : on;
   } else {
-    register(flag, false, undefined);
+    shown = register(short === undefined ? flag : `${short}, ${flag}`, help, false);
   }
+  if (brief !== undefined) briefs.set(shown, `${brief}${fallback === '' ? '' : ` [${String(row.default)}]`}`);
+  for (const alias of aliases) briefs.set(register(alias.flag, alias.help, false, alias.value), alias.help);
 }
 
 /** For a flag that may be repeated: all its values. */
 export const append = (value: string, all: readonly string[] = []): readonly string[] => [...all, value];
+
+/** Flags may stand before a subcommand as well. */
+export const flagsOf = (command: Command): Record<string, unknown> => ({
+  ...command.parent?.opts(),
+  ...command.opts(),
+});

@@ -1,6 +1,6 @@
 /** The subcommands of `pubsub` that look after queues: their arguments, flags and examples. */
 import type { Command } from 'commander';
-import { addSettings, append } from './flags.js';
+import { addSettings, append, flagsOf } from './flags.js';
 
 /** Adds all of the subcommands, under django-stomp's names too. */
 export function addOperators(program: Command): void {
@@ -20,12 +20,6 @@ function operator(program: Command, name: string, description: string, examples:
   if (name.includes('-')) command.alias(name.replaceAll('-', '_'));
   return command.addHelpText('after', `\nExamples:\n${examples.replace(/^/gm, '  pubsub ')}`);
 }
-
-/** Flags may stand before the subcommand as well. */
-const flagsOf = (command: Command): Record<string, unknown> => ({
-  ...command.parent?.opts(),
-  ...command.opts(),
-});
 
 function addCheck(program: Command): void {
   const command = operator(

@@ -6,7 +6,7 @@ import { locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, log } from '../log.js';
-import { ineffective, type Settings } from '../settings.js';
+import { admitCallbackVariables, ineffective, type Settings } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { start } from './start.js';
 
@@ -23,6 +23,7 @@ export async function pubsub(
   for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
   const source = parseSource(destination, settings.queueName);
   const stop = listen();
+  if (!settings.processOnBackground) admitCallbackVariables();
   const observing = await observe({ source, settings, callback, log });
   const { observer, onBegin } = observing;
   const runner = await startRunner(callback, settings, log, stop, observer);
@@ -34,7 +35,7 @@ export async function pubsub(
   const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
   const seen = { ...observer, onBegin };
   const summary = await runConsumer({ source, settings, runner, callbackName, log, ...seen, ...stop });
-  log.info(summary, 'stopped');
+  log.info({ ...summary, why: stop.why() }, 'stopped');
   await watching?.close();
   await observing.close();
   await embedded?.close();

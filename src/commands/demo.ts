@@ -38,7 +38,7 @@ const ack: Act = (payload) => payload.ack();
 
 /** Resolves when all came out right; throws, and has said what did not, otherwise. */
 export async function demo(): Promise<void> {
-  await configureLog({ logLevel: 'silent', logFormat: 'auto' });
+  await configureLog({ logLevel: 'silent', logFormat: 'auto', color: undefined });
   const embedded = await startEmbeddedBroker();
   const publisher = openPublisher(settingsFor(embedded));
   say('An in-memory broker runs inside this process. What follows works the same on RabbitMQ and ActiveMQ.');

@@ -8,6 +8,7 @@ import { log } from '../log.js';
 import { printableText } from '../printable.js';
 import { showProgress } from '../progress.js';
 import type { Settings } from '../settings.js';
+import { parseSeconds } from '../settings/kinds.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Dialect } from '../brokers/dialect.js';
 import { take, type StopReason, type TakeCounts, type TakeOptions, type Work } from '../sending/take.js';
@@ -190,7 +191,9 @@ export function wholeNumber(
 
 function seconds(flag: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,6}(\.\d+)?$/.test(text) || Number(text) < 0.1)
-    throw new PubsubError('invalid-usage', `${flag}: seconds from 0.1 expected, not "${text}"`);
-  return Number(text);
+  try {
+    return parseSeconds([0.1, 999_999])(text);
+  } catch (error) {
+    throw new PubsubError('invalid-usage', `${flag}: ${reasonOf(error)}, not "${text}"`, { cause: error });
+  }
 }

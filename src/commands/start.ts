@@ -11,10 +11,11 @@ export interface Start {
 
 /** Rejects with one `invalid-setting` for all that is wrong with flags and variables. */
 export async function start(flags: Record<string, unknown>): Promise<Start> {
-  loadDotenv();
+  const refused = loadDotenv();
   const settings = resolve(flags);
   await configureLog(settings);
   for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  for (const variable of refused) log.warn({ variable }, 'left out: .env must not set this variable');
   if (!settings.sslVerify && (settings.useSsl || settings.sourceUseSsl === true))
     log.warn({}, 'the certificate of the broker is not verified');
   return {

@@ -23,6 +23,7 @@ import type { Outgoing } from '../sending/heads.js';
 import { HandOver } from '../sending/hand-over.js';
 import type { Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
+import { Bounds, type BoundReached } from './bounds.js';
 import { keepAsking } from './canary.js';
 import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
@@ -62,6 +63,8 @@ export interface ConsumerOptions extends ConsumerObserver {
   readonly drain: AbortSignal;
   /** Aborted: the graceful wait is over; what is unfinished goes back to the queue. */
   readonly abort: AbortSignal;
+  /** Drains and ends as a stop signal does, when a limit of the settings is reached. */
+  readonly stop: (why: BoundReached) => void;
   /** Called once, before anything else. */
   readonly onBegin?: ((consumer: ConsumerView) => void) | undefined;
 }
@@ -79,6 +82,7 @@ export class Consumer implements ConsumerView {
   readonly #recentIds = new RecentIds();
   readonly #stuck: StuckWatch;
   readonly #failures: FailureLimit;
+  readonly #bounds: Bounds;
   #hasSubscribed = false;
   /** Rejects when the consumer must end; never resolves. */
   readonly #failed: Promise<never>;
@@ -94,11 +98,13 @@ export class Consumer implements ConsumerView {
     this.#account = new Account(options, log);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
     this.#failed.catch(() => undefined);
+    this.#bounds = new Bounds(settings, options.stop);
     const retries = retriesOf(source, settings);
     this.#counting = limit === undefined ? undefined : { source, queueType, limit };
     this.#subscribing = { source, settings, retries, counting: this.#counting, log, drain };
     this.#turns = new Turns({
-      ...{ concurrency, drain },
+      concurrency,
+      isOver: () => drain.aborted || !this.#bounds.mayBegin,
       running: () => this.#inFlight.size,
       begin: (delivery) => this.#begin(delivery),
     });
@@ -142,6 +148,7 @@ export class Consumer implements ConsumerView {
       this.#session?.abandon('the consumer ends');
       throw error;
     } finally {
+      this.#bounds.close();
       forget();
     }
   }
@@ -157,6 +164,7 @@ export class Consumer implements ConsumerView {
       if (isSubscribed === true) {
         await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session), this.#failed]));
       }
+      this.#bounds.subscribed(false);
       // The broker delivers again what was never started.
       const unstarted = this.#turns.clear();
       if (drain.aborted) {
@@ -209,6 +217,7 @@ export class Consumer implements ConsumerView {
       'consuming',
     );
     this.#account.turned('subscribed', session);
+    this.#bounds.subscribed(true);
     keepAsking(session, settings.canaryIntervalSeconds * 1000, (durationMs) =>
       this.#account.answered({ durationMs }),
     );
@@ -242,8 +251,8 @@ export class Consumer implements ConsumerView {
     const delivery = new Delivery(frame, surroundings, this.#deliveryContext);
     if (this.#counting !== undefined && frame.oversized === undefined)
       delivery.count = countOf(frame.headers, session.dialect, this.#counting);
-    // What arrives during a drain, or a renewal, is left alone: it goes back, in order, when the session ends.
-    if (drain.aborted) this.#acquit(delivery);
+    // What arrives during a drain, a renewal or beyond the limit is left alone: it goes back, in order, when the session ends.
+    if (drain.aborted || !this.#bounds.mayBegin) this.#acquit(delivery);
     else if (!this.#turns.offer(delivery)) {
       const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
       session.abandon(message);
@@ -258,6 +267,7 @@ export class Consumer implements ConsumerView {
 
   #start(delivery: Delivery): void {
     const place = this.#inFlight.add(delivery);
+    this.#bounds.begun();
     delivery.startedMs = performance.now();
     this.#account.started(this.#isRepeated(delivery));
     void this.#process(delivery, place);
@@ -274,7 +284,7 @@ export class Consumer implements ConsumerView {
     const place = this.#inFlight.add(delivery);
     const isDeferred = await this.#defer(delivery, isMarked);
     this.#inFlight.remove(place);
-    if (isDeferred || this.#options.drain.aborted) this.#leave(delivery);
+    if (isDeferred || this.#options.drain.aborted || !this.#bounds.mayBegin) this.#leave(delivery);
     else this.#start(delivery);
   }
 
@@ -385,6 +395,7 @@ export class Consumer implements ConsumerView {
     this.#inFlight.remove(place);
     this.#account.settled(delivery);
     this.#failures.settled(delivery);
+    this.#bounds.ended(delivery.outcome === 'released');
     this.#leave(delivery);
   }
 

@@ -13,8 +13,8 @@ export interface TurnsOptions {
   /** How many have been begun and have not ended. */
   readonly running: () => number;
   readonly begin: (delivery: Delivery) => void;
-  /** Aborted: nothing more is begun. */
-  readonly drain: AbortSignal;
+  /** True: nothing more is begun. */
+  readonly isOver: () => boolean;
 }
 
 /** How long a marked copy is waited for that may have gone to another consumer, before the next suspect is marked. */
@@ -73,8 +73,8 @@ export class Turns {
   }
 
   #goOn(): void {
-    const { concurrency, running, begin, drain } = this.#options;
-    while (!drain.aborted && running() < concurrency) {
+    const { concurrency, running, begin, isOver } = this.#options;
+    while (!isOver() && running() < concurrency) {
       const at = this.#waiting.findIndex((delivery) => this.#mayBegin(delivery));
       const [next] = at === -1 ? [] : this.#waiting.splice(at, 1);
       if (next === undefined) return;

@@ -18,13 +18,25 @@ export interface Setting<T> {
   readonly commands: readonly SettingUser[];
   readonly default: T;
   readonly help: string;
+  /** Of a setting that people use every day: its line in the short --help, and perhaps a letter. */
+  readonly brief?: string;
+  readonly short?: string;
+  /** Flags without a value that stand for one of this setting's. */
+  readonly aliases?: readonly Alias[];
   readonly isBoolean: boolean;
   /** The flag may be repeated. */
   readonly isList?: boolean;
-  /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`. */
+  /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`, and what that does. */
   readonly offFlag?: string;
+  readonly offHelp?: string;
   /** Reads the text of a flag or variable; throws an Error that says what is expected. */
   readonly parse: (text: string) => T;
+}
+
+export interface Alias {
+  readonly flag: string;
+  readonly value: string;
+  readonly help: string;
 }
 
 type Row<T> = [group: SettingGroup, variable: string, flag: string | undefined, fallback: T];
@@ -49,6 +61,13 @@ export const only = <T>(commands: readonly SettingUser[], row: Setting<T>): Sett
   ...row,
   commands,
 });
+
+/** A setting that people use every day; `more` is its letter, and what else stands for it. */
+export const common = <T>(
+  brief: string,
+  row: Setting<T>,
+  more: Pick<Setting<T>, 'short' | 'aliases'> = {},
+): Setting<T> => ({ ...row, brief, ...more });
 
 function parseText(text: string): string {
   if (/[\r\n\0]/.test(text)) throw new Error('text without line breaks or NUL bytes expected');
@@ -85,26 +104,53 @@ export const optionalInteger = (
 
 export const seconds = (
   ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
-) => setting([group, variable, flag, fallback], help, parseNumber(/^\d+(\.\d+)?$/, 'seconds', range));
+) => setting([group, variable, flag, fallback], help, parseSeconds(range));
+
+export const milliseconds = (
+  ...[group, variable, flag, fallback, range, help]: [...Row<number>, range: Range, help: string]
+) => setting([group, variable, flag, fallback], help, parseTime('ms', 'milliseconds', range));
+
+const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** In ms, of text like `500ms`, `5s`, `1.5h` or `2d`, or of a bare number in the unit given; NaN for any other. */
+export function durationMs(text: string, bare = ''): number {
+  const [, number, unit = bare] = /^\s*(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)?\s*$/.exec(text) ?? [];
+  return Math.round(Number(number) * (unitMs[unit] ?? NaN));
+}
+
+const parseTime =
+  (unit: 'ms' | 's', name: string, [min, max]: Range) =>
+  (text: string): number => {
+    const value = durationMs(text, unit) / (unitMs[unit] ?? 1);
+    if (value >= min && value <= max) return value;
+    throw new Error(`${name} from ${min} to ${max}, or a time like 90s or 5m, expected`);
+  };
+
+/** Reads a time like `90s`, `5m` or a bare number of seconds; throws an Error that says what is expected. */
+export const parseSeconds = (range: Range) => parseTime('s', 'seconds', range);
+
+export const optionalSeconds = (
+  group: SettingGroup,
+  variable: string,
+  flag: string,
+  range: Range,
+  help: string,
+): Setting<number | undefined> => ({
+  ...seconds(group, variable, flag, range[0], range, help),
+  default: undefined,
+});
 
 const truths: Record<string, boolean> = {
   ...Object.fromEntries(['true', '1', 't', 'y', 'yes', 'on'].map((word) => [word, true])),
   ...Object.fromEntries(['false', '0', 'f', 'n', 'no', 'off'].map((word) => [word, false])),
 };
 
-const unitMs: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const LONGEST_RETRY_DELAY_MS = 7 * 24 * 3_600_000;
 
-/** In ms, of text like `500ms`, `5s`, `1.5h` or `2d`; NaN for any other. */
-export function durationMs(text: string): number {
-  const [, number, unit = ''] = /^\s*(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)\s*$/.exec(text) ?? [];
-  return Math.round(Number(number) * (unitMs[unit] ?? NaN));
-}
-
-/** The delays, in ms, of text like `5s,30s,5m`. Throws an Error that says what is expected. */
+/** The delays, in ms, of text like `5s,30s,5m`; a bare number is seconds. Throws an Error that says what is expected. */
 export function parseDelays(text: string): number[] {
   return text.split(',').map((part) => {
-    const ms = part.trimEnd().endsWith('d') ? NaN : durationMs(part);
+    const ms = part.trimEnd().endsWith('d') ? NaN : durationMs(part, 's');
     if (!(ms >= 1 && ms <= LONGEST_RETRY_DELAY_MS))
       throw new Error('delays like 500ms, 5s, 5m or 1h, up to 168h, with commas between expected');
     return ms;

@@ -422,20 +422,27 @@ describe('what is printed', () => {
     assert.ok(typeof processed?.durationMs === 'number');
   });
 
-  it('is readable text with --log-format pretty, without colours in a pipe', async () => {
-    await using server = await startScriptedServer({ bodies: [{ n: 1 }] });
-    const consumer = pubsub(server, 'x', ack, {
-      flags: ['--log-format', 'pretty'],
-      env: { FORCE_COLOR: '1' },
-    });
-    await consumer.waitFor(/INFO.*consuming/);
-    await consumer.waitFor(/INFO.*plain\.js.*c-0/);
-    consumer.signal('SIGTERM');
-    assert.deepEqual(await consumer.exit(), { code: 0, signal: null });
-    assert.equal(consumer.logLines.length, 0);
-    // eslint-disable-next-line no-control-regex -- that is what colours are made of
-    assert.doesNotMatch(consumer.stderr, /\x1b/);
-    assert.equal(consumer.stdout, '');
+  it('is readable text with --log-format pretty, without colours in a pipe unless FORCE_COLOR says so', async () => {
+    for (const [env, flags, isColoured] of [
+      [{}, [], false],
+      [{ FORCE_COLOR: '1' }, [], true],
+      [{ FORCE_COLOR: '1' }, ['--no-color'], false],
+      [{ NO_COLOR: '1', FORCE_COLOR: '1' }, [], false],
+      [{ NO_COLOR: '1' }, ['--color'], true],
+    ] as const) {
+      await using server = await startScriptedServer({ bodies: [{ n: 1 }] });
+      const consumer = pubsub(server, 'x', ack, {
+        flags: ['--log-format', 'pretty', ...flags],
+        env,
+      });
+      await consumer.waitFor(/INFO.*consuming/);
+      await consumer.waitFor(/INFO.*plain\.js.*c-0/s);
+      consumer.signal('SIGTERM');
+      assert.deepEqual(await consumer.exit(), { code: 0, signal: null });
+      assert.equal(consumer.logLines.length, 0);
+      assert.equal(consumer.stderr.includes('\x1b['), isColoured, consumer.stderr);
+      assert.equal(consumer.stdout, '');
+    }
   });
 
   const script = findProgram('script');

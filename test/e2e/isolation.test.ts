@@ -256,7 +256,7 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
   it('--worker-memory lets the message in flight finish', async () => {
     const { queue, consumer } = await start('act', ['--worker-memory', '280']);
     await send(queue, 'takes 250 MB and ends');
-    await logged(consumer, 'a worker has grown beyond its memory; another takes over');
+    await logged(consumer, 'a worker has reached its limit of memory or messages; another takes over');
     await send(queue, 'ok');
     await untilPrinted(consumer, 'started ok');
     const { acked, deadLettered } = await stopPubsub(consumer);

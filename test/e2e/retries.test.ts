@@ -67,7 +67,7 @@ for (const broker of brokersUnderTest()) {
 describe('the settings of retries', () => {
   const broker = anyBroker();
   const bad: [flags: string[], pattern: RegExp][] = [
-    [['--retries', '1', '--retry-delay', '5'], /--retry-delay: delays like 500ms, 5s, 5m or 1h/],
+    [['--retries', '1', '--retry-delay', '5d'], /--retry-delay: delays like 500ms, 5s, 5m or 1h/],
     [['--retries', '1', '--retry-delay', '5s,'], /--retry-delay/],
     [['--retries', '1', '--retry-delay', '0s'], /--retry-delay/],
     [['--retries', '1', '--retry-delay', '169h'], /up to 168h/],

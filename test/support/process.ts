@@ -114,7 +114,11 @@ export class Running {
 }
 
 /** Runs `bin/<bin>.js`; it is killed at the end of the test (or suite, from a before hook) that called this. */
-export function run(bin: 'pubsub' | 'publish', args: readonly string[], options: RunOptions = {}): Running {
+export function run(
+  bin: 'stomp-pubsub' | 'pubsub' | 'publish',
+  args: readonly string[],
+  options: RunOptions = {},
+): Running {
   return runFile(join(packageRoot, 'bin', `${bin}.js`), args, options);
 }
 

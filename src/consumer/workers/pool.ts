@@ -175,7 +175,7 @@ export class WorkerPool implements CallbackRunner {
     if (this.#ready.delete(worker)) {
       this.#options.log.info(
         { worker: worker.pid },
-        'a worker has grown beyond its memory; another takes over',
+        'a worker has reached its limit of memory or messages; another takes over',
       );
       void this.#replace();
     }

@@ -38,6 +38,8 @@ export interface WorkerOptions extends LoadOrder {
   readonly setupTimeoutMs: number;
   /** Resident memory beyond which it takes no more messages, in MB; undefined for any. */
   readonly memoryMb: number | undefined;
+  /** So many messages are begun in it, then another process takes over; undefined for any number. */
+  readonly maxMessages: number | undefined;
 }
 
 export interface WorkerEvents {
@@ -72,6 +74,7 @@ export class WorkerProcess {
   #askTimer: NodeJS.Timeout | undefined;
   #hasSuspect = false;
   #isRetired = false;
+  #begun = 0;
   #cause: Cause | undefined;
   /** When the worker last showed that its event loop turns. */
   #heardMs = 0;
@@ -143,6 +146,7 @@ export class WorkerProcess {
   start(run: Run, connection: number): void {
     const entry: InFlight = { run, startMs: performance.now(), isOverdue: false, isSent: false };
     const number = this.#inFlight.add(entry);
+    if (++this.#begun === this.#options.maxMessages) this.#isRetired = true;
     this.#hasSuspect = run.isSuspect;
     this.#askLater(SILENCE_MS);
     this.#channel.sendLazily((frames) => {

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { PubsubError, reasonOf } from '../../errors.js';
+import { callbackVariables } from '../../settings.js';
 import { descriptors } from './protocol.js';
 
 export interface SpawnOptions {
@@ -38,7 +39,7 @@ export async function spawnWorker({ heapMb, imports }: SpawnOptions): Promise<Sp
   const child = spawn(process.execPath, [...flags, entryFile()], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     detached: true,
-    env: inheritedEnvironment(process.env),
+    env: { ...callbackVariables(), ...inheritedEnvironment(process.env) },
   });
   try {
     await once(child, 'spawn');

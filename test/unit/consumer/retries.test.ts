@@ -31,9 +31,9 @@ function headersOf({ lines }: Outgoing): Readonly<Headers> {
 }
 
 describe('retries', () => {
-  it('delays are read with their unit', () => {
-    assert.deepEqual(parseDelays('1ms,2.5s, 5m ,1h'), [1, 2500, 300_000, 3_600_000]);
-    for (const text of ['', '5', '5 s', '-1s', '5d', '0ms', '5s,', '1e3s', '169h'])
+  it('delays are read with their unit, which is seconds for a bare number', () => {
+    assert.deepEqual(parseDelays('1ms,2.5s, 5m ,1h,5'), [1, 2500, 300_000, 3_600_000, 5000]);
+    for (const text of ['', '5 s', '-1s', '5d', '0ms', '5s,', '1e3s', '169h'])
       assert.throws(() => parseDelays(text), /delays like/, text);
   });
 

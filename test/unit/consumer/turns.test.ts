@@ -12,7 +12,8 @@ function scene(concurrency: number) {
   const all = new Map<string, Delivery>();
   const drain = new AbortController();
   const turns = new Turns({
-    ...{ concurrency, drain: drain.signal },
+    concurrency,
+    isOver: () => drain.signal.aborted,
     running: () => running.size,
     begin: (delivery) => {
       const name = [...all].find(([, one]) => one === delivery)?.[0] ?? '';

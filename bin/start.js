@@ -1,0 +1,13 @@
+/** Starts a command; in a checkout that is not built, or lacks its packages, says what to type. */
+export async function start(name) {
+  let cli;
+  try {
+    cli = await import('../dist/src/cli.js');
+  } catch (error) {
+    if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
+    const [reason] = error.message.split(' imported from ');
+    process.stderr.write(`${name}: error: it is not built (${reason}): run npm install\n`);
+    process.exit(2);
+  }
+  await cli.runCommand(name);
+}
