@@ -2,22 +2,20 @@
  * Consuming, for the library and for the command on top of it: from a callback to a runner that is set up, and from that to
  * a consumer that runs until it is told to stop.
  */
-import { orAborted, whenAborted } from './aborted.js';
+import { whenAborted } from './aborted.js';
 import { parseSource } from './brokers/destinations.js';
 import { nothingYet, type ConsumeSummary } from './consumer/account.js';
-import { loadCallback, locateCallback } from './consumer/callback.js';
+import { locateCallback } from './consumer/callback.js';
 import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
-import { startProgramRunner } from './consumer/programs.js';
 import { asSchema, type Schema } from './consumer/schema.js';
-import { startInlineRunner, type CallbackRunner, type RunnerObserver } from './consumer/runner.js';
-import { WorkerPool } from './consumer/workers/pool.js';
+import { startRunners, type Runnable } from './consumer/runners.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
 import type { MetricsRegistry } from './observing/metrics.js';
 import type { Observing } from './observing/observe.js';
-import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
+import { resolve, unknownOptions, type LibrarySettings } from './settings.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
   /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
@@ -63,7 +61,8 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
   try {
     const call = callable(callback, schema);
     observing = await observe({ source, settings, callback: call, observer, metrics, log: logger });
-    const runner = await startRunner(call, settings, logger, stop, observing.observer);
+    const runnable = { callback: call, settings, log: logger, observer: observing.observer };
+    const runner = (await startRunners([runnable], stop))?.get(runnable);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;
     const seen = { ...observing.observer, onBegin: observing.onBegin };
@@ -81,7 +80,7 @@ function callable(callback: Callback<never> | string, schema: Schema | undefined
 }
 
 type Observed = Pick<ConsumerOptions, 'source' | 'settings' | 'log'> & {
-  readonly callback: CallbackSource;
+  readonly callback: Runnable['callback'];
   /** The caller's own. */
   readonly observer?: ConsumerObserver;
   readonly metrics?: MetricsRegistry | undefined;
@@ -116,10 +115,13 @@ function splitObserver<Rest extends ConsumerObserver>({
   return [{ onSettled, onConnection, onReceived, onWorker, onPublished, onRoundTrip }, rest];
 }
 
-type Stop = Pick<ConsumerOptions, 'drain' | 'abort' | 'stop'>;
+type Stoppable = Pick<ConsumerOptions, 'drain' | 'abort' | 'stop'>;
 
 /** Drains when the signal is aborted or it is told to, gives up some time later; `forget` leaves nothing behind on the signal. */
-function stopBy(signal: AbortSignal | undefined, gracefulWaitMs: number): Stop & { forget: () => void } {
+export function stopBy(
+  signal: AbortSignal | undefined,
+  gracefulWaitMs: number,
+): Stoppable & { forget: () => void } {
   const [drain, abort] = [new AbortController(), new AbortController()];
   let timer: NodeJS.Timeout | undefined;
   const stop = () => {
@@ -147,71 +149,4 @@ export async function runConsumer(options: ConsumerOptions): Promise<ConsumeSumm
   } finally {
     await options.runner.close();
   }
-}
-
-/** A function, `module#export`, or a program and its arguments. */
-export type CallbackSource = LoadedCallback | string | readonly [string, ...string[]];
-
-interface StartOptions {
-  /** In one worker, which is not set up: to see that it can be loaded. */
-  readonly isOnlyLoaded?: boolean;
-}
-
-/**
- * Resolves when the callback is loaded and set up, in each worker that there is; with undefined when told to stop before:
- * nothing has been sent then. Rejects with `callback-...`.
- */
-export async function startRunner(
-  callback: CallbackSource,
-  settings: Settings,
-  logger: Logger,
-  stop: Pick<Stop, 'drain' | 'abort'>,
-  observer: RunnerObserver = {},
-  how: StartOptions = {},
-): Promise<CallbackRunner | undefined> {
-  const starting = startWhateverComes(callback, settings, logger, stop, observer, how);
-  // What is told of the error otherwise is one line.
-  starting.catch((error: unknown) => logger.debug({ err: error }, 'the callback cannot be started'));
-  const runner = await orAborted(stop.drain, starting);
-  if (runner === undefined)
-    starting.then(
-      (late) => late.close(),
-      () => undefined,
-    );
-  return runner;
-}
-
-async function startWhateverComes(
-  callback: CallbackSource,
-  settings: Settings,
-  logger: Logger,
-  { drain, abort }: Pick<Stop, 'drain' | 'abort'>,
-  observer: RunnerObserver,
-  { isOnlyLoaded = false }: StartOptions,
-): Promise<CallbackRunner> {
-  const { processOnBackground, processWorkers, concurrency, queueType, workerHeapMb } = settings;
-  const calls = { queueType, bodyKind: settings.body, maxBodyBytes: settings.maxMessageBytes };
-  const options = { timeoutMs: settings.timeoutSeconds * 1000, abort, log: logger, observer, ...calls };
-  if (typeof callback !== 'string' && 'call' in callback) return startInlineRunner(callback, options);
-  if (typeof callback !== 'string') return startProgramRunner({ ...options, drain, command: callback });
-  if (!processOnBackground) {
-    const loaded = await loadCallback(callback);
-    return startInlineRunner(isOnlyLoaded ? { call: loaded.call } : loaded, options);
-  }
-  const pool = new WorkerPool({
-    ...options,
-    drain,
-    callback,
-    isOnlyLoaded,
-    workers: isOnlyLoaded ? 1 : Math.min(processWorkers, concurrency),
-    logLevel: log.level,
-    tellsMetrics: observer.onMetrics !== undefined,
-    setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
-    heapMb: workerHeapMb,
-    memoryMb: settings.workerMemoryMb,
-    maxMessages: settings.workerMaxMessages,
-    imports: settings.imports ?? [],
-  });
-  await pool.start();
-  return pool;
 }

@@ -3,6 +3,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 
 export interface MessageContext {
   readonly correlationId: string;
+  /** The name of the consumer, where a process has several. */
+  readonly consumer?: string | undefined;
   /** In a worker process: the run that the code belongs to, also after its callback returned. */
   readonly runId?: number;
   /** The headers that tell of the trace that the message is part of. */

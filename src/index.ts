@@ -1,5 +1,6 @@
 /** The public API. */
 export { consume, type ConsumeOptions } from './consume.js';
+export { defineConsumers, type ConsumerDefinition, type ConsumersConfig } from './consumers.js';
 export { openPublisher, type PublisherOptions } from './publish.js';
 export type { ConsumeSummary } from './consumer/account.js';
 export type {

@@ -112,7 +112,12 @@ export const log = pino(
     mixin: () => {
       const context = currentContext();
       if (context === undefined) return {};
-      return { correlationId: context.correlationId, ...traceFields(context.trace?.traceparent) };
+      const { correlationId: id, consumer, trace } = context;
+      return {
+        correlationId: id,
+        ...(consumer === undefined ? {} : { consumer }),
+        ...traceFields(trace?.traceparent),
+      };
     },
     level: 'info',
   },

@@ -49,6 +49,17 @@ export function createPubsub(name: string, words: readonly string[]): Command {
       await broker(flags);
     });
   for (const setting of brokerSettings) addFlags(brokerCommand, setting, settings[setting]);
+  const runCommand = program
+    .command('run')
+    .description('all the consumers that a file defines, in one process')
+    .argument('[file]', 'exports defineConsumers({ ... }); default: pubsub.config.ts, .mjs, .js or .json')
+    .option('--only <names>', 'these consumers alone, with commas between')
+    .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
+    .action(async (file: string | undefined) => {
+      const { run } = await import('../commands/run.js');
+      await run(file, flagsOf(runCommand));
+    });
+  addSettings(runCommand, ['operator']);
   program
     .command('demo')
     .description('walk through the first steps on an in-memory broker')

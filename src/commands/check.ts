@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseSource, type Source } from '../brokers/destinations.js';
-import { startRunner } from '../consume.js';
+import { startRunners } from '../consumer/runners.js';
 import { PubsubError } from '../errors.js';
 import { configureLog, log } from '../log.js';
 import { ineffective, loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
@@ -106,7 +106,8 @@ async function checkCallback(
   const step = 'callback';
   if (callback === undefined) return { step, status: 'not checked', detail: 'none is given' };
   try {
-    const runner = await startRunner(callback, settings, log, stop, {}, { isOnlyLoaded: !isSetUp });
+    const runnable = { callback, settings, log, isOnlyLoaded: !isSetUp };
+    const runner = (await startRunners([runnable], stop))?.get(runnable);
     await runner?.close();
     const done = isSetUp
       ? 'loads, and setup() and teardown() succeed'

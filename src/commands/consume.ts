@@ -1,9 +1,10 @@
 /** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
 import { basename } from 'node:path';
 import { parseSource } from '../brokers/destinations.js';
-import { observe, runConsumer, startRunner } from '../consume.js';
+import { observe, runConsumer } from '../consume.js';
 import { locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
+import { startRunners } from '../consumer/runners.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, log } from '../log.js';
 import { admitCallbackVariables, ineffective, type Settings } from '../settings.js';
@@ -26,7 +27,8 @@ export async function pubsub(
   if (!settings.processOnBackground) admitCallbackVariables();
   const observing = await observe({ source, settings, callback, log });
   const { observer, onBegin } = observing;
-  const runner = await startRunner(callback, settings, log, stop, observer);
+  const runnable = { callback, settings, log, observer };
+  const runner = (await startRunners([runnable], stop))?.get(runnable);
   if (runner === undefined) return;
   surviveStrayErrors(log);
   bridgeConsole();
@@ -50,7 +52,7 @@ async function watch(runner: CallbackRunner, callback: CallbackArgument) {
 }
 
 /** The embedded broker is loaded only for who asks for it. */
-async function bringBroker(settings: Settings) {
+export async function bringBroker(settings: Settings) {
   const { startBeside } = await import('./broker.js');
   return startBeside(settings);
 }

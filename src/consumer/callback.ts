@@ -89,6 +89,11 @@ function explained(module: string, setup: () => unknown): () => Promise<void> {
   };
 }
 
+/** What a file exports, in JavaScript or TypeScript. Rejects with `callback-not-loadable`. */
+export function loadModule(file: string): Promise<object> {
+  return load(path.relative('', file), pathToFileURL(file).href);
+}
+
 /** The file that holds the callback. Rejects with `callback-not-found`. */
 export async function locateCallback(text: string): Promise<string> {
   return fileURLToPath(await locate(parseCallbackSpec(text).module));

@@ -53,6 +53,8 @@ export interface ConsumerView {
 }
 
 export interface ConsumerOptions extends ConsumerObserver {
+  /** Where a process has several. */
+  readonly name?: string | undefined;
   readonly source: Source;
   readonly settings: Settings;
   readonly runner: CallbackRunner;
@@ -344,7 +346,7 @@ export class Consumer implements ConsumerView {
       headers: withoutDelay(frame.headers),
       lines: frame.lines ?? encodeHeaders(frame.headers),
       raw: frame.body,
-      correlationId,
+      context: { correlationId, consumer: this.#options.name },
       ack: (outgoing) => delivery.ack(outgoing),
       nack: () => delivery.deadLetter({ reason: 'nack' }),
       isOpen: () => delivery.state === 'unsettled' && session.isOpen,

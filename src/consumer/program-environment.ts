@@ -18,8 +18,8 @@ export interface ProgramEnvironment {
 
 export function environmentOf({
   headers,
-  correlationId,
-}: Pick<Job, 'headers' | 'correlationId'>): ProgramEnvironment {
+  context: { correlationId },
+}: Pick<Job, 'headers' | 'context'>): ProgramEnvironment {
   const own: Record<string, string> = {};
   const omitted: string[] = [];
   let total = 0;

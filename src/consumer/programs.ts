@@ -72,7 +72,7 @@ class ProgramRunner implements CallbackRunner {
     const { env, omitted } = environmentOf(job);
     if (omitted.length > 0)
       log.warn(
-        { headers: omitted, correlationId: job.correlationId },
+        { headers: omitted, ...job.context },
         'headers that are too long are not in the environment of the program',
       );
     let child: ChildProcessWithoutNullStreams;
@@ -97,7 +97,7 @@ class ProgramRunner implements CallbackRunner {
     entry: Running,
     child: ChildProcessWithoutNullStreams,
   ): Promise<RunResult | Gone> {
-    const output = new WorkerOutput({ program: child.pid }, child, () => job.correlationId);
+    const output = new WorkerOutput({ program: child.pid }, child, () => job.context);
     const [code, signal] = (await once(child, 'exit')) as [End['code'], End['signal']];
     if (code === 0) await job.ack();
     // What it started and left behind does not outlive its failure.

@@ -2,6 +2,7 @@
  * Where callbacks run, as the consumer sees it, and the runner on the event loop of the connection: fastest, and without
  * isolation. The one in worker processes is in workers/pool.ts.
  */
+import type { MessageContext } from '../context.js';
 import type { Logger } from '../log.js';
 import { copyHeaders, type Headers } from '../stomp/headers.js';
 import type { ConsumerObserver } from './events.js';
@@ -27,7 +28,8 @@ export interface Job {
   /** The header lines as they came, those of a delay included. */
   readonly lines: string;
   readonly raw: Buffer;
-  readonly correlationId: string;
+  /** What its callback's log lines carry. */
+  readonly context: MessageContext;
   /** At once, or when what is to be sent first is confirmed. */
   readonly ack: (outgoing?: readonly Outgoing[]) => Settlement | Promise<Settlement>;
   readonly nack: () => Settlement;
@@ -92,14 +94,13 @@ export async function startInlineRunner(
   });
   return {
     run: (job) => {
-      const { correlationId } = job;
       job.setHeld(false);
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
       const message = {
         headers: copyHeaders(job.headers),
         raw: Buffer.from(job.raw),
       };
-      const context = { correlationId, trace: traceHeadersOf(message.headers) };
+      const context = { ...job.context, trace: traceHeadersOf(message.headers) };
       const timed: Timed = { startMs: performance.now(), isOverdue: false };
       const invocation = invoke(callable, message, context, options, (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();

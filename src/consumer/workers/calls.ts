@@ -8,7 +8,6 @@ import { traceHeadersOf } from '../../trace-context.js';
 import {
   invoke,
   type AbortReason,
-  type CallOptions,
   type Invocation,
   type LoadedCallback,
   type RunResult,
@@ -22,6 +21,7 @@ import {
   fromWorker,
   readRunHead,
   toWorker,
+  type CallbackOrder,
   type ForwardHead,
   type PublishedHead,
   type RefusalReport,
@@ -33,6 +33,8 @@ const SLICE_MS = 5;
 const COPIED = 4096;
 /** How long verdicts wait for others of messages that are started together. */
 const GATHER_MS = 0.5;
+/** No message of an older one is in flight. */
+const REMEMBERED = 1000;
 const SENT = Promise.resolve<Settlement>('sent');
 
 /**
@@ -45,14 +47,16 @@ export function createCalling(): Float64Array {
   return calling;
 }
 
+/** A callback that is loaded, and how it is called. */
+export type OrderedCallback = LoadedCallback & CallbackOrder;
+
 interface Running {
   readonly number: number;
   readonly invocation: Invocation;
 }
 
 export class Calls {
-  readonly #callback: LoadedCallback;
-  readonly #options: CallOptions;
+  readonly #callbacks: readonly OrderedCallback[];
   readonly #outbox: Outbox;
   readonly #calling: Float64Array;
   readonly #running = new Slots<Running>();
@@ -61,12 +65,11 @@ export class Calls {
   #waiting: WireFrame[] = [];
   /** Several messages are being started: their verdicts are written together. */
   #isGathering = false;
-  /** The last connection that has ended. */
-  #endedConnection = 0;
+  /** The latest connections that have ended. */
+  readonly #ended = new Set<number>();
 
-  constructor(callback: LoadedCallback, options: CallOptions, outbox: Outbox, calling: Float64Array) {
-    this.#callback = callback;
-    this.#options = options;
+  constructor(callbacks: readonly OrderedCallback[], outbox: Outbox, calling: Float64Array) {
+    this.#callbacks = callbacks;
     this.#outbox = outbox;
     this.#calling = calling;
   }
@@ -84,7 +87,8 @@ export class Calls {
         this.#abort(frame.number, frame.head.toString() as AbortReason);
         return;
       case toWorker.disconnected:
-        this.#endedConnection = frame.number;
+        this.#ended.add(frame.number);
+        if (this.#ended.size > REMEMBERED) this.#ended.delete(this.#ended.values().next().value ?? 0);
         return;
       case toWorker.drain:
         for (const { number } of this.#waiting.splice(0)) this.#outbox.sendSoon(fromWorker.gone, number);
@@ -112,7 +116,7 @@ export class Calls {
   }
 
   #start({ number, head, body }: WireFrame): void {
-    const { correlationId, connection, headers } = readRunHead(head.toString());
+    const { correlationId, which, connection, headers } = readRunHead(head.toString());
     const raw = body.length < COPIED ? Buffer.from(body) : body;
     const outbox = this.#outbox;
     let isSettled = false;
@@ -126,15 +130,18 @@ export class Calls {
       if (outgoing !== undefined) return this.#forward(number, outgoing);
       const written = outbox.gather(kind, number);
       if (!this.#isGathering) outbox.flush();
-      if (connection <= this.#endedConnection) return Promise.resolve('connection-lost');
+      if (this.#ended.has(connection)) return Promise.resolve('connection-lost');
       return this.#isGathering ? written.then(() => 'sent') : SENT;
     };
     const calling = this.#calling;
     calling[1] = performance.now();
     calling[2] = number;
     calling[0] = number;
-    const context = { correlationId, runId: number, trace: traceHeadersOf(headers) };
-    const invocation = invoke(this.#callback, { headers, raw }, context, this.#options, settle);
+    const ordered = this.#callbacks[which];
+    if (ordered === undefined) throw new Error(`a message for callback ${which}, which was not loaded`);
+    const { consumer } = ordered;
+    const context = { correlationId, consumer, runId: number, trace: traceHeadersOf(headers) };
+    const invocation = invoke(ordered, { headers, raw }, context, ordered, settle);
     calling[0] = 0;
     const place = this.#running.add({ number, invocation });
     void invocation.result.then((result) => {

@@ -4,6 +4,7 @@
  * and read on whatever becomes of the consumer's own log.
  */
 import type { Readable } from 'node:stream';
+import type { MessageContext } from '../../context.js';
 import { cutText, log, writeLine } from '../../log.js';
 
 /** Far above what logs are for, far below what would keep the consumer busy. */
@@ -26,7 +27,7 @@ export class WorkerOutput {
   /** Resolves when everything has been read to its end. */
   readonly ended: Promise<unknown>;
   readonly #origin: object;
-  readonly #correlationId: () => string | undefined;
+  readonly #context: () => MessageContext | undefined;
   readonly #streams: readonly Readable[];
   #leftBytes = BURST_BYTES;
   #filledMs = performance.now();
@@ -35,12 +36,12 @@ export class WorkerOutput {
   #lastError = '';
 
   /**
-   * `origin`: fields that say what printed a line. `correlationId`: of the message whose callback must have printed what
+   * `origin`: fields that say what printed a line. `context`: of the message whose callback must have printed what
    * says nothing of it.
    */
-  constructor(origin: object, { log, stdout, stderr }: Printed, correlationId: () => string | undefined) {
+  constructor(origin: object, { log, stdout, stderr }: Printed, context: () => MessageContext | undefined) {
     this.#origin = origin;
-    this.#correlationId = correlationId;
+    this.#context = context;
     this.#streams = [...(log === undefined ? [] : [log]), stdout, stderr];
     const ends = [
       ...(log === undefined ? [] : [this.#read(log, (line) => this.#pass(line))]),
@@ -103,11 +104,12 @@ export class WorkerOutput {
 
   #wrap(source: 'stdout' | 'stderr' | 'log', line: string): void {
     if (line === '') return;
-    const correlationId = this.#correlationId();
+    const { correlationId, consumer } = this.#context() ?? {};
     const fields = {
       source,
       ...this.#origin,
       ...(correlationId === undefined ? {} : { correlationId }),
+      ...(consumer === undefined ? {} : { consumer }),
     };
     log[source === 'stdout' ? 'info' : 'warn'](fields, cutText(line));
   }

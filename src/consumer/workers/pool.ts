@@ -16,11 +16,14 @@ import { WorkerProcess, type WorkerOptions } from './process.js';
 import type { Loss, Run } from './runs.js';
 import { spawnWorker, type SpawnOptions } from './spawn.js';
 
-export interface PoolOptions extends RunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
+export interface PoolOptions extends PoolRunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
   readonly workers: number;
   /** Aborted: what no worker can run now is not waited for. */
   readonly drain: AbortSignal;
 }
+
+/** How callbacks are called stands beside each of them. */
+type PoolRunnerOptions = Pick<RunnerOptions, 'timeoutMs' | 'abort' | 'log' | 'observer'>;
 
 const LONGEST_DELAY_MS = 30_000;
 /** A worker that has lived this long was healthy. */
@@ -34,7 +37,7 @@ const METRICS_MS = 500;
 /** A stop signal may come to a worker so long before it comes to the consumer. */
 const STOP_MS = 1000;
 
-export class WorkerPool implements CallbackRunner {
+export class WorkerPool {
   readonly #options: PoolOptions;
   readonly #workers = new Set<WorkerProcess>();
   /** The workers that take messages. */
@@ -45,8 +48,11 @@ export class WorkerPool implements CallbackRunner {
   #failures = 0;
   #isClosed = false;
   #hasStarted = false;
-  #session: Job['session'] | undefined;
-  #connections = 0;
+  /** The numbers of those that messages have come by. */
+  readonly #connections = new WeakMap<Job['session'], number>();
+  #lastConnection = 0;
+  /** Runners that are not closed yet. */
+  #users = 0;
   /** Since the abort: the callbacks in flight have been told. */
   #told: Promise<unknown> = Promise.resolve();
   /** The consumer's process ends: its workers do, too. */
@@ -97,9 +103,19 @@ export class WorkerPool implements CallbackRunner {
     if (failed !== undefined && !this.#isDone()) throw failed.reason;
   }
 
-  run(job: Job): Promise<RunResult | Gone> {
+  /** A runner of one of the callbacks. The pool ends with the last of them that is closed. */
+  runnerOf(which: number): CallbackRunner {
+    this.#users++;
+    return {
+      run: (job) => this.#run(job, which),
+      renew: () => this.renew(),
+      close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
+    };
+  }
+
+  #run(job: Job, which: number): Promise<RunResult | Gone> {
     return new Promise((resolve) => {
-      this.#waiting.push({ job, resolve, isSuspect: false, losses: 0, wasKilled: false });
+      this.#waiting.push({ job, which, resolve, isSuspect: false, losses: 0, wasKilled: false });
       this.#assign();
       if (this.#ready.size > 0) return;
       job.setHeld(true);
@@ -156,10 +172,11 @@ export class WorkerPool implements CallbackRunner {
     });
     // The stop came while it was started.
     if (this.#isClosed) worker.terminate();
-    const origin = await worker.ready;
+    const origins = await worker.ready;
     // Those of the start load what is there; a later one may load a file that was changed meanwhile.
     const level = this.#hasStarted ? 'info' : 'debug';
-    this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
+    for (const origin of origins)
+      this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
     this.#ready.add(worker);
     this.#tell({ kind: 'ready', pid: worker.pid });
     this.#assign();
@@ -206,12 +223,12 @@ export class WorkerPool implements CallbackRunner {
 
   /** The number of its connection: workers are told when that has ended, so that they can answer an ack themselves. */
   #connectionOf({ session }: Job): number {
-    if (session !== this.#session) {
-      this.#session = session;
-      const number = ++this.#connections;
-      void session.closed.then(() => this.#workers.forEach((worker) => worker.disconnect(number)));
-    }
-    return this.#connections;
+    const known = this.#connections.get(session);
+    if (known !== undefined) return known;
+    const number = ++this.#lastConnection;
+    this.#connections.set(session, number);
+    void session.closed.then(() => this.#workers.forEach((worker) => worker.disconnect(number)));
+    return number;
   }
 
   async #lose(worker: WorkerProcess, loss: Loss): Promise<void> {

@@ -4,6 +4,7 @@
  * is judged when everything it wrote has been read: its last words may be there.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { MessageContext } from '../../context.js';
 import { PubsubError, type ErrorCode } from '../../errors.js';
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
@@ -57,7 +58,7 @@ const LONGEST_SILENCE_MS = 1000;
 
 export class WorkerProcess {
   /** Resolves when the module is loaded and set up; rejects with a PubsubError `callback-...`. */
-  readonly ready: Promise<ReadyReport>;
+  readonly ready: Promise<readonly ReadyReport[]>;
   /** Resolves when the process is no more, and all that it said has been heard. */
   readonly ended: Promise<WorkerEndReason>;
   readonly #options: WorkerOptions;
@@ -80,7 +81,8 @@ export class WorkerProcess {
   #heardMs = 0;
   #isReady = false;
   #isStopping = false;
-  #settleReady: { resolve: (report: ReadyReport) => void; reject: (reason: PubsubError) => void } | undefined;
+  #settleReady:
+    { resolve: (reports: readonly ReadyReport[]) => void; reject: (reason: PubsubError) => void } | undefined;
 
   constructor(spawned: Spawned, options: WorkerOptions, events: WorkerEvents) {
     this.#options = options;
@@ -96,7 +98,7 @@ export class WorkerProcess {
           culprits: undefined,
         }),
     });
-    this.#output = new WorkerOutput({ worker: spawned.child.pid }, spawned, () => this.#onlyCorrelationId());
+    this.#output = new WorkerOutput({ worker: spawned.child.pid }, spawned, () => this.#onlyContext());
     const limited: Limited = {
       inFlight: this.#inFlight,
       channel: this.#channel,
@@ -112,9 +114,8 @@ export class WorkerProcess {
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
     if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));
-    const { callback, logLevel, queueType, bodyKind, maxBodyBytes, tellsMetrics, isOnlyLoaded } = options;
-    const calls = { queueType, bodyKind, maxBodyBytes };
-    const order: LoadOrder = { callback, logLevel, tellsMetrics, isOnlyLoaded, ...calls };
+    const { callbacks, logLevel, tellsMetrics, isOnlyLoaded } = options;
+    const order: LoadOrder = { callbacks, logLevel, tellsMetrics, isOnlyLoaded };
     this.#channel.send(toWorker.load, 0, JSON.stringify(order));
   }
 
@@ -152,7 +153,7 @@ export class WorkerProcess {
     this.#channel.sendLazily((frames) => {
       if (this.#inFlight.get(number) === undefined) return;
       entry.isSent = true;
-      frames.add(toWorker.run, number, encodeRunHead(run.job, connection), run.job.raw);
+      frames.add(toWorker.run, number, encodeRunHead(run, connection), run.job.raw);
     });
   }
 
@@ -249,7 +250,7 @@ export class WorkerProcess {
       case fromWorker.ready:
         clearTimeout(this.#timers[0]);
         this.#isReady = true;
-        this.#settleReady?.resolve(parse<ReadyReport>(head));
+        this.#settleReady?.resolve(parse<ReadyReport[]>(head));
         return;
       case fromWorker.failed: {
         const { code, message, error } = parse<FailureReport>(head);
@@ -302,8 +303,8 @@ export class WorkerProcess {
     entry.run.resolve(result);
   }
 
-  #onlyCorrelationId(): string | undefined {
-    return this.#inFlight.size === 1 ? this.#inFlight.entries()[0]?.[1].run.job.correlationId : undefined;
+  #onlyContext(): MessageContext | undefined {
+    return this.#inFlight.size === 1 ? this.#inFlight.entries()[0]?.[1].run.job.context : undefined;
   }
 
   /** A worker that is blocked tells of no verdict by itself. */
@@ -341,10 +342,15 @@ export class WorkerProcess {
     for (const timer of [...this.#timers, this.#askTimer]) clearTimeout(timer);
     for (const stream of this.#spawned.child.stdio) stream?.destroy();
     const cause = this.#cause ?? this.#causeOf(code, signal);
+    const names = this.#options.callbacks.map(({ callback }) => callback);
     this.#settleReady?.reject(
-      new PubsubError('callback-not-loadable', `${this.#options.callback} does not load: ${cause.detail}`, {
-        cause: cause.error,
-      }),
+      new PubsubError(
+        'callback-not-loadable',
+        `${names.join(', ')} ${names.length === 1 ? 'does' : 'do'} not load: ${cause.detail}`,
+        {
+          cause: cause.error,
+        },
+      ),
     );
     if (!this.#isReady) return 'not-started';
     if (this.#isStopping) return this.#isRetired ? 'retired' : 'stopped';

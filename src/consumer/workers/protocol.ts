@@ -6,7 +6,7 @@ import type { ErrorCode } from '../../errors.js';
 import { withoutDelay } from '../../brokers/headers.js';
 import { readHead, type Headers } from '../../stomp/headers.js';
 import type { CallOptions, Refusal, RunResult } from '../payload.js';
-import type { Job } from '../runner.js';
+import type { Run } from './runs.js';
 import type { WireError } from '../thrown.js';
 
 /** Descriptors of a worker beside the usual three, of which stdin is empty. */
@@ -40,7 +40,7 @@ export const toWorker = {
 } as const;
 
 export const fromWorker = {
-  /** Head: ReadyReport. */
+  /** Head: ReadyReport[], of each callback. */
   ready: 0x91,
   /** Head: FailureReport. */
   failed: 0x92,
@@ -71,9 +71,16 @@ const CORRELATION_ID = 'correlation-id';
 const known = new Set<number>([...Object.values(toWorker), ...Object.values(fromWorker)]);
 export const isKnownKind = (kind: number): boolean => known.has(kind);
 
-export interface LoadOrder extends CallOptions {
+/** A callback to load, and how it is called. */
+export interface CallbackOrder extends CallOptions {
   /** `module#export` */
   readonly callback: string;
+  /** Whose it is, where there are several. */
+  readonly consumer?: string | undefined;
+}
+
+export interface LoadOrder {
+  readonly callbacks: readonly CallbackOrder[];
   readonly logLevel: string;
   /** Is it asked for the metrics of the callback? */
   readonly tellsMetrics: boolean;
@@ -83,23 +90,30 @@ export interface LoadOrder extends CallOptions {
 
 export interface RunHead {
   readonly correlationId: string;
+  /** Which of the callbacks of the LoadOrder it is for. */
+  readonly which: number;
   /** Numbers the connections that messages come by. */
   readonly connection: number;
   readonly headers: Headers;
 }
 
 /** The header lines go as they came, below a line with the rest: a correlation id that is not among them is JSON there. */
-export function encodeRunHead({ correlationId, headers, lines }: Job, connection: number): string {
-  const isOwn = headers[CORRELATION_ID] === correlationId;
-  return `${connection}${isOwn ? '' : JSON.stringify(correlationId)}\n${lines}`;
+export function encodeRunHead({ job, which }: Pick<Run, 'job' | 'which'>, connection: number): string {
+  const { context, headers, lines } = job;
+  const isOwn = headers[CORRELATION_ID] === context.correlationId;
+  return `${which},${connection}${isOwn ? '' : `,${JSON.stringify(context.correlationId)}`}\n${lines}`;
 }
 
 export function readRunHead(text: string): RunHead {
   const { command, headers } = readHead(text, false);
+  const [which = '', connection = ''] = command.split(',', 2);
   const quote = command.indexOf('"');
   const correlationId =
     quote === -1 ? (headers[CORRELATION_ID] ?? '') : (JSON.parse(command.slice(quote)) as string);
-  return { correlationId, connection: parseInt(command, 10), headers: withoutDelay(headers) };
+  return {
+    ...{ correlationId, which: Number(which), connection: Number(connection) },
+    headers: withoutDelay(headers),
+  };
 }
 
 export type PublishedHead = readonly (readonly [destination: string, lines: string, bodyBytes: number])[];

@@ -6,6 +6,8 @@ import type { Timed } from '../time-limit.js';
 /** A message that is to be run, in this worker or the next. */
 export interface Run {
   readonly job: Job;
+  /** Which of the callbacks there it is for. */
+  readonly which: number;
   readonly resolve: (result: RunResult | Gone) => void;
   /** A worker ended under it and it may have been its doing: it runs alone now. */
   isSuspect: boolean;

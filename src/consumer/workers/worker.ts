@@ -8,8 +8,8 @@ import { currentContext } from '../../context.js';
 import { PubsubError, reasonOf } from '../../errors.js';
 import { log } from '../../log.js';
 import { loadCallback } from '../callback.js';
-import type { LoadedCallback, Refusal } from '../payload.js';
-import { Calls, createCalling } from './calls.js';
+import type { Refusal } from '../payload.js';
+import { Calls, createCalling, type OrderedCallback } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
 import { encodeError, type WireError } from '../thrown.js';
 import { createMetricsReader } from './metrics.js';
@@ -20,6 +20,7 @@ import {
   fromWorker,
   isKnownKind,
   toWorker,
+  type CallbackOrder,
   type FailureReport,
   type LastWords,
   type LoadOrder,
@@ -45,14 +46,14 @@ export function serve(signals: Signals): void {
     if (kind !== toWorker.load) return;
     const order = JSON.parse(head.toString()) as LoadOrder;
     void start(order).then((loaded) => {
-      const calls = new Calls(loaded, order, outbox, calling);
-      const tellMetrics = order.tellsMetrics ? createReporter(loaded.origin?.file) : undefined;
+      const calls = new Calls(loaded, outbox, calling);
+      const tellMetrics = order.tellsMetrics ? createReporter(loaded[0]?.origin?.file) : undefined;
       receive = (frame) => {
         if (frame.kind === toWorker.stop) void stop(loaded, tellMetrics);
         else if (frame.kind === toWorker.metrics) void tellMetrics?.();
         else calls.receive(frame);
       };
-      outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.origin ?? {}));
+      outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.map(({ origin }) => origin ?? {})));
     });
   };
   const reader = new FrameReader(isKnownKind, (frame) => receive(frame));
@@ -75,26 +76,44 @@ function watch(calling: Float64Array): void {
   thread.unref();
 }
 
-async function start({ callback, logLevel, isOnlyLoaded }: LoadOrder): Promise<LoadedCallback> {
+async function start({ callbacks, logLevel, isOnlyLoaded }: LoadOrder): Promise<OrderedCallback[]> {
   printToLog(logLevel);
-  try {
-    const loaded = await loadCallback(callback);
-    if (isOnlyLoaded) return { ...loaded, setup: undefined, teardown: undefined };
-    await loaded.setup?.();
-    return loaded;
-  } catch (error) {
-    const code = error instanceof PubsubError ? error.code : 'callback-not-loadable';
-    const report: FailureReport = { code, message: reasonOf(error), error: encodeError(error) };
-    outbox.send(fromWorker.failed, 0, JSON.stringify(report));
-    return exit(1);
-  }
+  const load = async (order: CallbackOrder) => ({ ...order, ...(await loadCallback(order.callback)) });
+  const loaded = await allOrExit(callbacks.map(load));
+  if (isOnlyLoaded) return loaded.map((one) => ({ ...one, setup: undefined, teardown: undefined }));
+  await allOrExit(modulesOf(loaded).map(({ setup }) => setup?.()));
+  return loaded;
 }
 
-async function stop({ teardown }: LoadedCallback, tellMetrics?: () => Promise<void>): Promise<void> {
-  try {
-    await teardown?.();
-  } catch (error) {
-    log.error({ err: error }, 'teardown() failed');
+/** Tells of everything that failed, then ends. */
+async function allOrExit<T>(work: readonly (T | Promise<T>)[]): Promise<T[]> {
+  const results = await Promise.allSettled(work);
+  const errors = results.flatMap((result) =>
+    result.status === 'rejected' ? [result.reason as unknown] : [],
+  );
+  if (errors.length > 0) {
+    const [error] = errors;
+    const code = error instanceof PubsubError ? error.code : 'callback-not-loadable';
+    const message = [...new Set(errors.map(reasonOf))].join('\n');
+    const report: FailureReport = { code, message, error: encodeError(error) };
+    outbox.send(fromWorker.failed, 0, JSON.stringify(report));
+    exit(1);
+  }
+  return results.map((result) => (result as PromiseFulfilledResult<T>).value);
+}
+
+/** One callback of each module: setup() and teardown() are the module's, whichever of its functions are called. */
+function modulesOf(loaded: readonly OrderedCallback[]): OrderedCallback[] {
+  return [...new Map(loaded.map((callback) => [callback.origin?.file ?? callback, callback])).values()];
+}
+
+async function stop(loaded: readonly OrderedCallback[], tellMetrics?: () => Promise<void>): Promise<void> {
+  for (const { teardown } of modulesOf(loaded)) {
+    try {
+      await teardown?.();
+    } catch (error) {
+      log.error({ err: error }, 'teardown() failed');
+    }
   }
   await tellMetrics?.();
   exit(0);

@@ -1,0 +1,125 @@
+/**
+ * From callbacks to runners that are set up: what runs where, and which consumers of a process share their workers.
+ */
+import { orAborted } from '../aborted.js';
+import { PubsubError } from '../errors.js';
+import { log, type Logger } from '../log.js';
+import type { Settings } from '../settings.js';
+import { loadCallback } from './callback.js';
+import type { LoadedCallback } from './payload.js';
+import { startProgramRunner } from './programs.js';
+import { startInlineRunner, type CallbackRunner, type RunnerObserver } from './runner.js';
+import { WorkerPool } from './workers/pool.js';
+
+/** What a runner is started for. */
+export interface Runnable {
+  /** Where a process has several. */
+  readonly name?: string | undefined;
+  /** A function, `module#export`, or a program and its arguments. */
+  readonly callback: LoadedCallback | string | readonly [string, ...string[]];
+  readonly settings: Settings;
+  readonly log: Logger;
+  readonly observer?: RunnerObserver | undefined;
+  /** In one worker, which is not set up: to see that it can be loaded. */
+  readonly isOnlyLoaded?: boolean;
+}
+
+export interface Stop {
+  readonly drain: AbortSignal;
+  readonly abort: AbortSignal;
+}
+
+type Started<One extends Runnable> = ReadonlyMap<One, CallbackRunner>;
+
+/**
+ * Resolves with a runner for each when their callbacks are loaded and set up, in each worker that there is; with undefined
+ * when told to stop before: nothing has been sent then. Rejects with one `callback-...` for all that cannot be loaded.
+ * Modules whose settings are the same share their workers.
+ */
+export async function startRunners<One extends Runnable>(
+  runnables: readonly One[],
+  stop: Stop,
+): Promise<Started<One> | undefined> {
+  const starting = startAll(runnables, stop);
+  // What is told of the error otherwise is one line.
+  starting.catch((error: unknown) => log.debug({ err: error }, 'the callback cannot be started'));
+  const runners = await orAborted(stop.drain, starting);
+  if (runners === undefined) starting.then(closeAll, () => undefined);
+  return runners;
+}
+
+const closeAll = (runners: Started<Runnable>) =>
+  Promise.all(Array.from(runners.values(), (one) => one.close()));
+
+/** All of them, or none and one error for all that failed. */
+async function startAll<One extends Runnable>(runnables: readonly One[], stop: Stop): Promise<Started<One>> {
+  const groups = new Map<unknown, One[]>();
+  for (const runnable of runnables) {
+    const key = sharingOf(runnable);
+    groups.set(key, [...(groups.get(key) ?? []), runnable]);
+  }
+  const results = await Promise.allSettled(Array.from(groups.values(), (group) => startGroup(group, stop)));
+  const runners = new Map(results.flatMap((result) => (result.status === 'fulfilled' ? result.value : [])));
+  const errors = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as Error] : []));
+  const [first, ...others] = errors;
+  if (first === undefined) return runners;
+  await closeAll(runners);
+  if (others.length === 0 || !(first instanceof PubsubError)) throw first;
+  throw new PubsubError(first.code, errors.map(({ message }) => message).join('\n'), { cause: first });
+}
+
+/** The same for those that share their workers; everything but a module in worker processes has a runner of its own. */
+function sharingOf(runnable: Runnable): unknown {
+  const { callback, settings } = runnable;
+  const isShared = typeof callback === 'string' && settings.processOnBackground;
+  return isShared ? JSON.stringify([settings.processWorkers, workerSettings(settings)]) : runnable;
+}
+
+const workerSettings = (settings: Settings) => ({
+  timeoutMs: settings.timeoutSeconds * 1000,
+  setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
+  heapMb: settings.workerHeapMb,
+  memoryMb: settings.workerMemoryMb,
+  maxMessages: settings.workerMaxMessages,
+  imports: settings.imports ?? [],
+});
+
+const callOptions = ({ queueType, body, maxMessageBytes }: Settings) => ({
+  queueType,
+  bodyKind: body,
+  maxBodyBytes: maxMessageBytes,
+});
+
+async function startGroup<One extends Runnable>(
+  group: readonly One[],
+  { drain, abort }: Stop,
+): Promise<[One, CallbackRunner][]> {
+  const [first] = group as [One];
+  const { callback, settings, log: own, observer, isOnlyLoaded = false } = first;
+  const options = { ...callOptions(settings), ...workerSettings(settings), abort, log: own, observer };
+  if (typeof callback !== 'string') {
+    const isFunction = 'call' in callback;
+    const runner = isFunction
+      ? await startInlineRunner(callback, options)
+      : startProgramRunner({ ...options, drain, command: callback });
+    return [[first, runner]];
+  }
+  if (!settings.processOnBackground) {
+    const loaded = await loadCallback(callback);
+    return [[first, await startInlineRunner(isOnlyLoaded ? { call: loaded.call } : loaded, options)]];
+  }
+  const concurrency = group.reduce((sum, one) => sum + one.settings.concurrency, 0);
+  const pool = new WorkerPool({
+    ...workerSettings(settings),
+    ...{ drain, abort, log: group.length === 1 ? own : log, logLevel: log.level },
+    ...{ observer, tellsMetrics: observer?.onMetrics !== undefined, isOnlyLoaded },
+    workers: isOnlyLoaded ? 1 : Math.min(settings.processWorkers, concurrency),
+    callbacks: group.map((one) => ({
+      ...callOptions(one.settings),
+      callback: one.callback as string,
+      consumer: one.name,
+    })),
+  });
+  await pool.start();
+  return group.map((one, which) => [one, pool.runnerOf(which)]);
+}

@@ -1,0 +1,225 @@
+/** `pubsub run`: several consumers by one file, in one process, which start, stop and fail together. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { bodiesIn, put, putAll } from '../support/messages.js';
+import { packageRoot, run, type Running } from '../support/process.js';
+import { until } from '../support/until.js';
+import { anyBroker, at, DEADLINE_MS, printed, skipWithout, temporaryFolder, unique } from './commands.js';
+
+const id = { 'correlation-id': 'c-1' };
+const nobody = at(1);
+
+const callbacks = `
+export async function tell({ body, ack }) { console.log('told ' + body + ' by ' + process.pid); await ack(); }
+export async function leave({ body }) { if (body === 'leave') process.exit(7); }
+export async function setup() { console.log('set up ' + process.pid); }
+`;
+const config = (consumers: object, defaults: object = {}) => JSON.stringify({ defaults, consumers });
+
+async function ends(running: Running, code: number): Promise<string> {
+  assert.deepEqual(await running.exit(), { code, signal: null }, running.stderr);
+  return running.stderr;
+}
+
+/** Of the process and what it started. */
+function processesOf(pid: number): string[] {
+  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
+  );
+  return [String(pid), ...children.filter((child) => child !== '')];
+}
+
+describe('pubsub run', skipWithout(anyBroker()), () => {
+  const broker = anyBroker()!;
+  const runIn = (cwd: string, args: string[] = [], env = broker.env) =>
+    run('pubsub', ['run', ...args], { cwd, env });
+
+  it('serves each consumer in workers that they share, says whose each line is, and drains them all', async () => {
+    const [orders, mails, jobs] = [unique('orders'), unique('mails'), unique('jobs')];
+    const folder = temporaryFolder({
+      'package.json': '{}',
+      'callbacks.mjs': callbacks,
+      'pubsub.config.ts': `
+        import { defineConsumers } from 'stomp-pubsub';
+        export default defineConsumers({
+          defaults: { concurrency: 5 },
+          consumers: {
+            orders: { destination: '/queue/${orders}', callback: './callbacks.mjs#tell' },
+            mails: { destination: '${mails}', callback: './callbacks.mjs#tell', concurrency: 2 },
+            jobs: { destination: '${jobs}', callback: ['cat'] },
+          },
+        });`,
+    });
+    mkdirSync(join(folder, 'node_modules'));
+    symlinkSync(packageRoot, join(folder, 'node_modules/stomp-pubsub'));
+    const running = runIn(folder);
+    await running.says('subscribed', 3);
+    await put(broker, `/queue/${orders}`, '"one"', id);
+    await put(broker, `/queue/${mails}`, '"two"', id);
+    await put(broker, `/queue/${jobs}`, 'three', id);
+    await until(
+      () => running.stderr.includes('"three"') && printed(running).length === 3,
+      DEADLINE_MS,
+      () => running.stderr,
+    );
+    running.signal('SIGTERM');
+    await ends(running, 0);
+    const [setup, ...told] = printed(running);
+    const worker = /set up (\d+)/.exec(setup ?? '')?.[1];
+    assert.deepEqual(told.sort(), [`told one by ${worker}`, `told two by ${worker}`]);
+    const whose = running.logLines.filter(({ msg }) => /^(told .*|three)$/.test(String(msg)));
+    assert.deepEqual(whose.map(({ consumer }) => consumer).sort(), ['jobs', 'mails', 'orders']);
+    const stopped = running.said('stopped').map(({ consumer, acked }) => [consumer, acked]);
+    assert.deepEqual(stopped.sort(), [
+      ['jobs', 1],
+      ['mails', 1],
+      ['orders', 1],
+    ]);
+  });
+
+  it('takes twenty destinations into the processes of one', async () => {
+    const name = unique('many');
+    const many = Object.fromEntries(
+      Array.from({ length: 20 }, (_, n) => [
+        `c${n}`,
+        { destination: `${name}-${n}`, callback: './callbacks.mjs#tell' },
+      ]),
+    );
+    const folder = temporaryFolder({ 'callbacks.mjs': callbacks, 'many.json': config(many) });
+    const running = runIn(folder, ['many.json']);
+    await running.says('subscribed', 20);
+    assert.equal(processesOf(running.pid).length, 2);
+    for (let n = 0; n < 20; n++) await put(broker, `/queue/${name}-${n}`, JSON.stringify(n), id);
+    await until(
+      () => printed(running).length === 21,
+      DEADLINE_MS,
+      () => running.stderr,
+    );
+    running.signal('SIGTERM');
+    await ends(running, 0);
+    assert.ok(running.said('stopped').every(({ acked }) => acked === 1));
+  });
+
+  it('costs a neighbour nothing when the callback of another takes their worker down', async () => {
+    const [bad, good] = [unique('bad'), unique('good')];
+    const folder = temporaryFolder({
+      'callbacks.mjs': callbacks,
+      'pubsub.config.json': config({
+        bad: { destination: bad, callback: './callbacks.mjs#leave' },
+        good: { destination: good, callback: './callbacks.mjs#tell' },
+      }),
+    });
+    const running = runIn(folder);
+    await running.says('subscribed', 2);
+    await Promise.all([
+      put(broker, `/queue/${bad}`, '"leave"', id),
+      putAll(broker, `/queue/${good}`, [1, 2, 3], id),
+    ]);
+    await running.says('dead-lettered');
+    await until(
+      () => printed(running).filter((line) => /told/.test(line)).length >= 3,
+      DEADLINE_MS,
+      () => running.stderr,
+    );
+    running.signal('SIGTERM');
+    await ends(running, 0);
+    const [letter] = running.said('dead-lettered');
+    assert.deepEqual([letter?.consumer, letter?.reason], ['bad', 'callback-exited']);
+    assert.deepEqual(await bodiesIn(broker, `/queue/${good}`), []);
+  });
+
+  it('serves those that are named alone', async () => {
+    const [one, other] = [unique('one'), unique('other')];
+    const folder = temporaryFolder({
+      'callbacks.mjs': callbacks,
+      'pubsub.config.json': config({
+        one: { destination: one, callback: './callbacks.mjs#tell' },
+        other: { destination: other, callback: './missing.mjs#tell' },
+      }),
+    });
+    const running = runIn(folder, ['--only', 'one']);
+    const { consumer } = await running.says('subscribed');
+    assert.equal(consumer, 'one');
+    running.signal('SIGTERM');
+    await ends(running, 0);
+  });
+
+  it('drains the others when the broker refuses one: 4, and the error names it', async () => {
+    const good = unique('good');
+    const folder = temporaryFolder({
+      'callbacks.mjs': callbacks,
+      'pubsub.config.json': config({
+        good: { destination: good, callback: './callbacks.mjs#tell' },
+        bad: {
+          destination: unique('bad'),
+          callback: './callbacks.mjs#tell',
+          user: 'nobody',
+          password: 'wrong',
+        },
+      }),
+    });
+    const running = runIn(folder);
+    assert.match(await ends(running, 4), /bad: .*(credentials|password|login|refused)/i);
+    assert.deepEqual(
+      running.said('stopped').map(({ consumer }) => consumer),
+      ['good'],
+    );
+  });
+});
+
+describe('pubsub run, before anything is sent', () => {
+  const refused = async (files: Record<string, string>, args: string[], code: number) => {
+    const running = run('pubsub', ['run', ...args], { cwd: temporaryFolder(files), env: nobody });
+    return ends(running, code);
+  };
+
+  it('tells all that is wrong with the settings of all', async () => {
+    const consumers = {
+      one: { destination: '/queue/x', callback: './callbacks.mjs#tell', concurrency: 0 },
+      two: { destination: '/nothing/x', callback: './callbacks.mjs#tell' },
+      three: { callback: 7, concurency: 2 },
+    };
+    const said = await refused(
+      { 'pubsub.config.json': config(consumers) },
+      ['--only', 'one,two,three,four'],
+      2,
+    );
+    for (const problem of [
+      /one: --concurrency: .* not 0/,
+      /two: .*\/nothing\/x/,
+      /three: destination/,
+      /three: callback/,
+      /three: concurency: there is no such/,
+      /--only: there is no consumer "four"; there are one, two, three/,
+    ])
+      assert.match(said, problem);
+  });
+
+  it('tells all callbacks that do not load', async () => {
+    const consumers = {
+      one: { destination: 'x', callback: './callbacks.mjs#missing' },
+      two: { destination: 'y', callback: './nothing.mjs' },
+      three: { destination: 'z', callback: ['./no-program'] },
+    };
+    const files = { 'callbacks.mjs': callbacks, 'pubsub.config.json': config(consumers) };
+    const said = await refused(files, [], 3);
+    for (const problem of [/callbacks\.mjs#missing/, /nothing\.mjs/, /no-program/])
+      assert.match(said, problem);
+  });
+
+  it('says that there is no file, what is no JSON, what does not load and what defines nothing', async () => {
+    assert.match(await refused({}, [], 2), /none of pubsub\.config\.ts.* it exports defineConsumers/);
+    assert.match(await refused({}, ['other.ts'], 2), /there is no file other\.ts/);
+    assert.match(await refused({ 'pubsub.config.json': '{' }, [], 2), /pubsub\.config\.json cannot be read/);
+    assert.match(
+      await refused({ 'pubsub.config.mjs': 'throw new Error("oh")' }, [], 2),
+      /does not load: Error: oh/,
+    );
+    assert.match(
+      await refused({ 'pubsub.config.mjs': 'export default {}' }, [], 2),
+      /no consumers are defined/,
+    );
+  });
+});
