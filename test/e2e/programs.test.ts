@@ -187,7 +187,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
     const steps = ['before', 'reading', 'after'];
     const file = program(`
       step=$(cat "$1/step")
-      wait_at() { if [ "$step" = "$1" ]; then echo "at $1"; exec sleep 600; fi; }
+      wait_at() { if [ "$step" = "$1" ]; then echo "at $1"; exec sleep 60; fi; }
       wait_at before
       body=$(cat)
       wait_at reading
