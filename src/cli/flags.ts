@@ -33,7 +33,7 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
     });
     return option;
   };
-  const off = `${offHelp ?? `not: ${row.help}`} [${row.variable}=false]`;
+  const off = `${offHelp ?? `not: ${row.help}`} [${row.variable}${fallback}]`;
   let shown: Option;
   if (row.offFlag !== undefined) {
     shown = register(row.offFlag, off, false, false);
