@@ -10,10 +10,12 @@ import {
   choice,
   common,
   flagName,
+  host,
   integer,
   milliseconds,
   only,
   optionalBoolean,
+  optionalHost,
   optionalInteger,
   optionalList,
   optionalSeconds,
@@ -25,13 +27,20 @@ import {
   text,
   type Setting,
 } from './settings/kinds.js';
+import { parseBrokerUrl } from './settings/url.js';
 
 /** V8's longest string, in bytes: a body becomes one. */
 const LONGEST_TEXT = 536_870_888;
 
 // prettier-ignore
 export const settings = {
-  host: common('broker host', text('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
+  url: setting<string | undefined>(['Connection', 'STOMP_URL', '--url <url>', undefined],
+    'all in one: stomp[+ssl]://user@host1:61613,host2:61613/vhost, any number of hosts, percent-encoded',
+    (url) => {
+      parseBrokerUrl(url);
+      return url;
+    }),
+  host: common('broker host', host('Connection', 'STOMP_SERVER_HOST', '--host <name>', 'localhost',
     'broker host'), { short: '-H' }),
   port: common('its STOMP port', integer('Connection', 'STOMP_SERVER_PORT', '--port <number>', 61613, [1, 65_535],
     'broker STOMP port'), { short: '-p' }),
@@ -39,9 +48,13 @@ export const settings = {
     'login'), { short: '-u' }),
   password: optionalText('Connection', 'STOMP_SERVER_PASSWORD', '--password <text>',
     'passcode; prefer the variable, a flag shows in the process list'),
+  userFile: optionalText('Connection', 'STOMP_SERVER_USER_FILE', '--user-file <file>',
+    'file with the login, read for every connection'),
+  passwordFile: optionalText('Connection', 'STOMP_SERVER_PASSWORD_FILE', '--password-file <file>',
+    'file with the passcode, read for every connection'),
   vhost: text('Connection', 'STOMP_SERVER_VHOST', '--vhost <name>', '/',
     'virtual host (RabbitMQ; others ignore it)'),
-  standbyHost: optionalText('Connection', 'STOMP_SERVER_STANDBY_HOST', '--standby-host <name>',
+  standbyHost: optionalHost('Connection', 'STOMP_SERVER_STANDBY_HOST', '--standby-host <name>',
     'second server, tried when the first does not answer'),
   standbyPort: optionalInteger('Connection', 'STOMP_SERVER_STANDBY_PORT', '--standby-port <number>', [1, 65_535],
     'STOMP port of the second server'),
@@ -51,8 +64,8 @@ export const settings = {
     'type of the queues that are declared: classic or quorum (RabbitMQ; others ignore it); one for all who use a queue'),
   connectTimeoutSeconds: seconds('Connection', 'STOMP_CONNECT_TIMEOUT', '--connect-timeout <seconds>', 10, [0.1, 86_400],
     'limit for TCP, TLS and the STOMP handshake together, for each server'),
-  waitToConnectSeconds: only(['pubsub', 'operator'], seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0.1, 86_400],
-    'longest wait between two attempts to connect')),
+  waitToConnectSeconds: only(['pubsub', 'operator'], seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0, 86_400],
+    'longest wait between two attempts to connect; 0: hardly any')),
   outgoingHeartbeatMs: milliseconds('Connection', 'STOMP_OUTGOING_HEARTBEAT', '--outgoing-heartbeat <ms>', 10_000, [0, 3_600_000],
     'heart-beats sent at least this often, in ms; 0 for none'),
   incomingHeartbeatMs: milliseconds('Connection', 'STOMP_INCOMING_HEARTBEAT', '--incoming-heartbeat <ms>', 10_000, [0, 3_600_000],
@@ -153,7 +166,7 @@ export const settings = {
     'messages sent ahead of their confirmations')),
   reconnectForSeconds: only(['publish'], seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
     'how long a lost broker is tried again, until a message is confirmed; 0: not at all')),
-  sourceHost: optionalText('Moving', 'STOMP_SOURCE_HOST', '--source-host <name>',
+  sourceHost: optionalHost('Moving', 'STOMP_SOURCE_HOST', '--source-host <name>',
     'broker to move from; default: the one to move to. What follows defaults to the settings of that, too'),
   sourcePort: optionalInteger('Moving', 'STOMP_SOURCE_PORT', '--source-port <number>', [1, 65_535],
     'its STOMP port'),
@@ -161,6 +174,10 @@ export const settings = {
     'login there'),
   sourcePassword: optionalText('Moving', 'STOMP_SOURCE_PASSWORD', '--source-password <text>',
     'passcode there; prefer the variable'),
+  sourceUserFile: optionalText('Moving', 'STOMP_SOURCE_USER_FILE', '--source-user-file <file>',
+    'file with the login there'),
+  sourcePasswordFile: optionalText('Moving', 'STOMP_SOURCE_PASSWORD_FILE', '--source-password-file <file>',
+    'file with the passcode there'),
   sourceVhost: optionalText('Moving', 'STOMP_SOURCE_VHOST', '--source-vhost <name>',
     'virtual host there'),
   sourceUseSsl: optionalBoolean('Moving', 'STOMP_SOURCE_USE_SSL', '--source-ssl',
@@ -240,7 +257,8 @@ export function resolve(
     try {
       resolved[name] = value === undefined ? row.default : row.parse(asText(value));
     } catch (error) {
-      const shown = name.toLowerCase().endsWith('password') ? 'the value given' : JSON.stringify(value);
+      const isSecret = name === 'url' || name.toLowerCase().endsWith('password');
+      const shown = isSecret ? 'the value given' : JSON.stringify(value);
       problems.push(`${source}: ${reasonOf(error)}, not ${shown}`);
     }
   }
@@ -253,9 +271,54 @@ export function resolve(
   // A prefetch beyond the limit would only be given back.
   const { concurrency: wanted, limit } = resolved as unknown as Settings;
   if (limit !== undefined) resolved.concurrency = Math.min(wanted, limit);
-  if (problems.length === 0) problems.push(...contradictions(resolved as unknown as Settings));
+  if (problems.length === 0) {
+    const all = resolved as unknown as Settings;
+    const rankOf = (name: SettingName) =>
+      (given as Record<string, unknown>)[name] !== undefined
+        ? 2
+        : (env[settings[name].variable] ?? '') === ''
+          ? 0
+          : 1;
+    problems.push(...spreadUrl(all, rankOf));
+    const isPlainOnPurpose = (given as Record<string, unknown>).useSsl === false;
+    problems.push(...contradictions(all, isPlainOnPurpose));
+  }
   if (problems.length > 0) throw new PubsubError('invalid-setting', problems.join('\n'));
   return resolved as unknown as Settings;
+}
+
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
+
+/**
+ * What a URL says, in the settings of its parts, and what contradicts it. A part that is given from nearer (a flag before a
+ * variable) wins; given from as near, it is a contradiction. `rankOf` says from how near a setting is given.
+ */
+function spreadUrl(resolved: Mutable<Settings>, rankOf: (name: SettingName) => number): string[] {
+  if (resolved.url === undefined) return [];
+  const { servers, useSsl, user, password, vhost } = parseBrokerUrl(resolved.url);
+  const own = rankOf('url');
+  const problems: string[] = [];
+  /** Does the URL say it? `rivals` are the settings that say it, too. */
+  const isFromUrl = (...rivals: SettingName[]): boolean => {
+    const nearest = Math.max(...rivals.map(rankOf));
+    const rival = rivals.find((name) => rankOf(name) === nearest);
+    if (nearest === own && rival !== undefined)
+      problems.push(`STOMP_URL and ${settings[rival].variable}: both are given, and the URL has it already`);
+    return nearest < own;
+  };
+  if (user !== undefined && isFromUrl('user', 'userFile')) resolved.user = user;
+  if (password !== undefined && isFromUrl('password', 'passwordFile')) resolved.password = password;
+  if (vhost !== undefined && isFromUrl('vhost')) resolved.vhost = vhost;
+  if (useSsl === true && !resolved.useSsl && isFromUrl('useSsl')) resolved.useSsl = true;
+  if (isFromUrl('host', 'port', 'standbyHost', 'standbyPort')) {
+    const [first] = servers;
+    if (first !== undefined) Object.assign(resolved, first);
+  } else {
+    if (problems.length === 0 && rankOf('host') <= own)
+      problems.push('STOMP_URL: another port needs another host (--host), too');
+    resolved.url = undefined;
+  }
+  return problems;
 }
 
 /** Settings that were changed and change nothing, and why. */
@@ -276,7 +339,9 @@ export function ineffective({
   ];
 }
 
-function contradictions(resolved: Settings): string[] {
+function contradictions(resolved: Settings, isPlainOnPurpose: boolean): string[] {
+  const { caFile, certFile, keyFile, useSsl, sourceUseSsl } = resolved;
+  const hasTlsFiles = caFile !== undefined || certFile !== undefined || keyFile !== undefined;
   const pairs: [boolean, string][] = [
     [
       (resolved.standbyHost === undefined) !== (resolved.standbyPort === undefined),
@@ -286,6 +351,22 @@ function contradictions(resolved: Settings): string[] {
       (resolved.sourceHost === undefined) !== (resolved.sourcePort === undefined),
       'STOMP_SOURCE_HOST and STOMP_SOURCE_PORT: set both or neither',
     ],
+    [
+      hasTlsFiles && !useSsl && sourceUseSsl !== true && !isPlainOnPurpose,
+      'DEFAULT_STOMP_CA_CERTS, DEFAULT_STOMP_CERT_FILE, DEFAULT_STOMP_KEY_FILE: given without TLS, and nothing is sent in clear ' +
+        'text then; set STOMP_USE_SSL=true, or leave them away (--no-ssl for one command)',
+    ],
+    ...(
+      [
+        ['user', 'userFile'],
+        ['password', 'passwordFile'],
+        ['sourceUser', 'sourceUserFile'],
+        ['sourcePassword', 'sourcePasswordFile'],
+      ] as const
+    ).map(([value, file]): [boolean, string] => [
+      resolved[value] !== undefined && resolved[file] !== undefined,
+      `${settings[value].variable} and ${settings[file].variable}: give one of them`,
+    ]),
     [
       (resolved.certFile === undefined) !== (resolved.keyFile === undefined),
       'DEFAULT_STOMP_CERT_FILE and DEFAULT_STOMP_KEY_FILE: set both or neither',
@@ -314,10 +395,19 @@ function contradictions(resolved: Settings): string[] {
   return pairs.filter(([isWrong]) => isWrong).map(([, problem]) => problem);
 }
 
-/** STOMP_* variables that are set and not in the table: probably misspelt. */
-export function unknownVariables(env: Environment = process.env): string[] {
+/** Of django-stomp, and without a meaning here: Node picks the version of TLS, and has no key with a passphrase. */
+const ignoredVariables = [
+  'DEFAULT_STOMP_CERT_VALIDATOR',
+  'DEFAULT_STOMP_SSL_VERSION',
+  'DEFAULT_STOMP_SSL_PASSWORD',
+];
+
+/** STOMP_* and DEFAULT_STOMP_* variables that are set and not in the table, and why they change nothing. */
+export function uselessVariables(env: Environment = process.env): { variable: string; isIgnored: boolean }[] {
   const known = new Set(settingNames.map((name) => settings[name].variable));
-  return Object.keys(env).filter((variable) => variable.startsWith('STOMP_') && !known.has(variable));
+  return Object.keys(env)
+    .filter((variable) => /^(?:DEFAULT_)?STOMP_/.test(variable) && !known.has(variable))
+    .map((variable) => ({ variable, isIgnored: ignoredVariables.includes(variable) }));
 }
 
 /** Options of the library that are given and not in the table: probably misspelt, and the compiler was not asked. */

@@ -60,6 +60,8 @@ export async function startBroker(options: TestBrokerOptions = {}): Promise<Test
     host,
     port,
     env: {
+      // One of who runs the test would name another broker.
+      STOMP_URL: '',
       STOMP_SERVER_HOST: host,
       STOMP_SERVER_PORT: String(port),
       ...(options.user === undefined ? {} : { STOMP_SERVER_USER: options.user }),

@@ -8,7 +8,12 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     true,
     'check STOMP_SERVER_USER and STOMP_SERVER_PASSWORD',
   ],
-  [/Virtual host .* access denied/, true, 'check STOMP_SERVER_VHOST and that the user may use it'],
+  [
+    // RabbitMQ says the same at a limit of connections (3.10.8).
+    /Virtual host .* access denied/,
+    true,
+    'check STOMP_SERVER_VHOST, that the user may use it, and the max-connections of both (list_user_limits, list_vhost_limits)',
+  ],
   [
     /delivery acknowledgement on channel \d+ timed out/,
     false,

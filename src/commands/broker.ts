@@ -4,6 +4,8 @@ import { startEmbeddedBroker, type BrokerEvent, type EmbeddedBroker } from '../e
 import { PubsubError, reasonOf } from '../errors.js';
 import { log } from '../log.js';
 import type { Settings } from '../settings.js';
+import { readLogin } from '../sending/login.js';
+import { withoutBrackets } from '../settings/url.js';
 import { start } from './start.js';
 
 const NOT_KEPT = 'in memory only: for development and tests; messages are gone when this process ends';
@@ -15,7 +17,7 @@ export async function broker(flags: Record<string, unknown>): Promise<void> {
   const { host = '127.0.0.1', ...given } = flags;
   const { settings, listen } = await start(given);
   const { drain } = listen(0);
-  const embedded = await listenAt(host as string, settings);
+  const embedded = await listenAt(withoutBrackets(host as string), settings);
   log.info({ host: embedded.host, port: embedded.port }, `embedded broker listens; ${NOT_KEPT}`);
   if (!drain.aborted) await new Promise((stop) => drain.addEventListener('abort', stop, { once: true }));
   const summary = {
@@ -49,7 +51,8 @@ export async function startBeside(settings: Settings): Promise<EmbeddedBroker | 
   return embedded;
 }
 
-async function listenAt(host: string, { port, user, password }: Settings): Promise<EmbeddedBroker> {
+async function listenAt(host: string, { port, ...settings }: Settings): Promise<EmbeddedBroker> {
+  const { user, password } = readLogin(settings);
   if ((user === undefined) !== (password === undefined)) {
     const given = user === undefined ? 'a password and no user' : 'a user and no password';
     throw new PubsubError('invalid-usage', `the embedded broker is given ${given}; give both or neither`);

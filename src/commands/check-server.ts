@@ -2,7 +2,8 @@
 import { isIP } from 'node:net';
 import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
-import { connectTo, serversOf, type Server, type Session } from '../sending/connect.js';
+import { connectTo, serversOf, type Session } from '../sending/connect.js';
+import type { Server } from '../settings/url.js';
 import { addressesOf, reachTcp, reachTls } from '../sending/reach.js';
 import type { Settings } from '../settings.js';
 import { failed, finding, type Finding } from './check-report.js';

@@ -7,7 +7,7 @@ import { parseSource, type Source } from '../brokers/destinations.js';
 import { startRunners } from '../consumer/runners.js';
 import { PubsubError } from '../errors.js';
 import { configureLog, log } from '../log.js';
-import { ineffective, loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { ineffective, loadDotenv, resolve, uselessVariables, type Settings } from '../settings.js';
 import { durationMs } from '../settings/kinds.js';
 import { listenForStop, type Shutdown } from '../shutdown.js';
 import { checkBroker } from './check-broker.js';
@@ -68,7 +68,9 @@ async function checkSettings(
 
 function doubtsOf(settings: Settings): string[] {
   return [
-    ...unknownVariables().map((variable) => `${variable} is no setting: is it misspelt?`),
+    ...uselessVariables().map(({ variable, isIgnored }) =>
+      isIgnored ? `${variable} changes nothing here` : `${variable} is no setting: is it misspelt?`,
+    ),
     ...ineffective(settings).map((setting) => `${setting} changes nothing`),
     ...(settings.useSsl && !settings.sslVerify
       ? ['the certificate of the broker is not verified (STOMP_SSL_VERIFY)']

@@ -11,6 +11,7 @@ import {
   queueNameOf,
 } from '../brokers/destinations.js';
 import { openForwarder } from '../sending/forwarder.js';
+import { readLogin } from '../sending/login.js';
 import { noneTaken } from '../sending/take.js';
 import {
   deliveryLimitOf,
@@ -42,6 +43,8 @@ export async function moveMessages(
   const operation = await startOperation({ ...flags, ...given });
   const { settings, filter, isDryRun } = operation;
   const sourceSettings = settingsOfSource(settings);
+  // Before anything is taken: the target is connected to when there is something to send.
+  for (const login of [settings, sourceSettings]) readLogin(login);
   const queue = parseQueue(source);
   checkTarget(target);
   await refuseCircle(queue, target, sourceSettings, settings);
@@ -76,14 +79,23 @@ export async function moveMessages(
 /** The source is reached as the target is, but for what the user says of the source. */
 function settingsOfSource(settings: Settings): Settings {
   const { sourceHost, sourcePort, sourceUser, sourcePassword, sourceVhost, sourceUseSsl } = settings;
+  const { sourceUserFile, sourcePasswordFile } = settings;
+  const hasUser = sourceUser !== undefined || sourceUserFile !== undefined;
+  const hasPassword = sourcePassword !== undefined || sourcePasswordFile !== undefined;
   const login = {
-    user: sourceUser ?? settings.user,
-    password: sourcePassword ?? settings.password,
+    user: hasUser ? sourceUser : settings.user,
+    userFile: hasUser ? sourceUserFile : settings.userFile,
+    password: hasPassword ? sourcePassword : settings.password,
+    passwordFile: hasPassword ? sourcePasswordFile : settings.passwordFile,
     vhost: sourceVhost ?? settings.vhost,
     useSsl: sourceUseSsl ?? settings.useSsl,
   };
   if (sourceHost === undefined || sourcePort === undefined) return { ...settings, ...login };
-  const server = { host: sourceHost, port: sourcePort, standbyHost: undefined, standbyPort: undefined };
+  const server = {
+    host: sourceHost,
+    port: sourcePort,
+    ...{ url: undefined, standbyHost: undefined, standbyPort: undefined },
+  };
   return { ...settings, ...login, ...server, broker: 'auto' };
 }
 

@@ -1,6 +1,6 @@
 /** What every command begins with: `.env`, settings, log, a word on what is probably a mistake, and the signals. */
 import { configureLog, log } from '../log.js';
-import { loadDotenv, resolve, unknownVariables, type Settings } from '../settings.js';
+import { loadDotenv, resolve, uselessVariables, type Settings } from '../settings.js';
 import { listenForStop, type Shutdown } from '../shutdown.js';
 
 export interface Start {
@@ -14,7 +14,11 @@ export async function start(flags: Record<string, unknown>): Promise<Start> {
   const refused = loadDotenv();
   const settings = resolve(flags);
   await configureLog(settings);
-  for (const variable of unknownVariables()) log.warn({ variable }, 'unknown variable; is it misspelt?');
+  for (const { variable, isIgnored } of uselessVariables())
+    log.warn(
+      { variable },
+      isIgnored ? 'this variable changes nothing here' : 'unknown variable; is it misspelt?',
+    );
   for (const variable of refused) log.warn({ variable }, 'left out: .env must not set this variable');
   if (!settings.sslVerify && (settings.useSsl || settings.sourceUseSsl === true))
     log.warn({}, 'the certificate of the broker is not verified');

@@ -2,6 +2,7 @@
  * From settings to sessions: which servers, in which order, how long to wait between attempts. The loop that keeps a
  * consumer connected is a for-await over `sessions`.
  */
+import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -12,9 +13,11 @@ import { detectDialect } from '../brokers/products.js';
 import { PubsubError, reasonOf, type ErrorCode } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
+import { parseBrokerUrl, type Server } from '../settings/url.js';
 import { openSession } from '../stomp/open.js';
 import { describeEnd } from '../stomp/session-end.js';
 import type { SessionOptions, Session as AnySession } from '../stomp/session.js';
+import { readLogin } from './login.js';
 
 /** A connection to a broker whose product is known. */
 export type Session = AnySession<Dialect>;
@@ -28,6 +31,8 @@ type Tell = (event: ConnectEvent) => void;
 const tellNobody: Tell = () => undefined;
 
 const FIRST_DELAY_MS = 200;
+/** For who does not want to wait at all: as long as stomp.py waits before it tries again. */
+const SHORTEST_DELAY_MS = 100;
 /** A session that lived this long was healthy: the next attempt waits no longer than the first one did. */
 const HEALTHY_MS = 10_000;
 /** What only a change of settings cures is retried this rarely: it floods neither the log nor the broker. */
@@ -68,7 +73,30 @@ export function connectTo(
   log: Logger,
   signal?: AbortSignal,
 ): Promise<Session> {
-  return openSession(sessionOptions(settings, server), log, signal);
+  return openEitherWay(sessionOptions(settings, server), log, signal);
+}
+
+/**
+ * A broker that keeps to STOMP 1.2 does not un-escape CONNECT (Artemis, by its source): where a backslash makes the difference
+ * between right and wrong, it is tried the other way, too.
+ */
+async function openEitherWay(
+  options: SessionOptions<Dialect>,
+  log: Logger,
+  signal?: AbortSignal,
+): Promise<Session> {
+  try {
+    return await openSession(options, log, signal);
+  } catch (error) {
+    const isRefused = error instanceof PubsubError && error.code === 'broker-refused';
+    const { user = '', password = '' } = isRefused ? options.login() : {};
+    if (!isRefused || !`${user}${password}${options.vhost}`.includes('\\')) throw error;
+    return await openSession({ ...options, escapesBackslashes: false }, log, signal).catch(
+      (second: unknown) => {
+        throw second instanceof PubsubError ? error : second;
+      },
+    );
+  }
 }
 
 /**
@@ -102,8 +130,10 @@ export async function* sessions(
       if (aborted(signal)) return;
       if (!(error instanceof PubsubError)) throw error;
       const isConfiguration = error.code !== 'broker-unreachable';
-      if (isConfiguration && !hasConnected) throw error;
-      problem = { reason: error.message, isConfiguration };
+      const isSetting = error.code === 'invalid-setting';
+      // A file that could be read at the start is about to be replaced.
+      if (isConfiguration && !hasConnected && !(isSetting && attempt > 0)) throw error;
+      problem = { reason: error.message, isConfiguration, isSetting };
     }
     if (aborted(signal)) return;
     await backOff(problem, backoffMs(attempt, settings.waitToConnectSeconds), { log, signal, tell });
@@ -113,19 +143,22 @@ export async function* sessions(
 interface Problem {
   readonly reason: string;
   readonly isConfiguration: boolean;
+  /** It is here, and not the broker's. */
+  readonly isSetting?: boolean;
   /** Infinity: until the signal. */
   readonly stayAwayMs?: number | undefined;
 }
 
 /** Waits before the next session, for as long as the problem asks for, or `waitMs`. */
 async function backOff(
-  { reason, isConfiguration, stayAwayMs }: Problem,
+  { reason, isConfiguration, isSetting, stayAwayMs }: Problem,
   waitMs: number,
   { log, signal, tell }: { log: Logger; signal: AbortSignal; tell: Tell },
 ): Promise<void> {
   const ms = stayAwayMs ?? (isConfiguration ? CONFIGURATION_DELAY_MS : waitMs);
   const fields = { reason, ...(ms === Infinity ? {} : { retryInMs: Math.round(ms) }) };
   if (stayAwayMs !== undefined) log.error(fields, 'staying away from the broker');
+  else if (isSetting === true) log.error(fields, 'a setting cannot be used now; trying again slowly');
   else if (isConfiguration) log.error(fields, 'the broker refuses; trying again slowly');
   else log.warn(fields, 'no connection to the broker; trying again');
   tell({ kind: 'waiting', reason, retryInMs: ms });
@@ -135,20 +168,17 @@ async function backOff(
 
 /** Full jitter over an exponentially growing span, so that consumers that lost one broker do not return together. */
 export function backoffMs(attempt: number, longestSeconds: number): number {
-  const spanMs = Math.min(longestSeconds * 1000, FIRST_DELAY_MS * 2 ** Math.min(attempt, 20));
+  const longestMs = Math.max(longestSeconds * 1000, SHORTEST_DELAY_MS);
+  const spanMs = Math.min(longestMs, FIRST_DELAY_MS * 2 ** Math.min(attempt, 20));
   return spanMs * (0.2 + 0.8 * Math.random());
-}
-
-export interface Server {
-  readonly host: string;
-  readonly port: number;
 }
 
 // Read anew where it may have changed while we waited: the compiler believes an earlier check.
 const aborted = (signal: AbortSignal): boolean => signal.aborted;
 
 /** In the order in which they are tried. */
-export function serversOf({ host, port, standbyHost, standbyPort }: Settings): Server[] {
+export function serversOf({ url, host, port, standbyHost, standbyPort }: Settings): readonly Server[] {
+  if (url !== undefined) return parseBrokerUrl(url).servers;
   const first = { host, port };
   return standbyHost === undefined || standbyPort === undefined
     ? [first]
@@ -158,10 +188,10 @@ export function serversOf({ host, port, standbyHost, standbyPort }: Settings): S
 function sessionOptions(settings: Settings, server: Server): SessionOptions<Dialect> {
   return {
     ...server,
-    tls: settings.useSsl ? tlsOptions(settings, server.host) : undefined,
+    tls: settings.useSsl ? () => tlsOptions(settings, server.host) : undefined,
     vhost: settings.vhost,
-    user: settings.user,
-    password: settings.password,
+    login: () => readLogin(settings),
+    escapesBackslashes: true,
     clientId: clientIdOf(settings),
     products: { dialectOf: (name) => detectDialect(name, settings.broker), diagnose },
     outgoingHeartbeatMs: settings.outgoingHeartbeatMs,
@@ -191,7 +221,7 @@ export function tlsOptions(settings: Settings, host: string): ConnectionOptions 
 
 function secureContext({ caFile, certFile, keyFile }: Settings): SecureContext {
   const files = {
-    ...(caFile === undefined ? {} : { ca: readPem('DEFAULT_STOMP_CA_CERTS', caFile) }),
+    ...(caFile === undefined ? {} : { ca: readAuthorities(caFile) }),
     ...(certFile === undefined ? {} : { cert: readPem('DEFAULT_STOMP_CERT_FILE', certFile) }),
     ...(keyFile === undefined ? {} : { key: readPem('DEFAULT_STOMP_KEY_FILE', keyFile) }),
   };
@@ -200,6 +230,27 @@ function secureContext({ caFile, certFile, keyFile }: Settings): SecureContext {
   } catch (error) {
     const message = `DEFAULT_STOMP_CERT_FILE, DEFAULT_STOMP_KEY_FILE: no certificate with its key: ${reasonOf(error)}`;
     throw new PubsubError('invalid-setting', message, { cause: error });
+  }
+}
+
+/** Without one OpenSSL would trust nobody, and say so of the broker's certificate. */
+function readAuthorities(file: string): Buffer {
+  const variable = 'DEFAULT_STOMP_CA_CERTS';
+  const pem = readPem(variable, file);
+  const [first] =
+    /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^]*?(?:-----END|$)/.exec(pem.toString('latin1')) ?? [];
+  if (first === undefined)
+    throw new PubsubError(
+      'invalid-setting',
+      `${variable}: no certificate in ${file}; PEM is expected (BEGIN CERTIFICATE)`,
+    );
+  try {
+    new X509Certificate(pem);
+    return pem;
+  } catch (error) {
+    throw new PubsubError('invalid-setting', `${variable}: ${file} cannot be used: ${reasonOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

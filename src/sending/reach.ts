@@ -9,7 +9,8 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { PubsubError } from '../errors.js';
 import type { Settings } from '../settings.js';
 import { endError, transportEnd } from '../stomp/session-end.js';
-import { tlsOptions, type Server } from './connect.js';
+import type { Server } from '../settings/url.js';
+import { tlsOptions } from './connect.js';
 
 /** The addresses of its name. Rejects with `broker-unreachable`. */
 export async function addressesOf({ host }: Server): Promise<string[]> {

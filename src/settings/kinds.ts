@@ -3,6 +3,8 @@
  * of text that cannot be.
  */
 
+import { withoutBrackets } from './url.js';
+
 export type SettingGroup =
   'Connection' | 'TLS' | 'Consuming' | 'Observing' | 'Publishing' | 'Moving' | 'Logging';
 
@@ -79,6 +81,15 @@ export const text = (...[group, variable, flag, fallback, help]: [...Row<string>
 
 export const optionalText = (group: SettingGroup, variable: string, flag: string, help: string) =>
   setting<string | undefined>([group, variable, flag, undefined], help, parseText);
+
+/** The name or address of a machine; IPv6 with or without brackets. */
+const parseHost = (host: string): string => withoutBrackets(parseText(host.trim()));
+
+export const host = (...[group, variable, flag, fallback, help]: [...Row<string>, help: string]) =>
+  setting([group, variable, flag, fallback], help, parseHost);
+
+export const optionalHost = (group: SettingGroup, variable: string, flag: string, help: string) =>
+  setting<string | undefined>([group, variable, flag, undefined], help, parseHost);
 
 export const parseNumber =
   (pattern: RegExp, kind: string, [min, max]: Range) =>

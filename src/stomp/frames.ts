@@ -3,7 +3,7 @@
  *
  *     frame  = command EOL *( name ":" value EOL ) EOL body NUL *EOL          EOL = [CR] LF
  *
- * Names and values are UTF-8 with `\\ \n \r \c` escaped, except in CONNECT and CONNECTED. The body is `content-length`
+ * Names and values are UTF-8 with `\\ \n \r \c` escaped, except in CONNECTED. The body is `content-length`
  * bytes, or all bytes before the first NUL. FrameDecoder is fed chunks as they come off a socket, split anywhere; its
  * state is "in a head" (collecting up to the blank line) or "in a body" (collecting up to its length or NUL). Work is
  * linear in the bytes received and what it keeps is bounded by its limits.
@@ -230,7 +230,10 @@ function escape(text: string): string {
   });
 }
 
-/** CONNECT and CONNECTED know no escapes: what would need one is refused, so that no value can add a header. */
+/**
+ * CONNECT and CONNECTED know no escapes in STOMP 1.2: what would need one is refused, so that no value can add a header. Brokers
+ * un-escape what a client sends all the same (RabbitMQ 3.10, ActiveMQ 5.17): backslashes are the caller's business.
+ */
 function verbatim(text: string): string {
   if (/[\r\n\0]/.test(text)) {
     throw new PubsubError(

@@ -54,7 +54,7 @@ export function readHead(text: string, isStrict: boolean): Head {
   const hasCr = text.includes('\r');
   const commandEnd = text.indexOf('\n');
   const command = text.slice(0, hasCr ? beforeCr(text, 0, commandEnd) : commandEnd);
-  const isEscaped = command !== 'CONNECT' && command !== 'CONNECTED' && text.includes('\\');
+  const isEscaped = command !== 'CONNECTED' && text.includes('\\');
   const names = (isEscaped ? undefined : lastNames.get(command)) ?? [];
   const headers = createHeaders();
   let start = commandEnd + 1;

@@ -1,8 +1,9 @@
-/** Opens a session: TCP or TLS, CONNECT, up to the CONNECTED frame, within one limit for all of it. */
+/** Opens a session: TCP or TLS, CONNECT, up to the CONNECTED frame, within one limit for all of it; or says what it met. */
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Logger } from '../log.js';
-import { endError } from './session-end.js';
+import { strangerOf } from './misconnections.js';
+import { endError, type EndCause } from './session-end.js';
 import { Session, type SessionOptions } from './session.js';
 
 /**
@@ -11,14 +12,19 @@ import { Session, type SessionOptions } from './session.js';
  */
 const ADDRESS_TIMEOUT_MS = 1000;
 
-/** Rejects with `broker-refused` when only a change of settings can help, else with `broker-unreachable`. */
+/**
+ * Rejects with `broker-refused` when only a change of settings can help, else with `broker-unreachable`; and as the login and
+ * the TLS options throw.
+ */
 export async function openSession<D>(
   options: SessionOptions<D>,
   log: Logger,
   signal?: AbortSignal,
 ): Promise<Session<D>> {
   signal?.throwIfAborted();
-  const { host, port, tls } = options;
+  const { host, port } = options;
+  const tls = options.tls?.();
+  const login = options.login();
   const tcp = {
     ...{ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
     autoSelectFamily: true,
@@ -28,6 +34,8 @@ export async function openSession<D>(
   const reached = { tcp: false, tls: false };
   socket.once('connect', () => (reached.tcp = true)).once('secureConnect', () => (reached.tls = true));
   const session = new Session(socket, options, log);
+  let first: Buffer | undefined;
+  socket.once('data', (chunk: Buffer) => (first = chunk));
   const abort = () => session.abandon('stopped while connecting');
   signal?.addEventListener('abort', abort, { once: true });
   const timer = setTimeout(() => {
@@ -36,7 +44,7 @@ export async function openSession<D>(
   }, options.connectTimeoutMs);
   const opened = new Promise<'opened'>((resolve) => {
     socket.once(tls === undefined ? 'connect' : 'secureConnect', () =>
-      session.handshake(() => resolve('opened')),
+      session.handshake(login, () => resolve('opened')),
     );
   });
   const outcome = await Promise.race([opened, session.closed]);
@@ -44,11 +52,18 @@ export async function openSession<D>(
   signal?.removeEventListener('abort', abort);
   if (outcome === 'opened') return session;
   signal?.throwIfAborted();
-  // A server without TLS on this port does not say so: it hangs up, or waits.
-  const advice = 'no TLS handshake: check STOMP_USE_SSL and the port';
-  const end = tls !== undefined && reached.tcp && !reached.tls ? { advice, ...outcome } : outcome;
-  throw endError(end, `cannot connect to ${host}:${port}`, 'broker-unreachable');
+  const stranger = first && strangerOf(first);
+  // Who expects TLS, or does not, need not say so: it hangs up, or waits.
+  const isWordless = reached.tcp && first === undefined && (tls === undefined || !reached.tls);
+  const end: EndCause =
+    stranger ?? (isWordless ? { advice: adviceFor(tls !== undefined), ...outcome } : outcome);
+  throw endError(end, `cannot connect to ${session.address}`, 'broker-unreachable');
 }
+
+const adviceFor = (isTls: boolean): string =>
+  isTls
+    ? 'no TLS handshake: check STOMP_USE_SSL and the port'
+    : 'no word of STOMP: check the port, and STOMP_USE_SSL if it speaks TLS';
 
 /**
  * Another connection to the same server, for what must not share the first one. Rejects as openSession does. A client id

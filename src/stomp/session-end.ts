@@ -1,6 +1,7 @@
 /** Why a session ended, and what that means to whoever it interrupted: told from a transport error or an ERROR frame. */
 import { PubsubError, reasonOf, type ErrorCode } from '../errors.js';
 import type { Frame } from './frames.js';
+import { tlsAdvice, tlsReason } from './misconnections.js';
 
 /**
  * Why a session ended. `closed`: by close(). `abandoned`: we broke it off. `broker`: an ERROR frame, with its text.
@@ -46,8 +47,6 @@ const transportAdvice: Readonly<Record<string, string>> = {
   ENOTFOUND: 'is the name of the host right?',
 };
 
-const certificateErrors = /^(?:CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO_|ERR_TLS_|ERR_SSL_|ERR_OSSL_|EPROTO)/;
-
 /** A session's end as the error of what it interrupted; `code` is for what waiting may cure. */
 export function endError(end: EndCause, what: string, code: ErrorCode = 'connection-lost'): PubsubError {
   return new PubsubError(
@@ -69,9 +68,9 @@ export function transportEnd(error: Error & { code?: string; isProtocolError?: (
   const message = error instanceof AggregateError ? error.errors.map(reasonOf).join('; ') : error.message;
   if (code === undefined) return { kind: 'transport', message };
   const end = { kind: 'transport', message: message.trim() || code, code } as const;
-  if (certificateErrors.test(code)) {
-    return { ...end, isConfiguration: true, advice: 'check STOMP_USE_SSL, the port and the certificates' };
-  }
+  const ofTls = tlsAdvice(code);
+  if (ofTls !== undefined)
+    return { ...end, message: tlsReason(end.message), isConfiguration: true, advice: ofTls };
   const advice = transportAdvice[code];
   return advice === undefined ? end : { ...end, advice };
 }

@@ -32,14 +32,22 @@ export interface Products<D> {
   readonly diagnose: (text: string) => Diagnosis | undefined;
 }
 
+export interface Login {
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+}
+
 export interface SessionOptions<D> {
   readonly host: string;
   readonly port: number;
-  /** Undefined for plain TCP. */
-  readonly tls: ConnectionOptions | undefined;
+  /** Undefined for plain TCP. Called for each connection, as `login` is: files may have been renewed. May throw a PubsubError. */
+  readonly tls: (() => ConnectionOptions) | undefined;
   readonly vhost: string;
-  readonly user: string | undefined;
-  readonly password: string | undefined;
+  readonly login: () => Login;
+  /**
+   * How a backslash in CONNECT is sent, which STOMP 1.2 leaves as it is: RabbitMQ 3.10 and ActiveMQ 5.17 un-escape it.
+   */
+  readonly escapesBackslashes: boolean;
   readonly clientId: string | undefined;
   readonly products: Products<D>;
   readonly outgoingHeartbeatMs: number;
@@ -92,7 +100,7 @@ export class Session<D = unknown> {
     this.#socket = socket;
     this.options = options;
     this.#log = log;
-    this.address = `${options.host}:${options.port}`;
+    this.address = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
     this.dialect = options.products.dialectOf(undefined);
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#receipts = this.#createReceipts();
@@ -109,15 +117,16 @@ export class Session<D = unknown> {
   }
 
   /** Sends CONNECT; `onConnected` is called once, at CONNECTED. Any failure ends the session instead. */
-  handshake(onConnected: () => void): void {
-    const { outgoingHeartbeatMs, incomingHeartbeatMs, vhost, user, password, clientId } = this.options;
+  handshake({ user, password }: Login, onConnected: () => void): void {
+    const { outgoingHeartbeatMs, incomingHeartbeatMs, vhost, clientId, escapesBackslashes } = this.options;
+    const escaped = (text: string) => (escapesBackslashes ? text.replaceAll('\\', '\\\\') : text);
     const headers: Headers = {
       'accept-version': '1.2',
-      host: vhost,
+      host: escaped(vhost),
       'heart-beat': `${outgoingHeartbeatMs},${incomingHeartbeatMs}`,
-      ...(user === undefined ? {} : { login: user }),
-      ...(password === undefined ? {} : { passcode: password }),
-      ...(clientId === undefined ? {} : { 'client-id': clientId }),
+      ...(user === undefined ? {} : { login: escaped(user) }),
+      ...(password === undefined ? {} : { passcode: escaped(password) }),
+      ...(clientId === undefined ? {} : { 'client-id': escaped(clientId) }),
     };
     try {
       this.#wire.handshake(headers, (connected) => {

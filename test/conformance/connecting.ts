@@ -1,8 +1,11 @@
 /** Connecting: versions, the answer to CONNECT, heart-beats. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { openPublisher } from '../../src/index.js';
+import { startEmbeddedBroker } from '../../src/embedded/broker.js';
 import { needs, type BrokerUnderTest } from '../support/brokers.js';
-import { uniqueName } from '../support/consuming.js';
+import { settingsOf, uniqueName } from '../support/consuming.js';
+import { oddLogin } from '../support/odd-login.js';
 import { declaringHeaders, drainQueue } from '../support/messages.js';
 import { connectRaw, openRaw } from '../support/raw-client.js';
 
@@ -23,6 +26,23 @@ export function connectingBehaviours(broker: BrokerUnderTest): void {
       assert.equal((await drainQueue(broker, queue)).length, 0);
     });
   }
+
+  it('backslashes in login, passcode and virtual host arrive as they are', async (t) => {
+    const isEmbedded = broker.name === 'embedded';
+    if (broker.name === 'artemis' || process.env[`TEST_${broker.name.toUpperCase()}_URL`] !== undefined) {
+      t.skip('no such login there');
+      return;
+    }
+    const own = isEmbedded ? await startEmbeddedBroker(oddLogin) : undefined;
+    t.after(() => own?.close());
+    const { host, port } = own ?? broker;
+    const publisher = openPublisher({ ...settingsOf(broker), ...oddLogin, host, port });
+    await publisher.send(`/queue/${uniqueName(t)}`, 1);
+    await publisher.close();
+    const wrong = openPublisher({ ...settingsOf(broker), ...oddLogin, host, port, password: 'p\\nq' });
+    await assert.rejects(wrong.send('/queue/x', 1), { code: 'broker-refused' });
+    await wrong.close();
+  });
 
   it('CONNECTED names the server', async (t) => {
     const client = await connectRaw(broker);

@@ -66,7 +66,7 @@ export class ScriptedServer implements AsyncDisposable {
     this.#sockets.add(socket);
     socket.on('error', () => undefined);
     socket.on('close', () => this.#sockets.delete(socket));
-    const decoder = new FrameDecoder({ strict: true, headerBytes: 1e6, bodyBytes: 2e8 }, (frame) => {
+    const decoder = new FrameDecoder({ strict: false, headerBytes: 1e6, bodyBytes: 2e8 }, (frame) => {
       this.#handle(frame, socket, bodies, answer);
     });
     socket.on('data', (chunk) => decoder.push(chunk));

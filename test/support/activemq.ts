@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cachePath } from './cache.js';
 import { fetchParcel, java, parcelMissing } from './maven.js';
+import { oddLogin } from './odd-login.js';
 import { type OwnBroker, startOwn } from './own-broker.js';
 import { freePorts, privateDirectory, ServerProcess } from './server-process.js';
 
@@ -152,6 +153,7 @@ const configuration = (
       <simpleAuthenticationPlugin>
         <users>
           <authenticationUser username="${USER}" password="${PASSCODE}" groups="users"/>
+          <authenticationUser username="${oddLogin.user}" password="${oddLogin.password}" groups="users"/>
         </users>
       </simpleAuthenticationPlugin>
     </plugins>

@@ -9,6 +9,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
+import { oddLogin } from './odd-login.js';
 import { type OwnBroker, startOwn } from './own-broker.js';
 import { hasLimits, rabbitmqPrograms } from './rabbitmq-programs.js';
 import { freePorts, privateDirectory, ServerProcess } from './server-process.js';
@@ -228,11 +229,14 @@ function writeFiles(directory: string, port: number, cookie: string, config: rea
 }
 
 const definitions = {
-  users: [user(USER, PASSCODE), user('guest', 'guest')],
-  vhosts: [{ name: '/' }],
-  permissions: [USER, 'guest'].map((name) => ({
+  users: [user(USER, PASSCODE), user('guest', 'guest'), user(oddLogin.user, oddLogin.password)],
+  vhosts: [{ name: '/' }, { name: oddLogin.vhost }],
+  permissions: [
+    ...[USER, 'guest', oddLogin.user].map((name) => [name, '/']),
+    [oddLogin.user, oddLogin.vhost],
+  ].map(([name, vhost]) => ({
     user: name,
-    vhost: '/',
+    vhost,
     configure: '.*',
     write: '.*',
     read: '.*',

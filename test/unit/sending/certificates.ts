@@ -36,14 +36,14 @@ export class Authority {
     return this.#ca.certFile;
   }
 
-  /** Signed by this authority, for these names: `DNS:broker.test,IP:127.0.0.1`. */
-  sign(names: string): Certificate {
+  /** Signed by this authority, for these names: `DNS:broker.test,IP:127.0.0.1`; negative `days` for one that has expired. */
+  sign(names: string, { days = 2 } = {}): Certificate {
     const { key, cert, request, extensions } = this.#files();
     writeFileSync(extensions, `subjectAltName=${names}\n`);
     openssl('req', ...newKey(key), '-subj', '/CN=broker', '-out', request);
     openssl(
       ...['x509', '-req', '-in', request, '-CA', this.#ca.certFile, '-CAkey', this.#ca.keyFile],
-      ...['-set_serial', String(++this.#count), '-days', '2', '-extfile', extensions, '-out', cert],
+      ...['-set_serial', String(++this.#count), '-days', String(days), '-extfile', extensions, '-out', cert],
     );
     return read(cert, key);
   }
@@ -56,7 +56,7 @@ export class Authority {
   }
 
   /** A file with this content. */
-  file(content: string): string {
+  file(content: string | Uint8Array): string {
     const { cert } = this.#files();
     writeFileSync(cert, content);
     return cert;

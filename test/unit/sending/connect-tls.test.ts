@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { before, describe, it } from 'node:test';
 import { TLSSocket, type TlsOptions } from 'node:tls';
 import { PubsubError } from '../../../src/errors.js';
 import { resolve, type Settings } from '../../../src/settings.js';
 import { connectOnce } from '../../../src/sending/connect.js';
-import type { Session } from '../../../src/stomp/session.js';
+import type { Session } from '../../../src/sending/connect.js';
+import { openBeside } from '../../../src/stomp/open.js';
 import { type ScriptedServer, startScriptedServer } from '../../support/scripted-server.js';
-import { within } from '../../support/until.js';
+import { freePorts } from '../../support/server-process.js';
+import { until, within } from '../../support/until.js';
 import { Authority, type Certificate, opensslMissing } from './certificates.js';
 import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
 
@@ -16,7 +21,10 @@ const startTls = (certificate: Certificate, options: TlsOptions = {}): Promise<S
   startScriptedServer(undefined, { tls: { cert: certificate.cert, key: certificate.key, ...options } });
 
 /** With a system that trusts nothing but what is given here. */
-function connect(server: ScriptedServer, settings: Partial<Settings>): Promise<Session> {
+function connect(
+  server: Pick<ScriptedServer, 'host' | 'port'>,
+  settings: Partial<Settings>,
+): Promise<Session> {
   const { host, port } = server;
   const all = resolve(
     { host, port, useSsl: true, connectTimeoutSeconds: DEADLINE_MS / 1000, ...settings },
@@ -25,12 +33,13 @@ function connect(server: ScriptedServer, settings: Partial<Settings>): Promise<S
   return within(connectOnce(all, new RecordedLog()), DEADLINE_MS * 2, 'connectOnce settles');
 }
 
-async function assertRefused(connecting: Promise<Session>, text: RegExp): Promise<void> {
+async function assertRefused(connecting: Promise<Session>, text: RegExp, advice: RegExp): Promise<void> {
   await assert.rejects(connecting, (error: unknown) => {
     assert.ok(error instanceof PubsubError, String(error));
     assert.equal(error.code, 'broker-refused');
     assert.match(error.message, text);
-    assert.match(error.message, /check STOMP_USE_SSL, the port and the certificates/);
+    assert.match(error.message, advice);
+    assert.doesNotMatch(error.message, /\n/);
     return true;
   });
 }
@@ -46,6 +55,35 @@ async function peerOf(server: ScriptedServer): Promise<TLSSocket & { readonly se
 async function assertWorks(session: Session): Promise<void> {
   await within(session.request('SEND', { destination: 'a' }, 'ü'), DEADLINE_MS, 'a SEND is confirmed');
   await within(session.close(), DEADLINE_MS, 'close() resolves');
+}
+
+/** A server of OpenSSL that wants client certificates, and says by alerts what it has against one, as brokers do. */
+async function startAsking(version: string, { certFile, keyFile }: Certificate, caFile: string) {
+  const [port = 0] = await freePorts(1);
+  const files = ['-cert', certFile, '-key', keyFile, '-CAfile', caFile];
+  const args = [
+    's_server',
+    '-accept',
+    `127.0.0.1:${port}`,
+    version,
+    ...files,
+    '-Verify',
+    '1',
+    '-verify_return_error',
+  ];
+  const child = spawn('openssl', args, { stdio: ['pipe', 'pipe', 'ignore'] });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  await until(
+    () => said.includes('ACCEPT'),
+    DEADLINE_MS,
+    () => `ACCEPT in ${said}`,
+  );
+  const stop = async () => {
+    child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  };
+  return { host: '127.0.0.1' as const, port, [Symbol.asyncDispose]: stop };
 }
 
 describe('TLS', { skip }, () => {
@@ -68,7 +106,7 @@ describe('TLS', { skip }, () => {
 
   it('a certificate of an authority that is not trusted is refused', async () => {
     await using server = await startTls(good);
-    await assertRefused(connect(server, {}), /certificate/);
+    await assertRefused(connect(server, {}), /certificate/, /DEFAULT_STOMP_CA_CERTS/);
     assert.deepEqual(
       server.connections.flatMap(({ chunks }) => chunks),
       [],
@@ -77,7 +115,11 @@ describe('TLS', { skip }, () => {
 
   it('a certificate for another name is refused', async () => {
     await using server = await startTls(other);
-    await assertRefused(connect(server, { caFile: authority.caFile }), /altnames|127\.0\.0\.1/);
+    await assertRefused(
+      connect(server, { caFile: authority.caFile }),
+      /altnames|127\.0\.0\.1/,
+      /STOMP_SSL_SERVER_NAME/,
+    );
     assert.deepEqual(
       server.connections.flatMap(({ chunks }) => chunks),
       [],
@@ -93,7 +135,7 @@ describe('TLS', { skip }, () => {
   it('a certificate for another server name than the one set is refused', async () => {
     await using server = await startTls(good);
     const settings = { caFile: authority.caFile, sslServerName: 'broker.test' };
-    await assertRefused(connect(server, settings), /broker\.test/);
+    await assertRefused(connect(server, settings), /broker\.test/, /STOMP_SSL_SERVER_NAME/);
   });
 
   it('the name of the host is sent, and its certificate accepted', async () => {
@@ -104,7 +146,7 @@ describe('TLS', { skip }, () => {
 
   it('a self-signed certificate is refused', async () => {
     await using server = await startTls(authority.selfSigned('127.0.0.1'));
-    await assertRefused(connect(server, {}), /self[- ]signed/);
+    await assertRefused(connect(server, {}), /self[- ]signed/, /DEFAULT_STOMP_CA_CERTS/);
   });
 
   it('any certificate is accepted when it shall not be verified', async () => {
@@ -122,6 +164,80 @@ describe('TLS', { skip }, () => {
     const { certFile, keyFile } = client;
     await assertWorks(await connect(server, { caFile: authority.caFile, certFile, keyFile }));
     assert.equal((await peerOf(server)).getPeerCertificate().subjectaltname, 'DNS:client');
+  });
+
+  it('a certificate that has expired is named as that', async () => {
+    await using server = await startTls(authority.sign('IP:127.0.0.1', { days: -1 }));
+    await assertRefused(
+      connect(server, { caFile: authority.caFile }),
+      /expired/,
+      /renew the certificate of the broker/,
+    );
+  });
+
+  for (const version of ['-tls1_2', '-tls1_3']) {
+    it(`a client certificate that the server wants, or does not trust, is asked for (${version})`, async () => {
+      await using server = await startAsking(version, good, authority.caFile);
+      const { caFile } = authority;
+      const wanted = /set DEFAULT_STOMP_CERT_FILE and DEFAULT_STOMP_KEY_FILE/;
+      await assertRefused(
+        connect(server, { caFile }),
+        /alert/,
+        version === '-tls1_2' ? /client cert|CERT_FILE/ : wanted,
+      );
+      const { certFile, keyFile } = authority.selfSigned('stranger');
+      const untrusted = /does not trust the client certificate/;
+      await assertRefused(connect(server, { caFile, certFile, keyFile }), /alert/, untrusted);
+      const old = authority.sign('DNS:client', { days: -1 });
+      const expired = { caFile, certFile: old.certFile, keyFile: old.keyFile };
+      await assertRefused(connect(server, expired), /expired/, /renew DEFAULT_STOMP_CERT_FILE/);
+    });
+  }
+
+  it('a file of authorities without a certificate is a matter of settings', async () => {
+    await using server = await startTls(good);
+    const cut = readFileSync(authority.caFile).subarray(0, 200);
+    for (const [content, told] of [
+      [good.key, /no certificate in .*BEGIN CERTIFICATE/],
+      ['garbage', /no certificate in/],
+      ['', /no certificate in/],
+      [cut, /cannot be used/],
+    ] as const) {
+      await assert.rejects(connect(server, { caFile: authority.file(content) }), (error: unknown) => {
+        assert.ok(error instanceof PubsubError, String(error));
+        assert.equal(error.code, 'invalid-setting');
+        assert.match(error.message, /^DEFAULT_STOMP_CA_CERTS: /);
+        assert.match(error.message, told);
+        return true;
+      });
+    }
+    assert.equal(server.accepted, 0);
+  });
+
+  it('a client without TLS on a port with it is told so', async () => {
+    await using server = await startTls(good);
+    // It hangs up without a word; RabbitMQ says one.
+    await assert.rejects(connect(server, { useSsl: false }), { message: /STOMP_USE_SSL if it speaks TLS/ });
+  });
+
+  it('a client with TLS on a port without it is told so', async () => {
+    await using server = await startScriptedServer(({ socket }) => {
+      // Garbage to a server that waits for a line.
+      socket.removeAllListeners('data');
+      socket.once('data', () => socket.end('AMQP\0\0\x09\x01'));
+    });
+    await assertRefused(connect(server, {}), /wrong version number/, /this port speaks no TLS/);
+  });
+
+  it('certificates are read anew for each connection, and for one beside another', async () => {
+    await using server = await startTls(good);
+    const caFile = authority.file(readFileSync(authority.caFile));
+    const session = await connect(server, { caFile });
+    writeFileSync(caFile, authority.selfSigned('other').cert);
+    await assert.rejects(openBeside(session, new RecordedLog()), /DEFAULT_STOMP_CA_CERTS/);
+    writeFileSync(caFile, readFileSync(authority.caFile));
+    const beside = await openBeside(session, new RecordedLog());
+    await Promise.all([beside.close(), session.close()]);
   });
 
   it('a file that cannot be read is named with its variable', async () => {

@@ -5,7 +5,7 @@ import type { Dialect } from '../../../src/brokers/dialect.js';
 import { detectDialect } from '../../../src/brokers/products.js';
 import type { Session } from '../../../src/sending/connect.js';
 import { openSession } from '../../../src/stomp/open.js';
-import type { SessionOptions } from '../../../src/stomp/session.js';
+import type { Login, SessionOptions } from '../../../src/stomp/session.js';
 import { type Script, type ScriptedConnection, startScriptedServer } from '../../support/scripted-server.js';
 import type { ScriptedServer, ScriptedServerOptions } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
@@ -47,17 +47,20 @@ export class RecordedLog implements Logger {
   }
 }
 
+export type Options = Partial<SessionOptions<Dialect> & Login>;
+
 export function optionsFor(
   { host, port }: Pick<ScriptedServer, 'host' | 'port'>,
-  options: Partial<SessionOptions<Dialect>> = {},
+  given: Options = {},
 ): SessionOptions<Dialect> {
+  const { user, password, ...options } = { user: 'guest', password: 'guest', ...given };
   return {
     host,
     port,
     tls: undefined,
     vhost: '/',
-    user: 'guest',
-    password: 'guest',
+    login: () => ({ user, password }),
+    escapesBackslashes: true,
     clientId: undefined,
     products: { dialectOf: (server) => detectDialect(server, 'auto'), diagnose },
     outgoingHeartbeatMs: 0,
@@ -69,10 +72,7 @@ export function optionsFor(
   };
 }
 
-export function open(
-  server: ScriptedServer,
-  options: Partial<SessionOptions<Dialect>> = {},
-): Promise<Session> {
+export function open(server: ScriptedServer, options: Options = {}): Promise<Session> {
   return within(
     openSession(optionsFor(server, options), new RecordedLog()),
     DEADLINE_MS * 2,
@@ -89,7 +89,7 @@ export interface Pair extends AsyncDisposable {
 
 /** Accepted by the script, which is `accept` and nothing else when left out: the test plays the server by `peer`. */
 export async function openPair(
-  options: Partial<SessionOptions<Dialect>> = {},
+  options: Options = {},
   script: Script = (connection) => connection.accept().then(() => undefined),
   serverOptions: ScriptedServerOptions = {},
 ): Promise<Pair> {
