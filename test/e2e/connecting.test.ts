@@ -198,7 +198,7 @@ describe('a port of something else is named, with what to change:', () => {
   });
 
   for (const [name, answer, told] of [
-    // What RabbitMQ 3.10.8 and ActiveMQ 5.17 answer there.
+    // The first bytes that AMQP 0-9-1 and OpenWire have brokers answer.
     ['AMQP', Buffer.from('AMQP\0\0\x09\x01', 'latin1'), /this is a port of AMQP \(give STOMP_SERVER_PORT/],
     ['OpenWire', Buffer.from('\0\0\0\xf0\x01ActiveMQ\0\0\0\x0c', 'latin1'), /this is a port of OpenWire/],
     ['TLS', Buffer.from('1503010002020a', 'hex'), /this port speaks TLS \(set STOMP_USE_SSL=true/],
