@@ -30,7 +30,7 @@ const rooms = [
     'commands',
     'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish consumers embedded chokidar',
   ],
-  ['cli', 'errors settings printable version commands commander'],
+  ['cli', 'errors settings log version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {

@@ -33,6 +33,8 @@ const output = new LogOutput((dropped) => {
 });
 /** In a line of JSON, only characters inside of texts are changed, for the escapes that mean them. */
 let render = printableText;
+/** Asked for in so many words. */
+let isJson = false;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';
 let isTerminalShared = false;
@@ -98,6 +100,23 @@ function inspectOr(value: unknown, fallback: string): string {
   }
 }
 
+/**
+ * The last line of a process that fails: a line of JSON where that is the format asked for, else `name: text`. Only the lines
+ * of one that lists problems all begin so; what follows elsewhere is to be copied.
+ */
+export function writeFatal(name: string, message: string, fields: object, bug?: unknown): void {
+  if (isJson) {
+    const err = bug === undefined ? {} : { err: serializeError(bug) };
+    const head = { level: 'fatal', time: new Date().toISOString(), pid: process.pid };
+    sink(cutLine(`${JSON.stringify({ ...head, ...fields, ...err, msg: message })}\n`));
+    return;
+  }
+  const text = bug instanceof Error ? `${message}\n${bug.stack ?? ''}` : message;
+  const isList = 'code' in fields && fields.code === 'invalid-setting';
+  const line = printableText(text).replace(isList ? /^/gm : /^/, `${name}: `);
+  output.write(`${isTerminalShared ? ERASE_LINE : ''}${line}\n`);
+}
+
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
 export const log = pino(
   {
@@ -136,7 +155,8 @@ export async function configureLog({
   color,
 }: Pick<Settings, 'logLevel' | 'logFormat' | 'color'>): Promise<void> {
   log.level = logLevel;
-  if (logFormat === 'json' || (logFormat === 'auto' && !process.stderr.isTTY)) return;
+  isJson = logFormat === 'json';
+  if (isJson || (logFormat === 'auto' && !process.stderr.isTTY)) return;
   const { prettyFactory } = await import('pino-pretty');
   // hasColors heeds TERM=dumb.
   const colorize = color ?? colorWanted() ?? (process.stderr.isTTY && process.stderr.hasColors());

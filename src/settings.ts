@@ -44,8 +44,8 @@ export const settings = {
     'broker host'), { short: '-H' }),
   port: common('its STOMP port', integer('Connection', 'STOMP_SERVER_PORT', '--port <number>', 61613, [1, 65_535],
     'broker STOMP port'), { short: '-p' }),
-  user: common('login; the passcode is best in STOMP_SERVER_PASSWORD', optionalText('Connection', 'STOMP_SERVER_USER', '--user <name>',
-    'login'), { short: '-u' }),
+  user: { ...optionalText('Connection', 'STOMP_SERVER_USER', '--user <name>',
+    'login'), short: '-u' },
   password: optionalText('Connection', 'STOMP_SERVER_PASSWORD', '--password <text>',
     'passcode; prefer the variable, a flag shows in the process list'),
   userFile: optionalText('Connection', 'STOMP_SERVER_USER_FILE', '--user-file <file>',
@@ -88,7 +88,7 @@ export const settings = {
     'callbacks in flight at once, over all workers; also the prefetch; default: one for each worker'), { short: '-c' }),
   body: choice('Consuming', 'STOMP_BODY', '--body <kind>', 'json', ['json', 'text', 'bytes', 'auto'],
     'what bodies are handed to the callback as: json, text, bytes, or auto: what the content type says'),
-  autoAck: common('a normal return is an ack', boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
+  autoAck: common('a callback that returns acks its message', boolean('Consuming', 'STOMP_AUTO_ACK', '--auto-ack', false,
     'a callback that returns without ack() or nack() acks its message')),
   correlationIdRequired: { ...boolean('Consuming', 'STOMP_CORRELATION_ID_REQUIRED', '--correlation-id-required', true,
     'dead-letter a message without correlation-id; otherwise one is made up'), offHelp: 'process a message without correlation-id, too: one is made up' },
@@ -121,18 +121,18 @@ export const settings = {
     'module to load in each worker process before the callback, as Node does; may be repeated (variable: with commas between)'),
   setupTimeoutSeconds: seconds('Consuming', 'STOMP_SETUP_TIMEOUT', '--setup-timeout <seconds>', 60, [0.1, 86_400],
     'limit for loading the callback and its setup() in a worker process'),
-  timeoutSeconds: common('time limit of each message, like 5m; 0 for none', seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
+  timeoutSeconds: common('limit of each message, like 5m; 0: none', seconds('Consuming', 'STOMP_MESSAGE_TIMEOUT', '--timeout <seconds>', 1500, [0, 86_400],
     'time limit for each message, after which it is dead-lettered; 0 for none'), { short: '-t' }),
   maxDeliveries: optionalInteger('Consuming', 'STOMP_MAX_DELIVERIES', '--max-deliveries <number>', [2, 1000],
     'a message that ends its consumer, container and all, is dead-lettered after so many deliveries, the last of them alone; default: never'),
-  retries: common('so often is a message tried again that throws', integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
+  retries: common('so often is what throws tried again', integer('Consuming', 'STOMP_RETRIES', '--retries <number>', 0, [0, 1000],
     'a callback that throws gets its message so many times again before it is dead-lettered'), { short: '-r' }),
-  retryDelay: common('how long each retry waits, like 5s,30s,5m', setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
+  retryDelay: setting(['Consuming', 'STOMP_RETRY_DELAY', '--retry-delay <list>', '5s'],
     'how long a retry waits, on the broker, like 5s or 5s,30s,5m: the last one repeats',
     (delays) => {
       parseDelays(delays);
       return delays;
-    })),
+    }),
   retryJitter: setting(['Consuming', 'STOMP_RETRY_JITTER', '--retry-jitter <share>', 0],
     'by how much of it a delay is made shorter or longer at random, from 0 to 1, like 0.2',
     parseNumber(/^(0|1|0?\.\d+)$/, 'a number', [0, 1])),
@@ -145,7 +145,7 @@ export const settings = {
   holdSeconds: seconds('Consuming', 'STOMP_HOLD_SECONDS', undefined, 1200, [1, 86_400],
     "how long a message is held that cannot be dead-lettered, retried or forwarded, before it goes back to its queue; below the broker's consumer_timeout"),
   limit: common('end after so many messages', optionalInteger('Consuming', 'STOMP_LIMIT', '--limit <number>', [1, 1_000_000_000],
-    'end when so many messages have been processed; those beyond stay in the queue; default: go on'), { short: '-n', aliases: [{ flag: '--once', value: '1', help: 'end after one message' }] }),
+    'end when so many messages have been processed; those beyond stay in the queue; default: go on'), { short: '-n', aliases: [{ flag: '--once', value: '1', help: 'end after one message', isCommon: false }] }),
   untilIdleSeconds: common('end when nothing has come for so long', optionalSeconds('Consuming', 'STOMP_UNTIL_IDLE', '--until-idle <seconds>', [0.1, 86_400],
     'end when nothing has come for so long; default: go on')),
   timeLimitSeconds: optionalSeconds('Consuming', 'STOMP_TIME_LIMIT', '--time-limit <seconds>', [0.1, 2_000_000],
@@ -182,8 +182,8 @@ export const settings = {
     'virtual host there'),
   sourceUseSsl: optionalBoolean('Moving', 'STOMP_SOURCE_USE_SSL', '--source-ssl',
     'connect there with TLS'),
-  logLevel: common('trace, debug, info, warn, error, fatal or silent', choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
-    'trace, debug, info, warn, error, fatal or silent'), { short: '-l', aliases: [{ flag: '-q, --quiet', value: 'warn', help: 'log warnings and errors only' }] }),
+  logLevel: { ...choice('Logging', 'STOMP_LOG_LEVEL', '--log-level <level>', 'info', ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    'trace, debug, info, warn, error, fatal or silent'), short: '-l', aliases: [{ flag: '-q, --quiet', value: 'warn', help: 'log warnings and errors only', isCommon: true }] },
   logFormat: choice('Logging', 'STOMP_LOG_FORMAT', '--log-format <format>', 'auto', ['auto', 'pretty', 'json'],
     'json, pretty, or auto: pretty on a terminal, else json'),
   color: optionalBoolean('Logging', 'STOMP_COLOR', '--color',
@@ -206,6 +206,8 @@ const ownVariables = /^(?:DEFAULT_)?STOMP_|^(?:LOG|LOG_LEVEL|LOG_FORMAT|NO_COLOR
 /** What would make a process load other code, or trust anybody: never for one that we start because a file says so. */
 const refusedVariables = /^(?:NODE_OPTIONS|NODE_TLS_REJECT_UNAUTHORIZED|(?:LD|DYLD)_.*)$/;
 const ofCallbacks: Record<string, string> = {};
+/** Variables that have their value from `.env`. */
+const fromDotenv = new Set<string>();
 
 /**
  * Adds what `.env` in the working directory defines for this program and the environment does not; what else it defines
@@ -221,6 +223,7 @@ export function loadDotenv(): readonly string[] {
   const [refused, taken] = [[] as string[], [] as string[]];
   for (const name of Object.keys(found)) (refusedVariables.test(name) ? refused : taken).push(name);
   for (const name of taken) {
+    if (process.env[name] === undefined) fromDotenv.add(name);
     const environment = ownVariables.test(name) ? process.env : ofCallbacks;
     environment[name] = process.env[name] ?? found[name] ?? '';
   }
@@ -320,6 +323,31 @@ function spreadUrl(resolved: Mutable<Settings>, rankOf: (name: SettingName) => n
   }
   return problems;
 }
+
+/** A setting as it takes effect: a secret is masked. */
+export interface Explained {
+  readonly variable: string;
+  readonly value: unknown;
+  readonly origin: 'flag' | 'environment' | '.env' | 'default';
+}
+
+/** All settings with where each comes from. Throws as `resolve` does. */
+export function explain(given: Record<string, unknown>, env: Environment = process.env): Explained[] {
+  const resolved = resolve(given, env);
+  return settingNames.map((name) => {
+    const { variable } = settings[name];
+    const isGiven = (env[variable] ?? '') !== '';
+    const fromEnvironment = fromDotenv.has(variable) ? '.env' : 'environment';
+    const origin = given[name] !== undefined ? 'flag' : isGiven ? fromEnvironment : 'default';
+    return { variable, value: masked(name, resolved[name]), origin };
+  });
+}
+
+const MASK = '********';
+const masked = (name: string, value: unknown): unknown => {
+  if (typeof value !== 'string') return value;
+  return /password|secret|token/i.test(name) ? MASK : value.replace(/(:\/\/[^/@:]*:)[^/@]*@/g, `$1${MASK}@`);
+};
 
 /** Settings that were changed and change nothing, and why. */
 export function ineffective({

@@ -65,6 +65,11 @@ const reserved: ReadonlySet<string> = new Set([
 ]);
 const notCopied: ReadonlySet<string> = new Set([...ofDelivery, ...ofQueue, ...ofTime, ...ofAttempts]);
 
+/** Is it of the delivery alone, and not of the message? */
+export function isOfDelivery(name: string): boolean {
+  return ofDelivery.includes(name) && name !== 'message-id';
+}
+
 /** May a caller give this header to a message that it publishes? */
 export function isSendable(name: string, value: string): boolean {
   if (reserved.has(name) || name.startsWith(ofFailure)) return false;

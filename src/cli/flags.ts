@@ -26,6 +26,7 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
   const register = (text: string, told: string, isHidden: boolean, value?: unknown) => {
     const option = new Option(text, told).hideHelp(isHidden).helpGroup(row.group);
     // Values keep their text: settings.ts reads and checks them, like those of variables.
+    if (row.choices !== undefined && value === undefined) option.argChoices = [...row.choices];
     program.addOption(option);
     program.on(`option:${option.name()}`, (given: unknown) => {
       const before = (program.getOptionValue(name) as string[] | undefined) ?? [];
@@ -46,8 +47,12 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
   } else {
     shown = register(short === undefined ? flag : `${short}, ${flag}`, help, false);
   }
-  if (brief !== undefined) briefs.set(shown, `${brief}${fallback === '' ? '' : ` [${String(row.default)}]`}`);
-  for (const alias of aliases) briefs.set(register(alias.flag, alias.help, false, alias.value), alias.help);
+  const isShort = fallback === '' || row.isBoolean;
+  if (brief !== undefined) briefs.set(shown, `${brief}${isShort ? '' : ` [${String(row.default)}]`}`);
+  for (const { flag: other, value, help: told, isCommon } of aliases) {
+    const option = register(other, told, false, value);
+    if (isCommon) briefs.set(option, told);
+  }
 }
 
 /** For a flag that may be repeated: all its values. */

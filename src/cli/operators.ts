@@ -1,6 +1,7 @@
 /** The subcommands of `pubsub` that look after queues: their arguments, flags and examples. */
 import type { Command } from 'commander';
 import { addSettings, append, flagsOf } from './flags.js';
+import { addHelp } from './help.js';
 
 /** Adds all of the subcommands, under django-stomp's names too. */
 export function addOperators(program: Command): void {
@@ -12,13 +13,37 @@ export function addOperators(program: Command): void {
     );
   }
   addCheck(program);
-  for (const command of [...takers, addRestore(program)]) addSettings(command, ['operator', command.name()]);
+  for (const command of [...takers, addRestore(program)]) {
+    addSettings(command, ['operator', command.name()]);
+    addHelp(command, examples[command.name()] ?? []);
+  }
 }
 
-function operator(program: Command, name: string, description: string, examples: string): Command {
+const examples: Readonly<Record<string, readonly string[]>> = {
+  check: [
+    'check /queue/xpto ./callbacks#ack',
+    'check /queue/xpto ./callbacks#ack --declare --setup --strict --wait 60s',
+  ],
+  'move-messages': ['move-messages DLQ.xpto xpto', 'move-messages xpto xpto old-broker 61613'],
+  'ack-all-messages': ['ack-all-messages DLQ.xpto', 'ack-all-messages DLQ.xpto --yes --save removed.ndjson'],
+  restore: ['restore removed.ndjson xpto', 'restore removed.ndjson xpto --resume-from 1200'],
+  peek: ['peek DLQ.xpto', 'peek DLQ.xpto --all-headers', 'peek DLQ.xpto --count 100 | jq .headers'],
+  'dead-letters': [
+    'dead-letters xpto',
+    'dead-letters xpto --list --reason callback-failed --since 1h',
+    'dead-letters xpto --show 4f1c2e',
+  ],
+  redrive: [
+    'redrive xpto --dry-run',
+    'redrive xpto --match tenant=7 --count 100',
+    'redrive --from graveyard --to xpto',
+  ],
+};
+
+function operator(program: Command, name: string, description: string): Command {
   const command = program.command(name).description(description);
   if (name.includes('-')) command.alias(name.replaceAll('-', '_'));
-  return command.addHelpText('after', `\nExamples:\n${examples.replace(/^/gm, '  pubsub ')}`);
+  return command;
 }
 
 function addCheck(program: Command): void {
@@ -26,7 +51,6 @@ function addCheck(program: Command): void {
     program,
     'check',
     'tell whether a consumer would start, step by step: for a deploy, before it',
-    `check /queue/xpto ./callbacks#ack\ncheck /queue/xpto ./callbacks#ack --declare --setup --strict --wait 60s`,
   )
     .argument('<destination>', 'what the consumer consumes')
     .argument('[callback]', 'its callback: <module>#<export>')
@@ -39,6 +63,7 @@ function addCheck(program: Command): void {
       await check(destination, callback, flagsOf(command));
     });
   addSettings(command, ['pubsub']);
+  addHelp(command, examples.check ?? []);
 }
 
 /** The flags by which messages are chosen. */
@@ -63,7 +88,6 @@ function addMove(program: Command): Command {
     program,
     'move-messages',
     'move messages to another queue, here or on another broker, each removed when its copy is confirmed',
-    `move-messages DLQ.xpto xpto\nmove-messages xpto xpto old-broker 61613`,
   )
     .argument('<source>', 'the queue to take from')
     .argument('<target>', 'the destination to send to, on the broker of the settings')
@@ -81,12 +105,7 @@ function addMove(program: Command): Command {
 }
 
 function addAckAll(program: Command): Command {
-  const command = operator(
-    program,
-    'ack-all-messages',
-    'remove the messages of a queue',
-    `ack-all-messages DLQ.xpto\nack-all-messages DLQ.xpto --yes --save removed.ndjson`,
-  )
+  const command = operator(program, 'ack-all-messages', 'remove the messages of a queue')
     .argument('<destination>', 'the queue')
     .option('--yes', 'do not ask')
     .option(
@@ -107,7 +126,6 @@ function addDeadLetters(program: Command): Command {
     program,
     'dead-letters',
     'tell what lies in a dead-letter queue: by reason, error and age, as a list, or one message whole',
-    `dead-letters xpto\ndead-letters xpto --list --reason callback-failed --since 1h\ndead-letters xpto --show 4f1c2e`,
   )
     .argument('[queue]', 'the queue or its dead-letter queue')
     .option('--from <queue>', 'in place of that: a dead-letter queue of any name')
@@ -126,7 +144,6 @@ function addRestore(program: Command): Command {
     program,
     'restore',
     'send the messages that ack-all-messages --save or peek wrote to a file',
-    `restore removed.ndjson xpto\nrestore removed.ndjson xpto --resume-from 1200`,
   )
     .argument('<file>', 'one message a line')
     .argument('<destination>', 'where to send them')
@@ -139,14 +156,10 @@ function addRestore(program: Command): Command {
 }
 
 function addPeek(program: Command): Command {
-  const command = operator(
-    program,
-    'peek',
-    'show the first messages of a queue and leave them there',
-    `peek DLQ.xpto\npeek DLQ.xpto --count 100 | jq .headers`,
-  )
+  const command = operator(program, 'peek', 'show the first messages of a queue and leave them there')
     .argument('<destination>', 'the queue')
     .option('--count <number>', 'show so many at most (default 10)')
+    .option('--all-headers', 'on a terminal: show the headers of the delivery, too')
     .option('--idle <seconds>', 'end when no more has come for so long (default 2)')
     .action(async (destination: string) => {
       const { peek } = await import('../commands/peek.js');
@@ -160,7 +173,6 @@ function addRedrive(program: Command): Command {
     program,
     'redrive',
     'send the dead letters of a queue back to where they came from',
-    `redrive xpto --dry-run\nredrive xpto --match tenant=7 --count 100\nredrive --from graveyard --to xpto`,
   )
     .argument('[destination]', 'the queue or its dead-letter queue')
     .option('--from <queue>', 'with --to, in place of a destination: a dead-letter queue of any name')

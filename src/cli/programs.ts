@@ -2,45 +2,69 @@
  * The two programs: `pubsub`, which has everything as subcommands and consumes when none of them is named, and `publish`,
  * which is one of them.
  */
-import { Command } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import type { CallbackArgument } from '../commands/consume.js';
-import { exitStatuses, PubsubError } from '../errors.js';
+import { PubsubError } from '../errors.js';
 import { settings } from '../settings.js';
 import { version } from '../version.js';
 import { addFlags, addSettings, append, flagsOf } from './flags.js';
+import { completionScript, shells } from './completion.js';
+import { addHelp } from './help.js';
 import { addOperators } from './operators.js';
 
-const pubsubExamples = `
-Examples:
-  pubsub /queue/xpto ./callbacks#ack
-  pubsub Consumer.app-A.VirtualTopic.xpto ./callbacks#ack
-  pubsub /queue/orders ./dist/orders.js#onOrder --concurrency 20
-  pubsub /queue/orders --timeout 60 -- ./job.sh --fast
-  STOMP_SERVER_HOST=broker STOMP_USE_SSL=true pubsub /queue/xpto my-package#handlers.ack
-`;
+const consumeExamples = [
+  '/queue/orders ./orders#onOrder',
+  '/queue/orders ./orders#onOrder -c 20 --retries 3 --retry-delay 5s,1m',
+  'Consumer.billing.VirtualTopic.orders ./orders#onOrder',
+  '/queue/orders --timeout 60 -- ./job.sh --fast',
+  '--embedded /queue/orders ./orders#onOrder',
+  '/queue/orders my-package#handlers.onOrder --once',
+];
 
-const publishExamples = `
-Examples:
-  publish /queue/xpto '{"key":"value"}'
-  publish /topic/VirtualTopic.xpto '{"key":"value"}' --header tenant=7
-  publish /queue/xpto --file order.json
-  publish /queue/xpto --text 'some text'
-  publish /queue/xpto --file scan.png --body bytes --content-type image/png
-  publish /queue/xpto --lines < orders.ndjson
-  publish /queue/xpto --lines --resume-from 12000 < orders.ndjson
-  publish /queue/xpto --lines --transaction < orders.ndjson
-`;
+const publishExamples = [
+  `/queue/xpto '{"key":"value"}'`,
+  `/topic/VirtualTopic.xpto '{"key":"value"}' --header tenant=7`,
+  '/queue/xpto --file order.json',
+  '/queue/xpto --lines < orders.ndjson',
+  '/queue/xpto --lines --transaction < orders.ndjson',
+  '/queue/xpto --lines --resume-from 12000 < orders.ndjson',
+  `/queue/xpto --text 'some text'`,
+  '/queue/xpto --file scan.png --body bytes --content-type image/png',
+];
 
 /** The settings that mean something to the embedded broker. */
 const brokerSettings = ['port', 'user', 'password', 'logLevel', 'logFormat'] as const;
 
-/** Consumes by itself, and by the subcommand `consume`; `words` stand behind `--`: a program with its arguments. */
-export function createPubsub(name: string, words: readonly string[]): Command {
-  const program = setUp(new Command(name), pubsubExamples).version(version);
-  makeConsume(program, program, words);
-  makeConsume(program.command('consume'), program, words);
-  makePublish(program.command('publish'));
-  const brokerCommand = program
+/** What was typed: behind `--` stands a program with its arguments. */
+export interface Typed {
+  readonly own: readonly string[];
+  readonly words: readonly string[];
+}
+
+/** Consumes by itself, and by the subcommand `consume`. */
+export function createPubsub(name: string, typed: Typed): Command {
+  const program = setUp(new Command(name), typed);
+  makeConsume(program, typed);
+  addHelp(makeConsume(program.command('consume'), typed), prefixed('consume', consumeExamples));
+  addHelp(makePublish(program.command('publish')), prefixed('publish', publishExamples));
+  addOperators(program);
+  addHelp(addBroker(program), ['broker', 'broker --port 61700 --user app --password secret --host 0.0.0.0']);
+  addHelp(addRun(program), ['run', 'run consumers.mjs --only orders,invoices']);
+  addHelp(addDemo(program), ['demo']);
+  addHelp(addConfig(program), ['config', 'config --host broker --json']);
+  addHelp(addCompletion(program, typed), ['completion bash > /etc/bash_completion.d/pubsub']);
+  program.helpCommand('help [command]', 'what a command does, and its options');
+  return addHelp(program, consumeExamples);
+}
+
+export function createPublish(typed: Typed): Command {
+  return addHelp(makePublish(setUp(new Command('publish'), typed)), publishExamples);
+}
+
+const prefixed = (word: string, lines: readonly string[]): string[] => lines.map((line) => `${word} ${line}`);
+
+function addBroker(program: Command): Command {
+  const command = program
     .command('broker')
     .description('run an in-memory broker: for development and tests, it keeps nothing')
     .option('--host <address>', 'address to listen on (default 127.0.0.1); others need --user and --password')
@@ -48,51 +72,77 @@ export function createPubsub(name: string, words: readonly string[]): Command {
       const { broker } = await import('../commands/broker.js');
       await broker(flags);
     });
-  for (const setting of brokerSettings) addFlags(brokerCommand, setting, settings[setting]);
-  const runCommand = program
+  for (const setting of brokerSettings) addFlags(command, setting, settings[setting]);
+  return command;
+}
+
+function addRun(program: Command): Command {
+  const command = program
     .command('run')
     .description('all the consumers that a file defines, in one process')
     .argument('[file]', 'exports defineConsumers({ ... }); default: pubsub.config.ts, .mjs, .js or .json')
     .option('--only <names>', 'these consumers alone, with commas between')
-    .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
+    .option('--embedded', 'bring an in-memory broker along, for development')
     .action(async (file: string | undefined) => {
       const { run } = await import('../commands/run.js');
-      await run(file, flagsOf(runCommand));
+      await run(file, flagsOf(command));
     });
-  addSettings(runCommand, ['operator']);
-  program
+  addSettings(command, ['operator']);
+  return command;
+}
+
+function addDemo(program: Command): Command {
+  return program
     .command('demo')
     .description('walk through the first steps on an in-memory broker')
     .action(async () => {
       const { demo } = await import('../commands/demo.js');
       await demo();
     });
-  addOperators(program);
-  return program;
 }
 
-export function createPublish(): Command {
-  return makePublish(setUp(new Command('publish'), publishExamples).version(version));
+function addConfig(program: Command): Command {
+  const command = program
+    .command('config')
+    .description('show each setting, its value and where that comes from; secrets are masked')
+    .option('--json', 'as JSON, a setting a line')
+    .action(async () => {
+      const { config } = await import('../commands/config.js');
+      const { json, ...flags } = flagsOf(command);
+      await config(json === true, flags);
+    });
+  addSettings(command, ['pubsub', 'publish', 'operator', 'move-messages']);
+  return command;
 }
 
-function makeConsume(command: Command, program: Command, words: readonly string[]): void {
+function addCompletion(program: Command, typed: Typed): Command {
+  return program
+    .command('completion')
+    .description(`print what makes a shell complete commands and options: ${shells.join(', ')}`)
+    .argument('<shell>', shells.join(', '))
+    .action(async (shell: string) => {
+      const { print } = await import('../commands/operating.js');
+      await print(completionScript(shell, program, createPublish(typed)));
+    });
+}
+
+function makeConsume(command: Command, { words }: Typed): Command {
   command
-    .description('Take messages off a STOMP destination and hand each to a function, which acks or nacks it.')
+    .description('Hand each message of a STOMP destination to a function, which acks or nacks it.')
     .argument('<destination>', '/queue/<name>, <name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>')
     .argument(
       '[callback]',
       '<module>#<export>: a path, a package or a file: URL; without # the default export; or -- and a program with its arguments',
     )
-    .option('--watch', 'load the callback anew when a file of its package changes: for development')
-    .option('--embedded', 'bring an in-memory broker along when none listens: for development and tests')
+    .option('--watch', 'load a changed callback anew, for development')
+    .option('--embedded', 'bring an in-memory broker along, for development')
     .action(async (destination: string, module: string | undefined) => {
       const { pubsub } = await import('../commands/consume.js');
       const callback = callbackMeant(module, words);
-      await pubsub(destination, callback, flagsOf(command)).catch((error: unknown) => {
-        throw withCommandMeant(error, destination, program);
-      });
+      await pubsub(destination, callback, flagsOf(command));
     });
   addSettings(command, ['pubsub']);
+  return command;
 }
 
 function callbackMeant(module: string | undefined, [program, ...args]: readonly string[]): CallbackArgument {
@@ -109,21 +159,9 @@ function callbackMeant(module: string | undefined, [program, ...args]: readonly 
   );
 }
 
-/** A subcommand that is misspelt is taken for a destination, and its destination for a module that there is not. */
-function withCommandMeant(error: unknown, destination: string, { commands }: Command): unknown {
-  if (!(error instanceof PubsubError && error.code === 'callback-not-found')) return error;
-  const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
-  const meant = names.find((name) => name.startsWith(destination.slice(0, 3)));
-  if (meant === undefined || destination.length < 3) return error;
-  const message = `${error.message}; or, if ${destination} is no queue, did you mean pubsub ${meant}?`;
-  return new PubsubError(error.code, message, { cause: error });
-}
-
 function makePublish(command: Command): Command {
   command
-    .description(
-      'Send JSON, text or bytes to a STOMP destination; done when the broker has confirmed every message.',
-    )
+    .description('Send JSON, text or bytes; done when the broker has confirmed every message.')
     .argument('<destination>', '/queue/<name>, /topic/<name> or any destination the broker knows')
     .argument('[json]', 'the body; without it, or with -, it is read from standard input')
     .option('--file <path>', 'read the body from a file')
@@ -156,23 +194,16 @@ function makePublish(command: Command): Command {
   return command;
 }
 
-function setUp(program: Command, examples: string): Command {
-  const name = program.name();
-  program
+function setUp(program: Command, { own }: Typed): Command {
+  return program
     .exitOverride()
     .enablePositionalOptions()
-    .showHelpAfterError(`(${name} --help shows all arguments and flags)`)
-    .configureHelp({
-      showGlobalOptions: false,
-      sortOptions: false,
-      // With aliases and arguments the column would be wider than a terminal.
-      subcommandTerm: (command) => command.name(),
+    .configureOutput({ outputError: () => undefined })
+    .addOption(new Option('-V, --version', 'the version; with --json, that of Node too').helpGroup('Help'))
+    .addOption(new Option('--json', 'with --version: as JSON').hideHelp())
+    .on('option:version', () => {
+      const all = { version, node: process.versions.node, stomp: ['1.2', '1.1', '1.0'] };
+      process.stdout.write(`${own.includes('--json') ? JSON.stringify(all) : version}\n`);
+      throw new CommanderError(0, 'commander.version', version);
     });
-  const statuses = Object.entries(exitStatuses).map(([status, meaning]) => `  ${status}  ${meaning}`);
-  return program
-    .addHelpText('before', examples.trimStart())
-    .addHelpText(
-      'after',
-      `\nExit status:\n${statuses.join('\n')}\n  128+n  ended at once by a second signal n`,
-    );
 }

@@ -142,7 +142,8 @@ async function showOne(look: Look, id: string): Promise<void> {
       `none of the ${messages(looked)} in ${look.queue} has the id ${JSON.stringify(id)}: ${advice}`,
     );
   }
-  if (process.stdout.isTTY) await print(found.map(toText).join(`${'-'.repeat(40)}\n`));
+  if (process.stdout.isTTY)
+    await print(found.map((message) => toText(message, true)).join(`${'-'.repeat(40)}\n`));
   else for (const message of found) await print(`${toJson(message)}\n`);
 }
 

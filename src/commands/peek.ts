@@ -34,6 +34,6 @@ export async function peek(destination: string, flags: OperatorFlags): Promise<v
     for (const message of found) await print(`${toJson(message)}\n`);
     return;
   }
-  await print(found.map(toText).join(`${'-'.repeat(40)}\n`));
+  await print(found.map((message) => toText(message, flags.allHeaders === true)).join(`${'-'.repeat(40)}\n`));
   log.info({ queue }, `${messages(found.length)} shown`);
 }

@@ -1,5 +1,6 @@
 /** A message as an operator reads it: as one line of JSON that keeps every byte, or as text on a terminal. */
 import { isUtf8 } from 'node:buffer';
+import { isOfDelivery } from '../brokers/headers.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { printable, printableText } from '../printable.js';
 import type { Frame } from '../stomp/frames.js';
@@ -43,9 +44,10 @@ export function fromJson(line: string, what: string): Frame {
   };
 }
 
-/** Readable text: the headers, a blank line, the body, indented when it is JSON. */
-export function toText({ headers, body, oversized }: Frame): string {
-  const lines = Object.entries(headers).map(([name, value]) => `${printable(name)}: ${printable(value)}`);
+/** Readable text: the headers, those of the delivery if wanted, a blank line, the body, indented when it is JSON. */
+export function toText({ headers, body, oversized }: Frame, hasAllHeaders: boolean): string {
+  const shown = Object.entries(headers).filter(([name]) => hasAllHeaders || !isOfDelivery(name));
+  const lines = shown.map(([name, value]) => `${printable(name)}: ${printable(value)}`);
   const content = oversized === undefined ? bodyText(body) : `(its ${oversized} is too large to be shown)`;
   return `${lines.join('\n')}\n\n${content}\n`;
 }

@@ -42,7 +42,7 @@ export function parseCallbackSpec(text: string): CallbackSpec {
  */
 export async function loadCallback(text: string): Promise<LoadedCallback> {
   const spec = parseCallbackSpec(text);
-  const url = await locate(spec.module);
+  const url = await locate(spec);
   const origin = originOf(url);
   const namespace = await load(spec.module, url);
   // A CommonJS module's names that Node could not detect are in its default export.
@@ -96,23 +96,33 @@ export function loadModule(file: string): Promise<object> {
 
 /** The file that holds the callback. Rejects with `callback-not-found`. */
 export async function locateCallback(text: string): Promise<string> {
-  return fileURLToPath(await locate(parseCallbackSpec(text).module));
+  return fileURLToPath(await locate(parseCallbackSpec(text)));
 }
 
 /** URL of the file that a module's name means. */
-async function locate(module: string): Promise<string> {
-  if (module.startsWith('file:')) return pathToFileURL(locatePath(module, pathOf(module))).href;
+async function locate(spec: CallbackSpec): Promise<string> {
+  const { module } = spec;
+  if (module.startsWith('file:')) return pathToFileURL(locatePath(spec, pathOf(module))).href;
   if (/^\.{0,2}[/\\]|^\.{1,2}$/.test(module) || path.isAbsolute(module)) {
-    return pathToFileURL(locatePath(module, path.resolve(module))).href;
+    return pathToFileURL(locatePath(spec, path.resolve(module))).href;
   }
   const { createJiti } = await import('jiti');
   const here = pathToFileURL(path.resolve('_')).href;
   const found = createJiti(here).esmResolve(module, { parentURL: here, try: true });
   if (found !== undefined) return found;
-  const asPath = candidates(path.resolve(module)).find(isFile);
-  const remedy =
-    asPath === undefined ? `npm install ${module}, or write a path like ./${module}` : `write ./${module}`;
-  throw new PubsubError('callback-not-found', `no package ${JSON.stringify(module)}; ${remedy}`);
+  const problem = `there is no package ${JSON.stringify(module)}; ${suggestPath(module)}`;
+  throw new PubsubError('callback-not-found', problem);
+}
+
+/** Of what is no package. To install one of a name that may be a slip is no good advice. */
+function suggestPath(module: string): string {
+  const exists = (name: string) => candidates(path.resolve(name)).some(isFile);
+  if (exists(module)) return `write ./${module}`;
+  // As Django has it: callbacks.ack.
+  const names = module.split('.');
+  const [folder, name = ''] = [names.slice(0, -1).join('/'), names.at(-1)];
+  if (folder !== '' && exists(folder)) return `did you mean ./${folder}#${name}?`;
+  return 'install the one that is meant, or write the path of a file, like ./callbacks#ack';
 }
 
 function pathOf(url: string): string {
@@ -124,12 +134,12 @@ function pathOf(url: string): string {
   }
 }
 
-function locatePath(module: string, absolute: string): string {
+function locatePath({ module, path: names }: CallbackSpec, absolute: string): string {
   const found = candidates(absolute).find(isFile);
   if (found !== undefined) return found;
   throw new PubsubError(
     'callback-not-found',
-    `no module ${module} (${absolute}); ${suggestFile(module, absolute)}`,
+    `no module ${module} (${absolute}); ${suggestFile(module, absolute, names)}`,
   );
 }
 
@@ -142,7 +152,7 @@ function isFile(file: string): boolean {
   return existsSync(file) && statSync(file).isFile();
 }
 
-function suggestFile(module: string, absolute: string): string {
+function suggestFile(module: string, absolute: string, names: readonly string[]): string {
   const folder = path.dirname(absolute);
   const isFolder = existsSync(absolute);
   if (isFolder) return `the folder has no index (${extensions.join(', ')}); name a file in it`;
@@ -154,7 +164,18 @@ function suggestFile(module: string, absolute: string): string {
     // The likeliest first: sorting keeps the order of the others.
     .sort((one, other) => sharedStart(other, wanted) - sharedStart(one, wanted))
     .slice(0, 10);
-  return near.length === 0 ? `${folder} has no modules` : `${path.dirname(module)}/ has ${near.join(', ')}`;
+  if (near.length > 0) return `${path.dirname(module)}/ has ${near.join(', ')}`;
+  const file = extensions.includes(path.extname(module)) ? module : `${module}.mjs`;
+  return `${folder} has no modules. For a first one put this into ${file}:\n\n${firstCallback(names)}`;
+}
+
+function firstCallback([name = 'default']: readonly string[]): string {
+  const head = name === 'default' ? 'default async function' : `async function ${name}`;
+  return `/** @param {import('stomp-pubsub').Payload} payload */
+export ${head}(payload) {
+  console.log('received', payload.body);
+  await payload.ack();
+}`;
 }
 
 function sharedStart(one: string, other: string): number {

@@ -26,6 +26,8 @@ export interface Setting<T> {
   /** Flags without a value that stand for one of this setting's. */
   readonly aliases?: readonly Alias[];
   readonly isBoolean: boolean;
+  /** Of text that can be one of a few. */
+  readonly choices?: readonly string[];
   /** The flag may be repeated. */
   readonly isList?: boolean;
   /** Of a boolean that is on by default: the flag that turns it off, when that is not `--no-...`, and what that does. */
@@ -39,6 +41,8 @@ export interface Alias {
   readonly flag: string;
   readonly value: string;
   readonly help: string;
+  /** In the short --help, too. */
+  readonly isCommon: boolean;
 }
 
 type Row<T> = [group: SettingGroup, variable: string, flag: string | undefined, fallback: T];
@@ -203,7 +207,7 @@ export function choice<const T extends string>(
     if (value === undefined) throw new Error(`one of ${values.join(', ')} expected`);
     return value;
   };
-  return setting([group, variable, flag, fallback], help, parse);
+  return { ...setting([group, variable, flag, fallback], help, parse), choices: values };
 }
 
 /** `--host` of `--host <name>`; a boolean that is on by default is turned off by `--no-<name>`. */
