@@ -375,15 +375,18 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
     assert.deepEqual([acked, deadLettered], [60, 0]);
   });
 
-  it('a body of 120 MB does not fit a small heap: it is dead-lettered, and the next is processed', async () => {
+  // Where V8 holds such a text outside of the heap, as it does on Node 24, it fits.
+  it('a body of 120 MB that does not fit a small heap is dead-lettered, and the next is processed', async () => {
     await using server = await startScriptedServer({ bodies: ['x'.repeat(120_000_000), 'ok'] });
     const consumer = await startPubsub(server, unique('isolation'), fixture('hostile.mjs#measure'), {
       flags: ['--worker-heap', '48'],
     });
     await untilPrinted(consumer, 'measured 4');
-    assert.equal(lines(consumer, 'message dead-lettered')[0]?.reason, 'out-of-memory', consumer.stderr);
+    const isProcessed = printed(consumer).includes('measured 120000002');
+    const reasons = lines(consumer, 'message dead-lettered').map(({ reason }) => reason);
+    assert.deepEqual(reasons, isProcessed ? [] : ['out-of-memory'], consumer.stderr);
     const { acked, deadLettered } = await stopPubsub(consumer);
-    assert.deepEqual([acked, deadLettered], [1, 1]);
+    assert.deepEqual([acked, deadLettered], isProcessed ? [2, 0] : [1, 1]);
   });
 
   it('is gone within 5 s when the consumer is killed, also in the middle of a loop', async () => {
