@@ -109,6 +109,7 @@ export class WorkerPool {
     return {
       run: (job) => this.#run(job, which),
       renew: () => this.renew(),
+      gatherMetrics: () => this.gatherMetrics(),
       close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
     };
   }
