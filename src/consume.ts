@@ -3,13 +3,13 @@
  * a consumer that runs until it is told to stop.
  */
 import { whenAborted } from './aborted.js';
-import { parseSource } from './brokers/destinations.js';
 import { nothingYet, type ConsumeSummary } from './consumer/account.js';
 import { locateCallback } from './consumer/callback.js';
 import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { asSchema, type Schema } from './consumer/schema.js';
+import { sourceOf } from './consumer/source.js';
 import { startRunners, type Runnable } from './consumer/runners.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
@@ -18,7 +18,7 @@ import type { Observing } from './observing/observe.js';
 import { resolve, unknownOptions, type LibrarySettings } from './settings.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
-  /** `/queue/x`, `x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
+  /** `/queue/x`, `x`, `/amq/queue/x`, `/topic/x` or `Consumer.<app>.VirtualTopic.<n>`. */
   readonly destination: string;
   /** A function, which runs on this event loop, or `module#export`, which runs in worker processes unless told otherwise. */
   readonly callback: Callback<Body> | string;
@@ -55,13 +55,13 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
     throw new PubsubError('invalid-usage', 'consume: a module exports its schema beside its callback');
   const settings = resolve(given);
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
-  const source = parseSource(destination, settings.queueName);
+  const source = sourceOf(destination, settings);
   const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
   let observing: Observing | undefined;
   try {
     const call = callable(callback, schema);
     observing = await observe({ source, settings, callback: call, observer, metrics, log: logger });
-    const runnable = { callback: call, settings, log: logger, observer: observing.observer };
+    const runnable = { source, callback: call, settings, log: logger, observer: observing.observer };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;

@@ -3,6 +3,7 @@
  * them is told at once.
  */
 import { parseSource, type Source } from './brokers/destinations.js';
+import { sourceOf } from './consumer/source.js';
 import { PubsubError } from './errors.js';
 import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
 
@@ -99,7 +100,9 @@ function resolveConsumer(
     }
   };
   const settings = attempt(() => resolve({ ...defaults, ...own, ...given }));
-  const source = attempt(() => parseSource(String(destination), settings?.queueName));
+  const source = attempt(() =>
+    settings === undefined ? parseSource(String(destination)) : sourceOf(String(destination), settings),
+  );
   if (problems.length === 0 && settings !== undefined && source !== undefined && isCallback(callback))
     return { name, source, settings, callback };
   throw new PubsubError('invalid-setting', problems.join('\n'));

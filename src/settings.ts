@@ -27,6 +27,7 @@ import {
   text,
   type Setting,
 } from './settings/kinds.js';
+import { checkQueueArgument, checkSubscriptionHeader, pairs } from './settings/pairs.js';
 import { parseBrokerUrl } from './settings/url.js';
 
 /** V8's longest string, in bytes: a body becomes one. */
@@ -62,6 +63,10 @@ export const settings = {
     'broker product: auto (by its server header), rabbitmq, activemq or artemis'),
   queueType: choice('Connection', 'STOMP_QUEUE_TYPE', '--queue-type <type>', 'classic', ['classic', 'quorum'],
     'type of the queues that are declared: classic or quorum (RabbitMQ; others ignore it); one for all who use a queue'),
+  queueArguments: only(['pubsub', 'publish'], pairs('Connection', 'STOMP_QUEUE_ARGUMENTS', '--queue-argument <name=value>', checkQueueArgument,
+    'argument of the queue that is declared, like x-message-ttl=60000; may be repeated (variable: with commas between); one set for all who use the queue')),
+  declare: boolean('Connection', 'STOMP_DECLARE', '--declare', true,
+    'declare queues; off: use them as they are, whatever their arguments, without the permission to configure (RabbitMQ)'),
   connectTimeoutSeconds: seconds('Connection', 'STOMP_CONNECT_TIMEOUT', '--connect-timeout <seconds>', 10, [0.1, 86_400],
     'limit for TCP, TLS and the STOMP handshake together, for each server'),
   waitToConnectSeconds: only(['pubsub', 'operator'], seconds('Connection', 'STOMP_WAIT_TO_CONNECT', '--wait-to-connect <seconds>', 10, [0, 86_400],
@@ -104,6 +109,10 @@ export const settings = {
     'client id; a durable subscription is kept under this and -listener'),
   subscriptionId: optionalText('Consuming', 'STOMP_SUBSCRIPTION_ID', '--subscription-id <id>',
     'start of the subscription id; every connection adds a part of its own'),
+  deadLetterQueue: optionalText('Consuming', 'STOMP_DEAD_LETTER_QUEUE', '--dead-letter-queue <name>',
+    'with --no-declare: where dead letters go; default: DLQ.<queue>'),
+  subscribeHeaders: pairs('Consuming', 'STOMP_SUBSCRIBE_HEADERS', '--subscribe-header <name=value>', checkSubscriptionHeader,
+    'header of the subscription: selector, activemq.* (ActiveMQ) or x-stream-offset (RabbitMQ); may be repeated (variable: with commas between)'),
   exclusiveQueue: boolean('Consuming', 'STOMP_DEFAULT_EXCLUSIVE_QUEUE', '--exclusive', false,
     'declare the queue for this connection only: it goes, with its messages, when the connection ends'),
   processOnBackground: { ...boolean('Consuming', 'STOMP_PROCESS_MSG_ON_BACKGROUND', undefined, true,
@@ -262,7 +271,8 @@ export function resolve(
     } catch (error) {
       const isSecret = name === 'url' || name.toLowerCase().endsWith('password');
       const shown = isSecret ? 'the value given' : JSON.stringify(value);
-      problems.push(`${source}: ${reasonOf(error)}, not ${shown}`);
+      // Of a list the reason names what is wrong in it.
+      problems.push(`${source}: ${reasonOf(error)}${row.isList === true ? '' : `, not ${shown}`}`);
     }
   }
   const { concurrency } = settings;
@@ -282,7 +292,7 @@ export function resolve(
         : (env[settings[name].variable] ?? '') === ''
           ? 0
           : 1;
-    problems.push(...spreadUrl(all, rankOf));
+    problems.push(...spreadUrl(all, rankOf), ...takeQueueType(all));
     const isPlainOnPurpose = (given as Record<string, unknown>).useSsl === false;
     problems.push(...contradictions(all, isPlainOnPurpose));
   }
@@ -349,6 +359,17 @@ const masked = (name: string, value: unknown): unknown => {
   return /password|secret|token/i.test(name) ? MASK : value.replace(/(:\/\/[^/@:]*:)[^/@]*@/g, `$1${MASK}@`);
 };
 
+/** `x-queue-type` is another name for a setting. Returns what contradicts that. */
+function takeQueueType(resolved: Mutable<Settings>): string[] {
+  const { queueArguments, queueType } = resolved;
+  const { 'x-queue-type': type, ...others } = queueArguments;
+  if (type === undefined) return [];
+  if (type === 'classic' && queueType === 'quorum')
+    return ['STOMP_QUEUE_TYPE and STOMP_QUEUE_ARGUMENTS: they name two types of queue'];
+  Object.assign(resolved, { queueType: type, queueArguments: others });
+  return [];
+}
+
 /** Settings that were changed and change nothing, and why. */
 export function ineffective({
   processOnBackground,
@@ -414,6 +435,18 @@ function contradictions(resolved: Settings, isPlainOnPurpose: boolean): string[]
     [
       resolved.maxDeliveries !== undefined && resolved.exclusiveQueue,
       'STOMP_MAX_DELIVERIES and STOMP_DEFAULT_EXCLUSIVE_QUEUE: an exclusive queue is gone when its consumer is',
+    ],
+    [
+      resolved.retries > 0 && resolved.subscribeHeaders['x-stream-offset'] !== undefined,
+      'STOMP_RETRIES and x-stream-offset: RabbitMQ drops what is to come back to a stream',
+    ],
+    [
+      !resolved.declare && resolved.exclusiveQueue,
+      'STOMP_DECLARE=false and STOMP_DEFAULT_EXCLUSIVE_QUEUE: a queue that is not declared cannot be made exclusive',
+    ],
+    [
+      !resolved.declare && Object.keys(resolved.queueArguments).length > 0,
+      'STOMP_DECLARE=false and STOMP_QUEUE_ARGUMENTS: arguments are for queues that are declared',
     ],
     [
       resolved.durableTopicSubscription && resolved.clientId === undefined,

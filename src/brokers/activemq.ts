@@ -24,6 +24,14 @@ export const activemq: Dialect = {
   }),
   destinationOf: plainQueue,
   declarations: () => [],
+  subscriptionHeaders: [
+    'selector',
+    ...['exclusive', 'priority', 'dispatchAsync', 'retroactive', 'noLocal', 'maximumPendingMessageLimit'].map(
+      (option) => `activemq.${option}`,
+    ),
+  ],
+  // A queue is made when it is first used, whoever uses it.
+  existing: (queue) => `/queue/${queue}`,
   nackHeaders: {},
   // A NACK destroys what is not persistent and what came through a topic subscription: neither reaches a dead-letter
   // queue. Nor does the NACK of a message that is in a dead-letter queue already, nor, but for one, those of the copies
@@ -45,6 +53,7 @@ export const activemq: Dialect = {
     'activemq.prefetchSize': String(prefetch),
     ...(isBrowsing ? { browser: 'true' } : {}),
   }),
+  hasQueuePatterns: true,
   isOneQueue,
   // 200 to 400 of 4,000 with a prefetch of 800 to 5,000. Any number of small subscriptions get them all, in order.
   mostHeld: 200,
@@ -58,6 +67,7 @@ export const activemq: Dialect = {
     kind === 'topic'
       ? undefined
       : { destination: `/queue/${queue}`, headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
+  comesBack: () => true,
   delaysByScheduler: true,
   behindOthers: ({ kind, queue }) =>
     kind === 'topic' ? undefined : { destination: `/queue/${queue}`, headers: {} },

@@ -28,6 +28,8 @@ export const artemis: Dialect = {
   }),
   destinationOf,
   declarations: () => [],
+  subscriptionHeaders: ['selector'],
+  existing: destinationOf,
   nackHeaders: {},
   // A NACK is an ACK: the message is gone.
   survivesNack: () => false,
@@ -42,6 +44,7 @@ export const artemis: Dialect = {
   hasDelayQueues: false,
   canBrowse: false,
   takeHeaders: (queue) => ({ destination: destinationOf(queue), ...oneByOne }),
+  hasQueuePatterns: false,
   isOneQueue,
   mostHeld: 1,
   returnsInOrder: true,
@@ -55,6 +58,7 @@ export const artemis: Dialect = {
       : { destination: destinationOf(queue), headers: { AMQ_SCHEDULED_DELAY: String(delayMs) } },
   behindOthers: ({ kind, queue }) =>
     kind === 'topic' ? undefined : { destination: destinationOf(queue), headers: {} },
+  comesBack: () => true,
   // It always has one.
   delaysByScheduler: false,
 };

@@ -14,6 +14,10 @@ export interface Source {
   /** Name of the topic, without `/topic/`. Equals `queue` for a plain queue. */
   readonly topic: string;
   readonly deadLetterQueue: string;
+  /** Others declared the queue: it is used as it is. */
+  readonly isExisting: boolean;
+  /** The user vouches that the broker itself keeps what is rejected, in a queue of its own choice. */
+  readonly keepsRejected: boolean;
 }
 
 const hint = 'use /queue/<name>, /topic/<name> or Consumer.<app>.VirtualTopic.<topic>';
@@ -26,11 +30,13 @@ function refuse(destination: string, problem: string, remedy = hint): never {
 }
 
 /**
- * Reads a destination to consume from: `/queue/x`, bare `x`, `/topic/x`, `Consumer.<app>.VirtualTopic.<n>` with or
- * without `/queue/`. `queueName` is a service's own queue on a topic. Throws `invalid-destination`.
+ * Reads a destination to consume from: `/queue/x`, bare `x`, `/amq/queue/x` for one that others declared, `/topic/x`,
+ * `Consumer.<app>.VirtualTopic.<n>` with or without `/queue/`. `queueName` is a service's own queue on a topic. Throws
+ * `invalid-destination`.
  */
 export function parseSource(destination: string, queueName?: string): Source {
-  const [, prefix = '/queue/', name = ''] = /^(\/queue\/|\/topic\/)?([^]*)$/.exec(destination) ?? [];
+  const [, prefix = '/queue/', name = ''] =
+    /^(\/queue\/|\/amq\/queue\/|\/topic\/)?([^]*)$/.exec(destination) ?? [];
   const isTopic = prefix === '/topic/';
   if (name.trim() === '') refuse(destination, 'the name is empty');
 
@@ -38,34 +44,60 @@ export function parseSource(destination: string, queueName?: string): Source {
   if (lacksSlash(destination)) refuse(destination, 'the first slash is missing', `write /${destination}`);
   if (name.startsWith('/')) refuse(destination, `${name.split('/', 2).join('/')}/ is no kind of source`);
   if (name.includes('/')) refuse(destination, 'a name with "/" is ambiguous', 'RabbitMQ takes %2F instead');
-  const hasWildcard = /(?:^|\.)[*#>](?:\.|$)/.test(name);
 
   if (isTopic) {
     if (/^Consumer\..*\.VirtualTopic\./.test(name)) {
       refuse(destination, 'this is the queue of a virtual topic', `leave /topic/ away: ${name}`);
     }
     const queue = queueName ?? name;
-    return { kind: 'topic', destination, queue, topic: name, deadLetterQueue: deadLetterQueueOf(queue) };
+    return { kind: 'topic', destination, topic: name, ...named(queue) };
   }
   if (queueName !== undefined)
     refuse(destination, '--queue-name is for /topic/ destinations', 'leave it away');
-  if (hasWildcard)
+  if (prefix === '/amq/queue/')
+    return { kind: 'queue', destination, topic: name, ...named(name), isExisting: true };
+  if (/(?:^|\.)#(?:\.|$)/.test(name))
     refuse(destination, 'a queue cannot be named by a wildcard', 'name one queue, or consume a /topic/');
+  if (/(?:^|,)[*>](?:[.,]|$)/.test(name))
+    refuse(destination, 'this wildcard means dead-letter queues, too', 'begin with a word');
   if (/^Consumer\.|\.VirtualTopic(?:\.|$)/.test(name) && name.includes('VirtualTopic')) {
     const topic = feedingTopicOf(name);
     if (topic === undefined || name.includes('..')) {
       refuse(destination, 'app or topic is missing', 'the form is Consumer.<app>.VirtualTopic.<topic>');
     }
-    return {
-      kind: 'virtual-topic',
-      destination,
-      queue: name,
-      topic,
-      deadLetterQueue: deadLetterQueueOf(name),
-    };
+    return { kind: 'virtual-topic', destination, topic, ...named(name) };
   }
-  return { kind: 'queue', destination, queue: name, topic: name, deadLetterQueue: deadLetterQueueOf(name) };
+  return { kind: 'queue', destination, topic: name, ...named(name) };
 }
+
+/** Is it a pattern of queues, on the brokers that have such? */
+export function hasWildcard(queue: string): boolean {
+  return /(?:^|[.,])[*>](?:[.,]|$)/.test(queue);
+}
+
+/**
+ * What one message of a source that means several queues, or topics, came from: told by its `destination`. Its dead letters
+ * and retries belong to that one.
+ */
+export function sourceOfMessage(source: Source, destination = ''): Source {
+  const [, kind, name] = /^\/(queue|topic)\/([^]+)$/.exec(destination) ?? [];
+  if (name === undefined || (kind === 'topic') !== (source.kind === 'topic')) return source;
+  // Unless the user has named one for all.
+  const isOwn = source.deadLetterQueue === deadLetterQueueOf(kind === 'topic' ? source.topic : source.queue);
+  return {
+    ...source,
+    queue: name,
+    topic: name,
+    deadLetterQueue: isOwn ? deadLetterQueueOf(name) : source.deadLetterQueue,
+  };
+}
+
+const named = (queue: string) => ({
+  queue,
+  deadLetterQueue: deadLetterQueueOf(queue),
+  isExisting: false,
+  keepsRejected: false,
+});
 
 /** The virtual topic whose messages come to this queue, by its name. */
 export function feedingTopicOf(queue: string): string | undefined {
@@ -108,7 +140,7 @@ const lacksSlash = (destination: string): boolean => /^(?:queue|topic)\//.test(d
 
 /** Checks a destination to send to; it goes to the broker as it stands. Throws `invalid-destination`. */
 export function checkTarget(destination: string): void {
-  const name = destination.replace(/^\/[^/]*\//, '');
+  const name = destination.replace(/^(?:\/amq\/queue\/|\/[^/]*\/)/, '');
   if (name.trim() === '' || name === '/') {
     throw new PubsubError(
       'invalid-destination',

@@ -2,7 +2,10 @@
 
 import type { Diagnosis, Meaning } from '../stomp/session-end.js';
 
-const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: string, meaning?: Meaning][] = [
+/** The text is that of the ERROR frame. */
+type Advice = string | ((text: string) => string);
+
+const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: Advice, meaning?: Meaning][] = [
   [
     /Access refused for user|User name \[.*\] or password is invalid/,
     true,
@@ -27,18 +30,8 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     'nothing-committed',
   ],
   [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
-  [
-    /inequivalent arg 'x-queue-type'/,
-    true,
-    'the queue exists with another type: give all its consumers and publishers the same STOMP_QUEUE_TYPE (--queue-type)',
-    'other-queue',
-  ],
-  [
-    /inequivalent arg/,
-    true,
-    'the queue exists with other arguments: delete it, or declare it everywhere with the arguments named',
-    'other-queue',
-  ],
+  [/inequivalent arg/, true, adviseOnMismatch, 'other-queue'],
+  [/in exclusive use/, false, 'another consumer has the queue for itself', 'other-queue'],
   [
     /is larger than configured max size|maximum data length was exceeded/,
     true,
@@ -54,7 +47,8 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
   [
     /ACCESS_REFUSED|is not authorized|does not have permission/,
     true,
-    'give the user the permission named (RabbitMQ: configure, write and read)',
+    'give the user the permission named (RabbitMQ: read to consume, write to publish, configure to declare); a queue that is ' +
+      'there is used without configure by --no-declare',
   ],
   [
     /already connected from/,
@@ -67,7 +61,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
     false,
     'the node that holds the queue is down: a quorum queue (--queue-type quorum) would be held by others too',
   ],
-  [/NOT_FOUND/, true, 'create what is missing, or correct the destination'],
+  [
+    /NOT_FOUND/,
+    true,
+    'create what is missing, or correct the destination; nothing is declared with --no-declare',
+  ],
   [
     /not a valid (?:\S+ )?destination|Unknown destination/,
     true,
@@ -75,7 +73,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: st
   ],
   [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],
   [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
-  [/canceled a subscription/, false, 'the queue was deleted: connecting again declares it again'],
+  [
+    /canceled a subscription/,
+    false,
+    'the queue was deleted: connecting again declares it again, but for --no-declare',
+  ],
   [
     // RabbitMQ 4.0.5: its channel dies. 3.10.8 takes longer ones.
     /content_properties_shortstr_overflow/,
@@ -96,5 +98,35 @@ export function diagnose(text: string): Diagnosis | undefined {
   const found = diagnoses.find(([pattern]) => pattern.test(text));
   if (found === undefined) return undefined;
   const [, isConfiguration, advice, meaning] = found;
-  return { isConfiguration, advice, ...(meaning === undefined ? {} : { meaning }) };
+  return {
+    isConfiguration,
+    advice: typeof advice === 'string' ? advice : advice(text),
+    ...(meaning === undefined ? {} : { meaning }),
+  };
+}
+
+/**
+ * RabbitMQ compares a declaration with the queue and names the first argument that differs, with the value that the queue
+ * has. Queues beside the one that is consumed or published to have no arguments that a user could give.
+ */
+function adviseOnMismatch(text: string): string {
+  const [, argument = '', queue = '', current] =
+    /arg '([^']*)' for queue '(.*?)' in vhost .*current is (?:the value )?(?:'([^']*)'|none)/.exec(text) ??
+    [];
+  if (/\.retry\.\d+$/.test(queue)) return 'delete this queue, in which messages wait for their retry';
+  const asItIs = 'use it as it is: --no-declare';
+  if (queue.startsWith('DLQ.'))
+    return `the dead-letter queue exists with other arguments: delete it, or ${asItIs}`;
+  if (argument === 'x-queue-type' && current !== 'stream')
+    return `the queue exists with another type: the same STOMP_QUEUE_TYPE (--queue-type) for all who use it, or ${asItIs}`;
+  const option = optionFor(argument, current);
+  return `the queue exists with other arguments: ${option}${option === '' ? '' : ', or '}${asItIs}`;
+}
+
+/** The option that makes this argument equal; empty where there is none. */
+function optionFor(argument: string, current: string | undefined): string {
+  if (!/^x-(?:message-ttl|expires|max-length|max-length-bytes|max-priority)$/.test(argument)) return '';
+  return current === undefined
+    ? `leave --queue-argument ${argument} away`
+    : `--queue-argument ${argument}=${current}`;
 }

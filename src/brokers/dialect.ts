@@ -13,6 +13,8 @@ export interface SubscribeOptions {
   /** RabbitMQ: the queue belongs to this connection alone. */
   readonly isExclusive: boolean;
   readonly queueType: QueueType;
+  /** RabbitMQ: arguments of the queue, beside those that every queue has. */
+  readonly queueArguments: Readonly<Headers>;
   /** ActiveMQ: the name a durable topic subscription is kept under; undefined for none. */
   readonly durableName: string | undefined;
 }
@@ -25,6 +27,10 @@ export interface Dialect {
   destinationOf(queue: string): string;
   /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */
   declarations(source: Source, queueType: QueueType): readonly Declaration[];
+  /** What a user may say of a subscription, beyond what the settings say: names of headers. */
+  readonly subscriptionHeaders: readonly string[];
+  /** How a queue is addressed that others declared, so that it is neither declared nor compared. */
+  existing(queue: string): string;
   readonly nackHeaders: Headers;
   /** Does this message survive a NACK, in its dead-letter queue? Elsewhere a NACK destroys it. */
   survivesNack(source: Source, headers: Readonly<Headers>): boolean;
@@ -50,6 +56,8 @@ export interface Dialect {
   readonly canBrowse: boolean;
   /** Destination and headers by which messages are taken off a queue, or only looked at, without declaring it. */
   takeHeaders(queue: string, prefetch: number, isBrowsing: boolean): Headers;
+  /** May a consumer name its queues by a wildcard? Elsewhere such a name is one queue like any other. */
+  readonly hasQueuePatterns: boolean;
   /** Does this name of a queue mean one queue, and not a pattern or a list of several? */
   isOneQueue(queue: string): boolean;
   /** Are there queues that drop a message which was delivered too often? A look is a delivery where it cannot browse. */
@@ -72,8 +80,13 @@ export interface Dialect {
    * undefined where it cannot.
    */
   delayed(source: Source, delayMs: number, queueType: QueueType): Declaration | undefined;
-  /** Where to a copy of a message is sent so that it is behind the others in the source's queue; undefined where it cannot. */
-  behindOthers(source: Source, queueType: QueueType): Declaration | undefined;
+  /**
+   * Where to a copy of a message is sent so that it is behind the others in the source's queue, which has these arguments
+   * beside those that every queue has; undefined where it cannot.
+   */
+  behindOthers(source: Source, queueType: QueueType, own: Readonly<Headers>): Declaration | undefined;
+  /** Does a message with these headers, as delivered, come back after a delay? */
+  comesBack(headers: Readonly<Headers>): boolean;
   /** Does a scheduler delay messages, which the broker may lack? Without it a message comes at once, and nobody is told. */
   readonly delaysByScheduler: boolean;
 }

@@ -1,8 +1,10 @@
 /**
- * The one table of header names: what a caller may send, and what goes on with a copy of a message. Pure data and three
+ * The one table of header names: what a caller may send, and what goes on with a copy of a message. Pure data and
  * questions to it.
  */
+import { PubsubError } from '../errors.js';
 import type { Headers } from '../stomp/frames.js';
+import type { Dialect } from './dialect.js';
 
 /** Of one delivery. A `message-id` on SEND is an error on RabbitMQ. */
 const ofDelivery = [
@@ -93,4 +95,15 @@ export function withoutDelay(headers: Readonly<Headers>): Readonly<Headers> {
     if (name !== 'x-message-ttl' && name !== 'scheduledJobId') own[name] = value;
   }
   return own;
+}
+
+/** Throws `invalid-setting` for a header of a subscription that this broker has not, and would take no notice of. */
+export function checkSubscriptionHeaders(
+  given: Readonly<Headers>,
+  { name, subscriptionHeaders }: Dialect,
+): void {
+  const unknown = Object.keys(given).find((header) => !subscriptionHeaders.includes(header));
+  if (unknown === undefined) return;
+  const known = subscriptionHeaders.length === 0 ? 'none' : subscriptionHeaders.join(', ');
+  throw new PubsubError('invalid-setting', `--subscribe-header: ${name} has no ${unknown}; it has ${known}`);
 }

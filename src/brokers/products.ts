@@ -4,8 +4,8 @@ import { artemis } from './artemis.js';
 import type { Dialect } from './dialect.js';
 import { rabbitmq, rabbitmqWithFewHeaders } from './rabbitmq.js';
 
-/** The broker for tests is made after RabbitMQ. */
-const embedded: Dialect = { ...rabbitmq, name: 'embedded' };
+/** The broker for tests is made after RabbitMQ; it has no streams. */
+const embedded: Dialect = { ...rabbitmq, name: 'embedded', subscriptionHeaders: [] };
 
 /** Un-acked messages that one subscription gets at most, on the product that gives it most. */
 export const mostHeldByAny = Math.max(...[rabbitmq, activemq, artemis].map(({ mostHeld }) => mostHeld));

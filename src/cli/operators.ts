@@ -161,6 +161,11 @@ function addPeek(program: Command): Command {
     .option('--count <number>', 'show so many at most (default 10)')
     .option('--all-headers', 'on a terminal: show the headers of the delivery, too')
     .option('--idle <seconds>', 'end when no more has come for so long (default 2)')
+    .option(
+      '--subscribe-header <name=value>',
+      'selector (ActiveMQ), or x-stream-offset=first to look at a stream; may be repeated',
+      append,
+    )
     .action(async (destination: string) => {
       const { peek } = await import('../commands/peek.js');
       await peek(destination, flagsOf(command));

@@ -3,8 +3,9 @@
  * told with its cause and remedy. It declares nothing unless asked to.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseSource, type Source } from '../brokers/destinations.js';
+import type { Source } from '../brokers/destinations.js';
 import { startRunners } from '../consumer/runners.js';
+import { sourceOf } from '../consumer/source.js';
 import { PubsubError } from '../errors.js';
 import { configureLog, log } from '../log.js';
 import { ineffective, loadDotenv, resolve, uselessVariables, type Settings } from '../settings.js';
@@ -54,7 +55,7 @@ async function checkSettings(
     loadDotenv();
     const settings = resolve(flags);
     await configureLog(settings);
-    const source = parseSource(destination, settings.queueName);
+    const source = sourceOf(destination, settings);
     const doubts = doubtsOf(settings);
     for (const detail of doubts) await report.add({ step, status: 'warn', code: 'invalid-setting', detail });
     const detail = `${source.queue}, dead letters in ${source.deadLetterQueue}`;
@@ -86,7 +87,7 @@ async function checkAll(
   report: CheckReport,
 ): Promise<void> {
   const stop = listenForStop(settings.gracefulWaitSeconds * 1000, log);
-  await report.add(await checkCallback(callback, settings, stop, flags.setup === true));
+  await report.add(await checkCallback(callback, { settings, source }, stop, flags.setup === true));
   const reached = await reachWithin(waitMs, settings, stop.drain);
   await report.add(...reached.findings);
   const { session } = reached;
@@ -101,14 +102,14 @@ async function checkAll(
 
 async function checkCallback(
   callback: string | undefined,
-  settings: Settings,
+  { settings, source }: Known,
   stop: Shutdown,
   isSetUp: boolean,
 ): Promise<Finding> {
   const step = 'callback';
   if (callback === undefined) return { step, status: 'not checked', detail: 'none is given' };
   try {
-    const runnable = { callback, settings, log, isOnlyLoaded: !isSetUp };
+    const runnable = { source, callback, settings, log, isOnlyLoaded: !isSetUp };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
     await runner?.close();
     const done = isSetUp

@@ -1,10 +1,10 @@
 /** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
 import { basename } from 'node:path';
-import { parseSource } from '../brokers/destinations.js';
 import { observe, runConsumer } from '../consume.js';
 import { locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { startRunners } from '../consumer/runners.js';
+import { sourceOf } from '../consumer/source.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, log } from '../log.js';
 import { admitCallbackVariables, ineffective, type Settings } from '../settings.js';
@@ -22,12 +22,12 @@ export async function pubsub(
 ): Promise<void> {
   const { settings, listen } = await start(flags);
   for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
-  const source = parseSource(destination, settings.queueName);
+  const source = sourceOf(destination, settings);
   const stop = listen();
   if (!settings.processOnBackground) admitCallbackVariables();
   const observing = await observe({ source, settings, callback, log });
   const { observer, onBegin } = observing;
-  const runnable = { callback, settings, log, observer };
+  const runnable = { source, callback, settings, log, observer };
   const runner = (await startRunners([runnable], stop))?.get(runnable);
   if (runner === undefined) return;
   surviveStrayErrors(log);

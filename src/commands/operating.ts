@@ -62,7 +62,7 @@ export interface Operation extends Start, Pick<TakeOptions, 'count' | 'idleMs' |
 export type Chore = 'leave' | 'end' | (() => Promise<unknown>);
 
 /** What `runTake` takes from, beside the operation, and how that is told. */
-interface Errand extends Pick<TakeOptions, 'queue' | 'isBrowsing' | 'deliveryLimit'> {
+interface Errand extends Pick<TakeOptions, 'queue' | 'isBrowsing' | 'deliveryLimit' | 'subscribeHeaders'> {
   /** Of the broker to take from, when it is another one. */
   readonly settings?: Settings;
   readonly window?: number;

@@ -14,18 +14,28 @@ import {
   type OperatorFlags,
 } from './operating.js';
 import { toJson, toText } from './records.js';
+import { PubsubError, reasonOf } from '../errors.js';
+import { parseSubscriptionHeaders } from '../settings/pairs.js';
+
+export interface PeekFlags extends OperatorFlags {
+  readonly subscribeHeader?: readonly string[];
+}
 
 const COUNT = 10;
 
 /** Resolves when the messages are shown, and back in the queue. Rejects with a PubsubError. */
-export async function peek(destination: string, flags: OperatorFlags): Promise<void> {
+export async function peek(destination: string, flags: PeekFlags): Promise<void> {
   const operation = await startOperation(flags);
   const queue = parseQueue(destination);
   // All that are shown are held un-acked at once.
   const count = wholeNumber('--count', flags.count, { max: mostHeldByAny }) ?? COUNT;
   const found: Frame[] = [];
   const describe = () => `${messages(found.length)} found`;
-  const look = { queue, window: count, isBrowsing: true, deliveryLimit: deliveryLimitOf(flags) };
+  const subscribeHeaders = readHeaders(flags.subscribeHeader ?? []);
+  const look = {
+    ...{ queue, window: count, isBrowsing: true, subscribeHeaders },
+    deliveryLimit: deliveryLimitOf(flags),
+  };
   await runTake(operation, { ...look, describe, outcome: describe }, noneTaken(), (message) =>
     found.push(message) === count ? 'end' : 'leave',
   );
@@ -36,4 +46,12 @@ export async function peek(destination: string, flags: OperatorFlags): Promise<v
   }
   await print(found.map((message) => toText(message, flags.allHeaders === true)).join(`${'-'.repeat(40)}\n`));
   log.info({ queue }, `${messages(found.length)} shown`);
+}
+
+function readHeaders(values: readonly string[]): Readonly<Record<string, string>> {
+  try {
+    return parseSubscriptionHeaders(values);
+  } catch (error) {
+    throw new PubsubError('invalid-usage', `--subscribe-header: ${reasonOf(error)}`, { cause: error });
+  }
 }

@@ -60,9 +60,13 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
       await Promise.race([feed(), outbox.failed]);
     } catch (error) {
       await outbox.settled();
-      const { confirmed, unknown, confirmedUpTo } = outbox;
+      const { confirmed, refused, unknown, confirmedUpTo } = outbox;
       throw withOutcome(error, unknown > 0, [
-        `${confirmed} confirmed, ${unknown} unknown`,
+        [
+          `${confirmed} confirmed`,
+          ...(refused > 0 ? [`${refused} refused`] : []),
+          ...(refused === 0 || unknown > 0 ? [`${unknown} unknown`] : []),
+        ].join(', '),
         ...(options.resumeFrom === undefined ? [] : resumeAdvice(error, confirmedUpTo, outbox)),
       ]);
     } finally {

@@ -34,7 +34,7 @@ export async function publish(
   // What the variable STOMP_BODY says is for consumers.
   const { settings, listen } = await start({ ...flags, body: undefined });
   const content = contentFor(flags);
-  const encode = messageEncoder(destination, settings.queueType, {
+  const encode = messageEncoder(destination, settings, {
     headers: parseHeaders(flags.header ?? []),
     isPersistent: flags.persistent ?? true,
     contentType: flags.contentType ?? defaultTypes[content],

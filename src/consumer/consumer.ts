@@ -16,7 +16,8 @@ import type { Settings } from '../settings.js';
 import { sessions } from '../sending/connect.js';
 import { DeclaredQueues } from '../sending/declare.js';
 import { withoutDelay } from '../brokers/headers.js';
-import type { Source } from '../brokers/destinations.js';
+import { sourceOfMessage, type Source } from '../brokers/destinations.js';
+import type { Dialect } from '../brokers/dialect.js';
 import type { Declaration } from '../brokers/queues.js';
 import { encodeHeaders, type Frame } from '../stomp/frames.js';
 import type { Outgoing } from '../sending/heads.js';
@@ -32,8 +33,10 @@ import { FailureLimit } from './failure-limit.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
 import { RecentIds } from './recent.js';
+import { StreamPosition } from './stream-position.js';
 import { StuckWatch } from './stuck.js';
 import { retriesOf } from './retries.js';
+import { deadLetterQueueIn } from './source.js';
 import { mayRenew, subscribe, warn, type SubscribingOptions } from './subscribe.js';
 import type { CallbackRunner, Job } from './runner.js';
 import { Slots } from '../slots.js';
@@ -51,6 +54,9 @@ export interface ConsumerView {
   /** Resolves when all worker processes have told their metrics, or have had their time. Never rejects. */
   gatherMetrics(): Promise<void>;
 }
+
+/** What only a change of settings, or at the broker, cures. */
+const lasting: ReadonlySet<string> = new Set(['broker-refused', 'invalid-destination', 'invalid-setting']);
 
 export interface ConsumerOptions extends ConsumerObserver {
   /** Where a process has several. */
@@ -85,6 +91,7 @@ export class Consumer implements ConsumerView {
   readonly #stuck: StuckWatch;
   readonly #failures: FailureLimit;
   readonly #bounds: Bounds;
+  readonly #position: StreamPosition;
   #hasSubscribed = false;
   /** Rejects when the consumer must end; never resolves. */
   readonly #failed: Promise<never>;
@@ -102,8 +109,11 @@ export class Consumer implements ConsumerView {
     this.#failed.catch(() => undefined);
     this.#bounds = new Bounds(settings, options.stop);
     const retries = retriesOf(source, settings);
-    this.#counting = limit === undefined ? undefined : { source, queueType, limit };
-    this.#subscribing = { source, settings, retries, counting: this.#counting, log, drain };
+    this.#position = new StreamPosition(settings.subscribeHeaders, log);
+    this.#counting =
+      limit === undefined ? undefined : { source, queueType, queueArguments: settings.queueArguments, limit };
+    const counting = this.#counting;
+    this.#subscribing = { source, settings, retries, counting, position: this.#position, log, drain };
     this.#turns = new Turns({
       concurrency,
       isOver: () => drain.aborted || !this.#bounds.mayBegin,
@@ -137,7 +147,7 @@ export class Consumer implements ConsumerView {
   }
 
   /**
-   * Consumes until drained; resolves with the summary. Rejects with `broker-refused` or `invalid-setting` when the first
+   * Consumes until drained; resolves with the summary. Rejects with `broker-refused` or `invalid-...` when the first
    * start meets what only a change of settings cures, with `failure-limit` when so many messages in a row failed, and with
    * `deadline-passed` when aborted with work in flight.
    */
@@ -200,7 +210,7 @@ export class Consumer implements ConsumerView {
         if (drain.aborted) return false;
         throw error;
       }
-      const isConfiguration = error.code === 'broker-refused';
+      const isConfiguration = lasting.has(error.code);
       session.abandon(error.message, { isConfiguration });
       if (isConfiguration && !this.#hasSubscribed) throw error;
       return false;
@@ -211,7 +221,7 @@ export class Consumer implements ConsumerView {
       {
         destination: source.destination,
         queue: source.queue,
-        deadLetterQueue: source.deadLetterQueue,
+        ...deadLetterQueueIn(source),
         concurrency: settings.concurrency,
         server: session.address,
         broker: session.server ?? session.dialect.name,
@@ -250,7 +260,8 @@ export class Consumer implements ConsumerView {
     const { session } = surroundings.handOver;
     const { drain, settings } = this.#options;
     if (!session.isOpen) return;
-    const delivery = new Delivery(frame, surroundings, this.#deliveryContext);
+    this.#position.received(frame);
+    const delivery = new Delivery(frame, surroundings, this.#contextOf(frame, session.dialect));
     if (this.#counting !== undefined && frame.oversized === undefined)
       delivery.count = countOf(frame.headers, session.dialect, this.#counting);
     // What arrives during a drain, a renewal or beyond the limit is left alone: it goes back, in order, when the session ends.
@@ -259,6 +270,20 @@ export class Consumer implements ConsumerView {
       const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
       session.abandon(message);
     }
+  }
+
+  /** Of a source that means several queues each message has a source of its own. */
+  #sourceOf({ headers }: Frame, dialect: Dialect): Source {
+    const { source } = this.#options;
+    return dialect.isOneQueue(source.topic) ? source : sourceOfMessage(source, headers.destination);
+  }
+
+  #contextOf(frame: Frame, dialect: Dialect): DeliveryContext {
+    const context = this.#deliveryContext;
+    const source = this.#sourceOf(frame, dialect);
+    if (source === context.source) return context;
+    const { retries, deadLetters } = context;
+    return { ...context, source, retries: { ...retries, source }, deadLetters: { ...deadLetters, source } };
   }
 
   #begin(delivery: Delivery): void {
@@ -293,7 +318,8 @@ export class Consumer implements ConsumerView {
   async #defer(delivery: Delivery, isMarked: boolean): Promise<boolean> {
     const { frame, session, count } = delivery;
     if (this.#counting === undefined) return false;
-    return delivery.defer(countedCopy(frame, count.before, isMarked, this.#counting, session.dialect));
+    const counting = { ...this.#counting, source: this.#sourceOf(frame, session.dialect) };
+    return delivery.defer(countedCopy(frame, count.before, isMarked, counting, session.dialect));
   }
 
   /** A stop is no doing of a message that was to run alone: it comes again as one that may have been innocent. */
@@ -395,6 +421,7 @@ export class Consumer implements ConsumerView {
 
   #finish(delivery: Delivery, place: number): void {
     this.#inFlight.remove(place);
+    if (delivery.outcome !== 'released') this.#position.settled(delivery.frame);
     this.#account.settled(delivery);
     this.#failures.settled(delivery);
     this.#bounds.ended(delivery.outcome === 'released');

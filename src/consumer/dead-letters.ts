@@ -1,7 +1,7 @@
 /** What a dead letter says of its death: the same headers on every broker, which tell why without a look at any log. */
 import type { Source } from '../brokers/destinations.js';
 import type { Dialect } from '../brokers/dialect.js';
-import { queueArguments, type QueueType } from '../brokers/queues.js';
+import { existingQueue, queueArguments, type QueueType } from '../brokers/queues.js';
 import { nameOf, reasonOf } from '../errors.js';
 import { copyOf } from '../sending/copies.js';
 import type { Outgoing } from '../sending/heads.js';
@@ -39,13 +39,14 @@ export function deadLetterCopy(
   { mostHeaders, hasTopicQueues }: Dialect,
 ): Outgoing {
   const { source, queueType } = options;
-  const { deadLetterQueue, kind, queue, topic } = source;
+  const { deadLetterQueue, kind, queue, topic, isExisting } = source;
   const own = {
-    ...queueArguments(`DLQ.${deadLetterQueue}`, queueType),
+    ...(isExisting ? {} : queueArguments(`DLQ.${deadLetterQueue}`, queueType)),
     'original-destination': kind === 'topic' && !hasTopicQueues ? `/topic/${topic}` : `/queue/${queue}`,
     ...failureHeaders(frame, failure, options),
   };
-  return copyOf(frame, `/queue/${deadLetterQueue}`, own, mostHeaders);
+  const target = isExisting ? existingQueue(deadLetterQueue) : `/queue/${deadLetterQueue}`;
+  return copyOf(frame, target, own, mostHeaders);
 }
 
 /** What was thrown, or is wrong with the message otherwise, where that may be told. */

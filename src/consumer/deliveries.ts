@@ -32,6 +32,7 @@ export interface DeliveryCount {
 export interface CountingOptions {
   readonly source: Source;
   readonly queueType: QueueType;
+  readonly queueArguments: Readonly<Headers>;
   /** Deliveries in all, the last one alone. */
   readonly limit: number;
 }
@@ -60,10 +61,10 @@ export function countedCopy(
   frame: Frame,
   before: number,
   isMarked: boolean,
-  { source, queueType }: CountingOptions,
+  options: CountingOptions,
   dialect: Dialect,
 ): Outgoing {
-  const { destination, headers } = targetOf(source, queueType, dialect);
+  const { destination, headers } = targetOf(options, dialect);
   const attempt = frame.headers[ATTEMPT];
   const own = {
     ...headers,
@@ -74,12 +75,12 @@ export function countedCopy(
 }
 
 /** Throws `broker-refused` where messages of the source cannot be counted. */
-export function requireCounting({ source, queueType }: CountingOptions, dialect: Dialect): void {
-  targetOf(source, queueType, dialect);
+export function requireCounting(options: CountingOptions, dialect: Dialect): void {
+  targetOf(options, dialect);
 }
 
-function targetOf(source: Source, queueType: QueueType, dialect: Dialect) {
-  const target = dialect.behindOthers(source, queueType);
+function targetOf({ source, queueType, queueArguments }: CountingOptions, dialect: Dialect) {
+  const target = dialect.behindOthers(source, queueType, queueArguments);
   if (target !== undefined) return target;
   throw new PubsubError(
     'broker-refused',

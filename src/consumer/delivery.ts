@@ -18,6 +18,7 @@ import type { Outcome, PublishedEvent, SettledEvent } from './events.js';
 import type { Settlement } from './payload.js';
 import type { DeliveryCount } from './deliveries.js';
 import { attemptOf, retryCopy, type Retries } from './retries.js';
+import { deadLetterQueueIn } from './source.js';
 
 /** What all deliveries of a consumer share. */
 export interface DeliveryContext {
@@ -213,6 +214,12 @@ export class Delivery {
   async #retry(err: unknown): Promise<Outcome> {
     const { log, retries } = this.#context;
     if (retries.attempts === 1) return this.#deadLetter({ reason: 'callback-failed', err });
+    if (!this.session.dialect.comesBack(this.frame.headers))
+      return this.#deadLetter({
+        reason: 'callback-failed',
+        err,
+        detail: 'it could not come back to its stream',
+      });
     const where = { attempt: attemptOf(this.frame.headers), of: retries.attempts };
     if (where.attempt >= where.of) return this.#deadLetter({ reason: 'callback-failed', err, ...where });
     const history = errorHeaders({ err }, this.#context.deadLetters.tellsError);
@@ -254,10 +261,13 @@ export class Delivery {
   async #nack(failure: Failure): Promise<Outcome> {
     const { dialect } = this.session;
     if (!dialect.survivesNack(this.#context.source, this.frame.headers)) {
+      const { isExisting } = this.#context.source;
+      const consequence = isExisting
+        ? 'and a NACK may destroy it: raise STOMP_MAX_MESSAGE_BYTES, or, if its queue has a dead-letter exchange, use --dead-letter-by nack'
+        : 'and a NACK would destroy it: raise STOMP_MAX_MESSAGE_BYTES';
       this.fatal = new PubsubError(
         'message-too-large',
-        `the message ${this.messageId ?? ''} can neither be read nor copied (${failure.detail ?? failure.reason}), and a NACK ` +
-          'would destroy it: raise STOMP_MAX_MESSAGE_BYTES',
+        `the message ${this.messageId ?? ''} can neither be read nor copied (${failure.detail ?? failure.reason}), ${consequence}`,
       );
       throw this.fatal;
     }
@@ -271,7 +281,7 @@ export class Delivery {
   #tellDeadLetter({ reason, ...failure }: Failure, how: object): void {
     this.why = { reason, ...('err' in failure ? { error: failure.err } : {}) };
     const { log, source } = this.#context;
-    const where = { deadLetterQueue: source.deadLetterQueue, ...how, ...this.fields() };
+    const where = { ...deadLetterQueueIn(source), ...how, ...this.fields() };
     log.error({ reason, ...failure, ...where }, 'message dead-lettered');
   }
 

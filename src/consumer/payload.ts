@@ -5,7 +5,7 @@
  */
 import { runInContext, type MessageContext } from '../context.js';
 import { PubsubError } from '../errors.js';
-import type { QueueType } from '../brokers/queues.js';
+import type { QueueRules } from '../brokers/queues.js';
 import { carrying } from '../trace-context.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
 import { decodeBody, type BodyOptions } from './body.js';
@@ -121,7 +121,7 @@ export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promi
 /** What is the same for all calls of a consumer. */
 export interface CallOptions extends BodyOptions {
   /** Of the queues that callbacks publish to. */
-  readonly queueType: QueueType;
+  readonly queues: QueueRules;
 }
 
 /** Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. */
@@ -134,7 +134,7 @@ export function invoke(
 ): Invocation {
   const decoded = decodeBody(message.headers, message.raw, options);
   if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
-  const payload = new CallPayload(message, decoded.value, context, options.queueType, settle);
+  const payload = new CallPayload(message, decoded.value, context, options.queues, settle);
   return {
     result:
       schema === undefined ? callWith(payload, call, context) : checkAndCall(payload, schema, call, context),
@@ -160,7 +160,7 @@ class CallPayload implements Payload {
     { headers, raw }: ReceivedMessage,
     body: unknown,
     context: MessageContext,
-    queueType: QueueType,
+    queues: QueueRules,
     settle: Settle,
   ) {
     this.headers = headers;
@@ -176,7 +176,7 @@ class CallPayload implements Payload {
         throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
-      const encode = messageEncoder(destination, queueType, {
+      const encode = messageEncoder(destination, queues, {
         ...options,
         ...(context.trace === undefined ? {} : { headers: carrying(own ?? {}, context.trace) }),
         correlationId,

@@ -2,12 +2,14 @@
  * From callbacks to runners that are set up: what runs where, and which consumers of a process share their workers.
  */
 import { orAborted } from '../aborted.js';
+import type { Source } from '../brokers/destinations.js';
 import { PubsubError } from '../errors.js';
 import { log, type Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { loadCallback } from './callback.js';
 import type { LoadedCallback } from './payload.js';
 import { startProgramRunner } from './programs.js';
+import { rulesOf } from './source.js';
 import { startInlineRunner, type CallbackRunner, type RunnerObserver } from './runner.js';
 import { WorkerPool } from './workers/pool.js';
 
@@ -17,6 +19,7 @@ export interface Runnable {
   readonly name?: string | undefined;
   /** A function, `module#export`, or a program and its arguments. */
   readonly callback: LoadedCallback | string | readonly [string, ...string[]];
+  readonly source: Source;
   readonly settings: Settings;
   readonly log: Logger;
   readonly observer?: RunnerObserver | undefined;
@@ -84,10 +87,10 @@ const workerSettings = (settings: Settings) => ({
   imports: settings.imports ?? [],
 });
 
-const callOptions = ({ queueType, body, maxMessageBytes }: Settings) => ({
-  queueType,
-  bodyKind: body,
-  maxBodyBytes: maxMessageBytes,
+const callOptions = ({ source, settings }: Runnable) => ({
+  queues: rulesOf(source, settings),
+  bodyKind: settings.body,
+  maxBodyBytes: settings.maxMessageBytes,
 });
 
 async function startGroup<One extends Runnable>(
@@ -96,7 +99,7 @@ async function startGroup<One extends Runnable>(
 ): Promise<[One, CallbackRunner][]> {
   const [first] = group as [One];
   const { callback, settings, log: own, observer, isOnlyLoaded = false } = first;
-  const options = { ...callOptions(settings), ...workerSettings(settings), abort, log: own, observer };
+  const options = { ...callOptions(first), ...workerSettings(settings), abort, log: own, observer };
   if (typeof callback !== 'string') {
     const isFunction = 'call' in callback;
     const runner = isFunction
@@ -115,7 +118,7 @@ async function startGroup<One extends Runnable>(
     ...{ observer, tellsMetrics: observer?.onMetrics !== undefined, isOnlyLoaded },
     workers: isOnlyLoaded ? 1 : Math.min(settings.processWorkers, concurrency),
     callbacks: group.map((one) => ({
-      ...callOptions(one.settings),
+      ...callOptions(one),
       callback: one.callback as string,
       consumer: one.name,
     })),

@@ -1,21 +1,26 @@
 /** From a session to a subscription: what must be there first, what is asked of the broker, and what the user should know. */
-import type { Source } from '../brokers/destinations.js';
+import { checkSubscriptionHeaders } from '../brokers/headers.js';
+import { hasWildcard, type Source } from '../brokers/destinations.js';
 import type { Dialect, SubscribeOptions } from '../brokers/dialect.js';
 import type { Declaration } from '../brokers/queues.js';
+import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
 import { declareQueues } from '../sending/declare.js';
+import { requireQueue } from '../sending/existing.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Settings } from '../settings.js';
 import type { Frame } from '../stomp/frames.js';
 import { requireCounting, type CountingOptions } from './deliveries.js';
 import { delayQueues, type Retries } from './retries.js';
+import type { StreamPosition } from './stream-position.js';
 
 export interface SubscribingOptions {
   readonly source: Source;
   readonly settings: Settings;
   readonly retries: Retries;
   readonly counting: CountingOptions | undefined;
+  readonly position: StreamPosition;
   readonly log: Logger;
   /** Aborted: nothing is declared any more. */
   readonly drain: AbortSignal;
@@ -23,25 +28,37 @@ export interface SubscribingOptions {
 
 /**
  * Declares the queues of the source and subscribes. `receive` is told the queues that the broker moves messages to, and
- * gives what takes the messages. Rejects with `broker-refused`, `broker-unreachable` or `connection-lost`.
+ * gives what takes the messages. Rejects with `broker-refused`, `broker-unreachable`, `connection-lost`, or
+ * `invalid-destination` and `invalid-setting` for what this broker has not.
  */
 export async function subscribe(
   session: Session,
-  { source, settings, retries, counting, log, drain }: SubscribingOptions,
+  { source, settings, retries, counting, position, log, drain }: SubscribingOptions,
   receive: (declarations: readonly Declaration[]) => (frame: Frame) => void,
 ): Promise<void> {
   const { dialect } = session;
+  checkSource(source, dialect);
+  checkSubscriptionHeaders(settings.subscribeHeaders, dialect);
   const delays = delayQueues(retries, dialect);
   if (counting !== undefined) requireCounting(counting, dialect);
   if (dialect.delaysByScheduler && retries.attempts > 1) await requireScheduler(session, log, drain);
   const declarations = [...dialect.declarations(source, settings.queueType), ...delays];
-  const { other } = await declareQueues(session, declarations, log, drain);
+  const { other } = await declareQueues(session, declarations, log, drain).catch((error: unknown) => {
+    throw source.isExisting ? withoutRetries(error) : error;
+  });
   if (other !== undefined) throw other;
+  if (source.isExisting && !source.keepsRejected)
+    await requireQueue(session, source.deadLetterQueue, log, drain);
   const options = subscribeOptionsOf(settings);
+  const given = { ...settings.subscribeHeaders, ...position.resume() };
   const idPrefix = settings.subscriptionId === undefined ? '' : `${settings.subscriptionId}-`;
   const onMessage = receive(declarations);
   const subscribing = sharesOf(options.prefetch, source, dialect).map((prefetch) =>
-    session.subscribe(dialect.subscribeHeaders(source, { ...options, prefetch }), idPrefix, onMessage),
+    session.subscribe(
+      { ...given, ...dialect.subscribeHeaders(source, { ...options, prefetch }) },
+      idPrefix,
+      onMessage,
+    ),
   );
   await Promise.all(subscribing);
 }
@@ -67,9 +84,25 @@ export function declarationOf(source: Source, settings: Settings, dialect: Diale
   return { destination, headers };
 }
 
+function checkSource({ destination, queue, kind, isExisting }: Source, dialect: Dialect): void {
+  if (kind === 'topic' || isExisting || dialect.hasQueuePatterns || !hasWildcard(queue)) return;
+  throw new PubsubError(
+    'invalid-destination',
+    `cannot consume from ${JSON.stringify(destination)}: ${dialect.name} has no wildcards for queues; ` +
+      'name one queue, or consume a /topic/',
+  );
+}
+
+/** For who may not declare, why a queue is declared all the same. */
+function withoutRetries(error: unknown): unknown {
+  if (!(error instanceof PubsubError)) return error;
+  const why = 'messages wait for their retry in queues that must be declared; STOMP_RETRIES=0 does without';
+  return new PubsubError(error.code, `${error.message}; ${why}`, { cause: error });
+}
+
 /** Does what is sent to the source wait while nobody is connected? Then a connection may be given up for another. */
-export function mayRenew({ dialect }: Session, { source, settings }: SubscribingOptions): boolean {
-  return dialect.outlivesItsConnection(source, subscribeOptionsOf(settings));
+export function mayRenew({ dialect }: Session, { source, settings, position }: SubscribingOptions): boolean {
+  return !position.isUnknown && dialect.outlivesItsConnection(source, subscribeOptionsOf(settings));
 }
 
 /** Warns of what is allowed and may not be meant. */
@@ -80,11 +113,13 @@ export function warn({ dialect }: Session, { source, settings, retries, log }: S
 }
 
 function subscribeOptionsOf(settings: Settings): SubscribeOptions {
-  const { concurrency, exclusiveQueue, queueType, durableTopicSubscription, clientId } = settings;
+  const { concurrency, exclusiveQueue, queueType, queueArguments, durableTopicSubscription, clientId } =
+    settings;
   return {
     prefetch: concurrency,
     isExclusive: exclusiveQueue,
     queueType,
+    queueArguments,
     durableName: durableTopicSubscription ? `${clientId ?? ''}-listener` : undefined,
   };
 }

@@ -1,5 +1,6 @@
 /** What a copy of a message looks like: its body byte for byte, and all that its sender gave it (brokers/headers.ts). */
 import { isCopied } from '../brokers/headers.js';
+import { existingQueueOf } from '../brokers/queues.js';
 import { encodeLines, type Frame } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
 import type { Outgoing } from './heads.js';
@@ -42,6 +43,7 @@ export function copyOf(
   { keepsDeath = false } = {},
 ): Outgoing {
   const copied = copyHeaders(frame, { keepsDeath, most: mostHeaders - Object.keys(own).length });
-  const lines = encodeLines('SEND', { ...copied, destination, ...own, persistent: 'true' });
+  const to = existingQueueOf(destination) === undefined ? { destination } : {};
+  const lines = encodeLines('SEND', { ...copied, ...to, ...own, persistent: 'true' });
   return { destination, lines, body: frame.body };
 }

@@ -7,7 +7,7 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { openBeside } from '../stomp/open.js';
 import type { Session } from './connect.js';
-import type { Outgoing } from './heads.js';
+import { linesFor, type Outgoing } from './heads.js';
 
 /**
  * `unreadable`: every connection that carries the message ends. `refused`: its queue takes nothing for now. `unknown`: no
@@ -46,7 +46,8 @@ async function isAnswered(open: () => Promise<Session>, message?: Outgoing): Pro
   }
   try {
     const transaction = session.begin();
-    if (message !== undefined) session.sendInTransaction(transaction, message.lines, message.body);
+    if (message !== undefined)
+      session.sendInTransaction(transaction, linesFor(message, session.dialect), message.body);
     await session.abort(transaction);
     void session.close();
     return true;

@@ -5,13 +5,14 @@
  * that is not there, whose messages would be confirmed and lost, unless it was deleted in the last seconds.
  */
 import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
-import { deadLetterArguments, existingQueue, queueArguments } from '../brokers/queues.js';
+import { deadLetterArguments, existingQueue, existingQueueOf, queueArguments } from '../brokers/queues.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import { connectOnce, type Session } from './connect.js';
 import { copyHeaders, type CopyOptions } from './copies.js';
 import { declareQueues } from './declare.js';
+import { requireQueue } from './existing.js';
 import { Link } from './link.js';
 
 export interface Forwarder {
@@ -54,11 +55,15 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
 async function findTarget(
   session: Session,
   destination: string,
-  { queueType }: Settings,
+  { queueType, declare }: Settings,
   log: Logger,
 ): Promise<Headers> {
   const queue = queueNameOf(destination);
   const deadLetterQueue = deadLetterQueueOf(destination);
+  if (queue !== undefined && (!declare || existingQueueOf(destination) !== undefined)) {
+    await requireQueue(session, queue, log);
+    return { destination: session.dialect.existing(queue), ...deadLetterArguments(deadLetterQueue) };
+  }
   if (queue === undefined) return { destination, ...deadLetterArguments(deadLetterQueue) };
   const headers = queueArguments(deadLetterQueue, queueType);
   const declared = session.dialect.destinationOf(queue);

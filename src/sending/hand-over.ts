@@ -17,7 +17,8 @@ import { openBeside } from '../stomp/open.js';
 import { describeEnd, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, type Session } from './connect.js';
 import { examine, tooLarge, wordless } from './examine.js';
-import type { Outgoing } from './heads.js';
+import { requireTarget } from './existing.js';
+import { linesFor, type Outgoing } from './heads.js';
 import { Holds, type Attempt, type Item } from './holds.js';
 import { Link, type Lease } from './link.js';
 
@@ -129,6 +130,11 @@ export class HandOver {
       lease.end();
       return { kind: 'full', reason: '' };
     }
+    const missing = isAlone ? await this.#look(session, destination) : undefined;
+    if (missing !== undefined) {
+      lease.end();
+      return missing;
+    }
     if (session.isFull) await session.drained();
     // It may have taken long.
     if (lease.isSpent) {
@@ -141,6 +147,18 @@ export class HandOver {
     if (session.isOpen) return { kind: 'refused', error };
     item.isSuspect = true;
     return isAlone ? this.#judge(item.message, await session.closed) : { kind: 'again' };
+  }
+
+  /** Looks for a queue that nobody declares here; resolves with what it means if it is not found. */
+  async #look(session: Session, destination: string): Promise<Attempt | undefined> {
+    try {
+      await requireTarget(session, destination, this.#log, this.#ended.signal);
+      return undefined;
+    } catch (error) {
+      this.#throwIfEnded();
+      if (error instanceof PubsubError && error.code === 'broker-refused') return { kind: 'refused', error };
+      return { kind: 'later', reason: reasonOf(error) };
+    }
   }
 
   /** What it means that a connection ended with this message alone under way. */
@@ -196,10 +214,11 @@ async function tellResult(
 }
 
 /** Sends it; resolves with why it is not confirmed, if it is not. Ends the loan. */
-function transmit({ destination, lines, body }: Outgoing, lease: Lease): Promise<PubsubError | undefined> {
+function transmit(message: Outgoing, lease: Lease): Promise<PubsubError | undefined> {
+  const { session } = lease;
   return new Promise((resolve) => {
-    lease.session.sendWithReceipt(lines, body, (error) => {
-      lease.end(error === undefined ? destination : undefined);
+    session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
+      lease.end(error === undefined ? message.destination : undefined);
       resolve(error);
     });
   });

@@ -5,10 +5,11 @@
 import { randomUUID } from 'node:crypto';
 import { correlationId as currentCorrelationId, currentContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import { checkTarget, deadLetterQueueOf } from '../brokers/destinations.js';
+import { checkTarget, deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
-import { queueArguments, type QueueType } from '../brokers/queues.js';
+import type { Dialect } from '../brokers/dialect.js';
+import { existingQueue, existingQueueOf, queueArguments, type QueueRules } from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
 import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
@@ -35,7 +36,9 @@ export interface SendOptions {
 
 /** A message to be sent, encoded: the lines of its SEND (encodeLines) and its body. */
 export interface Outgoing {
+  /** Of a queue that is used as it is: the name by which RabbitMQ does not declare it, whatever the broker. */
   readonly destination: string;
+  /** Of a message to such a queue without its destination: see linesFor. */
   readonly lines: string;
   readonly body: string | Uint8Array;
 }
@@ -47,7 +50,7 @@ export interface Outgoing {
  */
 export function messageEncoder(
   destination: string,
-  queueType: QueueType,
+  queues: QueueRules,
   options: SendOptions = {},
   log: Logger = ownLog,
 ): (body: string | Uint8Array) => Outgoing {
@@ -55,61 +58,77 @@ export function messageEncoder(
   const headers = carrying(options.headers, currentContext()?.trace);
   const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
   const ofId = id === undefined ? {} : { 'correlation-id': id };
-  const kind = { destination, queueType, isPersistent, contentType, contentEncoding };
-  const standard = standardLines(kind);
+  const kind = { destination, queues, isPersistent, contentType, contentEncoding };
+  const standard = standardFor(kind);
   const lines =
     headers === undefined
-      ? standard + encodeHeaders(ofId)
+      ? standard.lines + encodeHeaders(ofId)
       : encodeLines('SEND', { ...sendable(headers, log), ...standardHeaders(kind), ...ofId });
   const charset = contentType === undefined ? 'utf-8' : charsetOf(contentType);
   return (body) => {
     if (typeof body === 'string') checkText(charset, contentEncoding);
     const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
-    return { destination, lines: `${lines}content-length:${Buffer.byteLength(body)}\n${ownId}`, body };
+    return {
+      destination: standard.target,
+      lines: `${lines}content-length:${Buffer.byteLength(body)}\n${ownId}`,
+      body,
+    };
   };
 }
 
 /** What the standard headers of a message depend on. */
 interface Kind extends Pick<SendOptions, 'contentType' | 'contentEncoding'> {
   readonly destination: string;
-  readonly queueType: QueueType;
+  readonly queues: QueueRules;
   readonly isPersistent: boolean;
 }
 
-function standardHeaders({
-  destination,
-  queueType,
-  isPersistent,
-  contentType,
-  contentEncoding,
-}: Kind): Headers {
+/** The name of a queue that is used as it is; undefined for what its SEND declares, and for topics. */
+function existingTarget({ destination, queues }: Kind): string | undefined {
+  return queues.declare ? existingQueueOf(destination) : queueNameOf(destination);
+}
+
+function standardHeaders(kind: Kind): Headers {
+  const { destination, queues, isPersistent, contentType, contentEncoding } = kind;
+  const isDeclared = existingTarget(kind) === undefined;
+  const queue = queueNameOf(destination);
   return {
-    destination,
+    ...(isDeclared ? { destination } : {}),
     'content-type': contentType ?? defaultTypes.json,
     ...(contentEncoding === undefined ? {} : { 'content-encoding': contentEncoding }),
     'tshoot-destination': destination,
     // These must match the queue's declaration.
-    ...queueArguments(deadLetterQueueOf(destination), queueType),
+    ...(isDeclared ? queueArguments(deadLetterQueueOf(destination), queues.queueType) : {}),
+    ...(isDeclared && queue === (queues.argumentsOf ?? queue) ? queues.queueArguments : {}),
     // Anything but exactly "true" is not persistent, on RabbitMQ 3.10 and ActiveMQ 5.17.
     ...(isPersistent ? { persistent: 'true' } : {}),
   };
 }
 
 /** As it was last asked for: most programs send one message after the other to one destination. */
-let last: { readonly kind: Kind; readonly lines: string } | undefined;
+let last: { readonly kind: Kind; readonly target: string; readonly lines: string } | undefined;
 
 /** Throws `invalid-destination`. */
-function standardLines(kind: Kind): string {
+function standardFor(kind: Kind): { readonly target: string; readonly lines: string } {
   if (last === undefined || !isSame(kind, last.kind)) {
     checkTarget(kind.destination);
-    last = { kind, lines: encodeLines('SEND', standardHeaders(kind)) };
+    const existing = existingTarget(kind);
+    const target = existing === undefined ? kind.destination : existingQueue(existing);
+    last = { kind, target, lines: encodeLines('SEND', standardHeaders(kind)) };
   }
-  return last.lines;
+  return last;
+}
+
+/** The lines of its SEND on this broker: a queue that is used as it is has another name on each. */
+export function linesFor({ destination, lines }: Outgoing, dialect: Dialect): string {
+  const queue = existingQueueOf(destination);
+  if (queue === undefined) return lines;
+  return `${lines}${encodeHeaders({ destination: dialect.existing(queue) })}`;
 }
 
 const isSame = (one: Kind, other: Kind): boolean =>
   one.destination === other.destination &&
-  one.queueType === other.queueType &&
+  one.queues === other.queues &&
   one.isPersistent === other.isPersistent &&
   one.contentType === other.contentType &&
   one.contentEncoding === other.contentEncoding;

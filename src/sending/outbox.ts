@@ -15,7 +15,8 @@ import type { Settings } from '../settings.js';
 import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, connectOnce, type Session } from './connect.js';
 import { examine, tooLarge, wordless } from './examine.js';
-import type { Outgoing } from './heads.js';
+import { requireTarget } from './existing.js';
+import { linesFor, type Outgoing } from './heads.js';
 import { Link, type Lease } from './link.js';
 
 export interface OutboxOptions {
@@ -34,6 +35,8 @@ interface Entry {
   /** Undefined when it is settled: it is kept no longer. */
   message: Outgoing | undefined;
 }
+
+const passing: ReadonlySet<string> = new Set(['broker-unreachable', 'connection-lost']);
 
 /** Settled entries are removed so many at a time. */
 const COMPACT_AT = 4096;
@@ -55,6 +58,10 @@ export class Outbox {
   #unsettled = 0;
   #last: number;
   #lastSent = 0;
+  /** What was sent up to here over earlier connections may have arrived then. */
+  #doubtedUpTo = 0;
+  /** The broker's ERROR meant this one, which was sent once: it is not in its queue. */
+  #refused: Entry | undefined;
   /** Over the current connection, and how many it may be. */
   #underWay = 0;
   #mostUnderWay = Infinity;
@@ -119,10 +126,16 @@ export class Outbox {
     return first === undefined ? this.#last : first.number - 1;
   }
 
-  /** Messages that were sent and not confirmed: they may or may not have arrived. */
+  /** Messages that were sent, not confirmed and not refused: they may or may not have arrived. */
   get unknown(): number {
-    return this.#entries.filter(({ number, message }) => message !== undefined && number <= this.#lastSent)
-      .length;
+    return this.#entries.filter(
+      (entry) => entry.message !== undefined && entry.number <= this.#lastSent && entry !== this.#refused,
+    ).length;
+  }
+
+  /** Messages that the broker has refused: at most the one that ended it all. */
+  get refused(): number {
+    return this.#refused === undefined ? 0 : 1;
   }
 
   /** Disconnects; never rejects. Await `settled` first. */
@@ -144,7 +157,7 @@ export class Outbox {
     for (let next = this.#upNext(); next !== undefined; next = this.#upNext()) {
       await this.#recovery;
       try {
-        const lease = await this.#link.lease(next.message.destination);
+        const lease = await this.#lend(next.message.destination);
         if (this.#recovery === undefined && !this.#hasFailed) this.#transmit(lease);
         else lease.end();
       } catch (error) {
@@ -153,6 +166,19 @@ export class Outbox {
     }
     this.#isBusy = false;
     this.#onChange();
+  }
+
+  /** Lends the connection when the queue is there, if nobody declares it here. */
+  async #lend(destination: string): Promise<Lease> {
+    const lease = await this.#link.lease(destination);
+    try {
+      if (lease.isAlone)
+        await requireTarget(lease.session, destination, this.#options.log, this.#options.stop);
+      return lease;
+    } catch (error) {
+      lease.end();
+      throw error;
+    }
   }
 
   #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
@@ -176,7 +202,7 @@ export class Outbox {
     this.sent++;
     this.#lastSent = Math.max(this.#lastSent, entry.number);
     const { session, isAlone } = lease;
-    session.sendWithReceipt(message.lines, message.body, (error) => {
+    session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
       if (error === undefined) {
         this.confirmed++;
         this.#attempts = 0;
@@ -184,7 +210,8 @@ export class Outbox {
         this.#mostUnderWay++;
         this.#settle(entry);
       } else if (session.isOpen) {
-        this.#fail(error);
+        // The ERROR names this very message (ActiveMQ).
+        this.#refuse(entry, error);
       } else {
         this.#lose(session, isAlone ? entry : undefined);
       }
@@ -218,14 +245,23 @@ export class Outbox {
 
   async #recover(session: Session, alone: Entry | undefined): Promise<void> {
     const end = await session.closed;
-    const error = endError(end, `${this.#unsettled} messages not confirmed`);
     // A broker that is blocked would take one more message from each new connection, and confirm as little.
     const isTooLarge = end.meaning === 'too-large';
+    const isRefused = alone !== undefined && end.kind === 'broker' && end.isConfiguration;
+    const what = isRefused ? 'message refused' : `${this.#unsettled} messages not confirmed`;
+    const error = endError(end, what);
     if (alone !== undefined && isTooLarge) this.#leaveOut(alone, end);
+    else if (isRefused) this.#refuse(alone, error);
     // Which of several is too large shows when they go again: it comes to go alone.
     else if ((end.isConfiguration && !isTooLarge) || end.kind === 'unconfirmed') this.#fail(error);
     else if (alone !== undefined && (await this.#isUnreadable(alone, end))) this.#leaveOut(alone, end);
     else await this.#backOff(error, end.kind === 'transport' ? { hint: wordless } : {});
+    this.#doubtedUpTo = this.#lastSent;
+  }
+
+  #refuse(entry: Entry, error: PubsubError): void {
+    if (!this.#hasFailed && entry.number > this.#doubtedUpTo) this.#refused = entry;
+    this.#fail(error);
   }
 
   async #isUnreadable({ message }: Entry, { kind }: SessionEnd): Promise<boolean> {
@@ -254,7 +290,7 @@ export class Outbox {
   /** There is no connection: that may pass, or not. */
   async #takeRefusal(error: unknown): Promise<void> {
     if (this.#options.stop.aborted) this.#fail(new PubsubError('interrupted', 'stopped while connecting'));
-    else if (error instanceof PubsubError && error.code === 'broker-unreachable') await this.#backOff(error);
+    else if (error instanceof PubsubError && passing.has(error.code)) await this.#backOff(error);
     else this.#fail(error);
   }
 

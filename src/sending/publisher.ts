@@ -7,7 +7,8 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
-import { contentOf, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
+import { requireTarget } from './existing.js';
+import { contentOf, linesFor, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
 import { asUnconfirmed, transact } from './transaction.js';
 import { WaitingLine } from '../waiting-line.js';
@@ -106,7 +107,7 @@ export class Publisher implements TransactionSender {
   }
 
   #encode(destination: string, content: string | Uint8Array, options?: SendOptions): Outgoing {
-    return messageEncoder(destination, this.#settings.queueType, options, this.#log)(content);
+    return messageEncoder(destination, this.#settings, options, this.#log)(content);
   }
 
   /** At once when there is room and a connection: waiting for nothing costs as much as sending. */
@@ -128,7 +129,7 @@ export class Publisher implements TransactionSender {
     let lease: Lease;
     try {
       lease = tried ?? (await this.#link.lease(message.destination));
-      if (lease.session.isFull) await lease.session.drained();
+      await this.#prepare(message.destination, lease);
     } catch (error) {
       this.#leave();
       throw asDoubtful(error);
@@ -136,11 +137,23 @@ export class Publisher implements TransactionSender {
     await this.#transmit(message, lease);
   }
 
-  #transmit({ destination, lines, body }: Outgoing, lease: Lease): Promise<void> {
+  /** Rejects, having ended the loan, when the queue is to be there and is not. */
+  async #prepare(destination: string, lease: Lease): Promise<void> {
+    const { session, isAlone } = lease;
+    try {
+      if (isAlone) await requireTarget(session, destination, this.#log);
+    } catch (error) {
+      lease.end();
+      throw error;
+    }
+    if (session.isFull) await session.drained();
+  }
+
+  #transmit(message: Outgoing, lease: Lease): Promise<void> {
     const { session, isAlone } = lease;
     return new Promise((resolve, reject) => {
-      session.sendWithReceipt(lines, body, (error) => {
-        lease.end(error === undefined ? destination : undefined);
+      session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
+        lease.end(error === undefined ? message.destination : undefined);
         if (error === undefined) {
           resolve();
           this.#leave();

@@ -7,10 +7,12 @@
  */
 import type { DeliveryLimit } from '../brokers/delivery-limit.js';
 import type { Dialect } from '../brokers/dialect.js';
+import { checkSubscriptionHeaders } from '../brokers/headers.js';
+import { existingQueue } from '../brokers/queues.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import type { Frame } from '../stomp/frames.js';
+import type { Frame, Headers } from '../stomp/frames.js';
 import { endError } from '../stomp/session-end.js';
 import { connectOnce, sessions, type Session } from './connect.js';
 import { openForwarder, type Forwarder } from './forwarder.js';
@@ -33,6 +35,8 @@ export interface TakeOptions {
   readonly isEndless: boolean;
   /** Look at the queue without taking from it, where the broker can do that. */
   readonly isBrowsing?: boolean;
+  /** Headers of the subscription that the user gives. */
+  readonly subscribeHeaders?: Readonly<Headers>;
   /** Deliveries after which the queue drops a message. Default: the product's own limit. */
   readonly deliveryLimit?: number | undefined;
 }
@@ -137,6 +141,7 @@ class Taking {
     signal.addEventListener('abort', onAbort);
     try {
       this.#checkName();
+      checkSubscriptionHeaders(this.#options.subscribeHeaders ?? {}, this.#session.dialect);
       if (signal.aborted) this.#end('signal');
       await Promise.race([this.#subscribe(Math.min(window, count)), this.#ending]);
       this.#watchIdle();
@@ -191,7 +196,10 @@ class Taking {
     const { dialect } = this.#session;
     const prefetch = this.#isBrowsing ? wanted : Math.min(wanted, dialect.mostHeld);
     this.#credit += prefetch;
-    const headers = dialect.takeHeaders(this.#options.queue, prefetch, this.#isBrowsing);
+    const headers = {
+      ...this.#options.subscribeHeaders,
+      ...dialect.takeHeaders(this.#options.queue, prefetch, this.#isBrowsing),
+    };
     return this.#session.subscribe(headers, '', (message) => this.#receive(message));
   }
 
@@ -283,7 +291,7 @@ class Taking {
     this.#renewer ??= openForwarder(settings, log);
     const messageId = message.headers['message-id'];
     try {
-      await this.#renewer.send(`/queue/${queue}`, message, { keepsDeath: true });
+      await this.#renewer.send(existingQueue(queue), message, { keepsDeath: true });
       await this.#ack(message);
       log.warn({ queue, messageId }, 'sent to the end of its queue, where its deliveries are counted anew');
     } catch (error) {

@@ -2,10 +2,13 @@
  * One transaction from BEGIN to COMMIT or ABORT. Hides what each broker's receipts are worth, and that a connection
  * which is lost in the middle is not waited for. It is never replayed: only the caller knows what a repetition does.
  */
+import { existingQueueOf } from '../brokers/queues.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Session } from './connect.js';
-import type { Outgoing } from './heads.js';
+import { requireTarget } from './existing.js';
+import { linesFor, type Outgoing } from './heads.js';
+import { FRESH_MS } from './link.js';
 
 /** Sends a message; the next must wait for what it returns, if anything. */
 export type Add = (message: Outgoing) => Promise<void> | undefined;
@@ -18,14 +21,19 @@ export type Add = (message: Outgoing) => Promise<void> | undefined;
 export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
   const transaction = session.begin();
   let isOver = false;
-  const add: Add = ({ lines, body }) => {
+  const send: Add = (message) => {
     if (isOver) {
       const problem = 'the transaction is over: await every send inside of it';
       throw new PubsubError('invalid-usage', problem);
     }
-    session.sendInTransaction(transaction, lines, body);
+    session.sendInTransaction(transaction, linesFor(message, session.dialect), message.body);
     if (!session.isOpen) return transaction.confirmed;
     return session.isFull ? session.drained() : undefined;
+  };
+  const targets = new Targets(session, log);
+  const add: Add = (message) => {
+    const known = targets.require(message.destination);
+    return known === undefined ? send(message) : known.then(() => send(message));
   };
   let result: T;
   try {
@@ -46,6 +54,33 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
     throw await explainCommit(session, error);
   }
   return result;
+}
+
+/** Queues that are used as they are must be there; each is looked for once in a while. */
+class Targets {
+  readonly #session: Session;
+  readonly #log: Logger;
+  readonly #looks = new Map<string, { readonly done: Promise<void>; doneMs: number }>();
+
+  constructor(session: Session, log: Logger) {
+    this.#session = session;
+    this.#log = log;
+  }
+
+  /** Undefined when nothing has to be waited for; else it resolves and rejects as requireTarget. */
+  require(destination: string): Promise<void> | undefined {
+    if (existingQueueOf(destination) === undefined) return undefined;
+    const last = this.#looks.get(destination);
+    if (last !== undefined && performance.now() - last.doneMs < FRESH_MS)
+      return last.doneMs === Infinity ? last.done : undefined;
+    const look = { done: requireTarget(this.#session, destination, this.#log), doneMs: Infinity };
+    this.#looks.set(destination, look);
+    look.done.then(
+      () => (look.doneMs = performance.now()),
+      () => this.#looks.delete(destination),
+    );
+    return look.done;
+  }
 }
 
 /** What a COMMIT that was not confirmed leaves behind: where frames are carried out one by one, perhaps a part. */

@@ -2,8 +2,11 @@
 import { settingNames, settings } from '../settings.js';
 import { groupUsers, type Setting } from './kinds.js';
 
+const isEmpty = (value: unknown): boolean =>
+  value === undefined || (typeof value === 'object' && value !== null && Object.keys(value).length === 0);
+
 const shown = (value: unknown): string =>
-  value === undefined ? '' : typeof value === 'string' ? value : JSON.stringify(value);
+  isEmpty(value) ? '' : typeof value === 'string' ? value : JSON.stringify(value);
 
 const rows = settingNames.map((name): Setting<unknown> => settings[name]);
 
@@ -33,7 +36,7 @@ function markdownRow({
   return `| \`${variable}\` | ${quoted(shownFlag)} | ${quoted(row.default)} | ${help}${only} |`;
 }
 
-const quoted = (value: unknown): string => (value === undefined ? '' : `\`${shown(value)}\``);
+const quoted = (value: unknown): string => (isEmpty(value) ? '' : `\`${shown(value)}\``);
 
 /** The settings as .env.example: every variable commented out with its default. */
 export function renderDotenv(): string {

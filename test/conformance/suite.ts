@@ -10,6 +10,7 @@ import { deadLetterBehaviours } from './dead-letters.js';
 import { declaringBehaviours } from './declaring.js';
 import { deliveryBehaviours } from './delivering.js';
 import { envelopeBehaviours } from './envelopes.js';
+import { foreignQueueBehaviours } from './foreign-queues.js';
 import { forwardingBehaviours } from './forwarding.js';
 import { frameBehaviours } from './frames.js';
 import { observingBehaviours } from './observing.js';
@@ -40,6 +41,7 @@ export function conformance(name: BrokerName): void {
     topics: topicBehaviours,
     traces: traceBehaviours,
     'queue types': queueTypeBehaviours,
+    'a queue of others': foreignQueueBehaviours,
     publishing: publishingBehaviours,
   };
   /** What the product relies on, frame by frame: every broker it runs on must answer like this. */

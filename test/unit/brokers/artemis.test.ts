@@ -19,7 +19,7 @@ describe('artemis', () => {
     assert.equal(artemis.destinationOf(name), FULL);
     assert.equal(artemis.destinationOf(`DLQ.${name}`), `/queue/DLQ.${name}`);
     assert.equal(artemis.takeHeaders(name, 10, false).destination, FULL);
-    assert.equal(artemis.behindOthers(virtualTopic, 'classic')?.destination, FULL);
+    assert.equal(artemis.behindOthers(virtualTopic, 'classic', {})?.destination, FULL);
     assert.deepEqual(artemis.delayed(virtualTopic, 5000, 'classic'), {
       destination: FULL,
       headers: { AMQ_SCHEDULED_DELAY: '5000' },

@@ -6,25 +6,36 @@ import {
   checkTarget,
   deadLetterQueueOf,
   feedingTopicOf,
+  hasWildcard,
   parseQueue,
   parseSource,
   queueNameOf,
+  sourceOfMessage,
 } from '../../../src/brokers/destinations.js';
 
 /** Matches the one error that bad destinations give, when its text says this. */
 const refusal = (pattern: RegExp) => (error: unknown) =>
   error instanceof PubsubError && error.code === 'invalid-destination' && pattern.test(error.message);
 
+/** Of a source that is declared. */
+const declared = { isExisting: false, keepsRejected: false };
+
 describe('parseSource', () => {
   it('takes /queue/x and bare x for the same queue', () => {
-    const expected = { kind: 'queue', queue: 'orders', topic: 'orders', deadLetterQueue: 'DLQ.orders' };
+    const expected = {
+      kind: 'queue',
+      queue: 'orders',
+      topic: 'orders',
+      deadLetterQueue: 'DLQ.orders',
+      ...declared,
+    };
     for (const destination of ['/queue/orders', 'orders']) {
       assert.deepEqual(parseSource(destination), { ...expected, destination });
     }
   });
 
   it('takes the queue of a topic from its name, or from the queue name given', () => {
-    const topic = { kind: 'topic', destination: '/topic/prices', topic: 'prices' };
+    const topic = { kind: 'topic', destination: '/topic/prices', topic: 'prices', ...declared };
     assert.deepEqual(parseSource('/topic/prices'), {
       ...topic,
       queue: 'prices',
@@ -46,6 +57,7 @@ describe('parseSource', () => {
         queue: name,
         topic: 'VirtualTopic.prices.eu',
         deadLetterQueue: `DLQ.${name}`,
+        ...declared,
       });
     }
   });
@@ -60,6 +72,32 @@ describe('parseSource', () => {
     for (const name of ['prices.*', 'prices.#', '*.eu', '>', 'a.*.b']) {
       assert.equal(parseSource(`/topic/${name}`).topic, name);
     }
+  });
+
+  it('takes a queue that others declared by its name alone, whatever that looks like', () => {
+    for (const name of ['orders', 'a.#', '>', 'Consumer.shop.VirtualTopic.prices']) {
+      const { kind, queue, isExisting } = parseSource(`/amq/queue/${name}`);
+      assert.deepEqual([kind, queue, isExisting], ['queue', name, true]);
+    }
+  });
+
+  it('takes names that mean several queues, each of whose messages has a source of its own', () => {
+    const source = parseSource('/queue/orders.>');
+    assert.equal(hasWildcard(source.queue), true);
+    const { queue, deadLetterQueue } = sourceOfMessage(source, '/queue/orders.eu');
+    assert.deepEqual([queue, deadLetterQueue], ['orders.eu', 'DLQ.orders.eu']);
+    const toOne = sourceOfMessage({ ...source, deadLetterQueue: 'graveyard' }, '/queue/orders.eu');
+    assert.equal(toOne.deadLetterQueue, 'graveyard');
+    for (const strange of [undefined, '/topic/orders.eu', '/queue/']) {
+      assert.equal(sourceOfMessage(source, strange), source);
+    }
+  });
+
+  it("keeps the queue of a topic's service for the messages of all its topics", () => {
+    const own = sourceOfMessage(parseSource('/topic/prices.>', 'shop'), '/topic/prices.eu');
+    assert.equal(own.deadLetterQueue, 'DLQ.shop');
+    const all = sourceOfMessage(parseSource('/topic/prices.>'), '/topic/prices.eu');
+    assert.deepEqual([all.topic, all.deadLetterQueue], ['prices.eu', 'DLQ.prices.eu']);
   });
 
   it('keeps names whose characters only look special', () => {
@@ -78,16 +116,17 @@ describe('parseSource', () => {
     ['a\rb', /line break or a NUL/],
     ['/topic/a\0', /line break or a NUL/],
     ['/exchange/e/k', /\/exchange\/ is no kind of source/],
-    ['/amq/queue/x', /\/amq\/ is no kind of source/],
+    ['/amq/queue/', /name is empty/],
+    ['/amq/topic/x', /\/amq\/ is no kind of source/],
     ['/temp-queue/x', /\/temp-queue\/ is no kind of source/],
     ['/queue//a', /is no kind of source/],
     ['/queue/a/b', /ambiguous; RabbitMQ takes %2F/],
     ['a/b', /ambiguous/],
     ['queue/a', /the first slash is missing; write \/queue\/a/],
     ['topic/a', /the first slash is missing; write \/topic\/a/],
-    ['/queue/a.*', /wildcard/],
-    ['a.#', /wildcard/],
-    ['>', /wildcard/],
+    ['a.#', /a queue cannot be named by a wildcard/],
+    ['>', /means dead-letter queues, too/],
+    ['orders,*.eu', /means dead-letter queues, too/],
     [
       '/topic/Consumer.shop.VirtualTopic.prices',
       /leave \/topic\/ away: Consumer\.shop\.VirtualTopic\.prices/,

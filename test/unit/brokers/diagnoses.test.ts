@@ -49,7 +49,47 @@ describe('diagnose', () => {
     [
       "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-dead-letter-exchange' for queue 'xpto' in vhost '/': received none but current is the value '' of type 'longstr'",
       true,
-      /other arguments/,
+      /other arguments: use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'xpto' in vhost '/': received none but current is the value '60000' of type 'long'",
+      true,
+      /other arguments: --queue-argument x-message-ttl=60000, or use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'xpto' in vhost '/': received '900' but current is '700'",
+      true,
+      /--queue-argument x-message-ttl=700, or/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'xpto' in vhost '/': received the value '9' of type 'long' but current is none",
+      true,
+      /leave --queue-argument x-max-length away, or use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-single-active-consumer' for queue 'xpto' in vhost '/': received none but current is the value 'true' of type 'bool'",
+      true,
+      /other arguments: use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'xpto' in vhost '/': received none but current is the value 'stream' of type 'longstr'",
+      true,
+      /other arguments: use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'DLQ.xpto' in vhost '/': received none but current is the value '60000' of type 'long'",
+      true,
+      /the dead-letter queue exists with other arguments: delete it, or use it as it is: --no-declare$/,
+    ],
+    [
+      "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'xpto.retry.50' in vhost '/': received none but current is the value 'quorum' of type 'longstr'",
+      true,
+      /^delete this queue, in which messages wait for their retry$/,
+    ],
+    [
+      "access_refused: ACCESS_REFUSED - queue 'xpto' in vhost '/' in exclusive use",
+      false,
+      /another consumer has the queue for itself/,
     ],
     [
       "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'xpto' in vhost '/': received the value 'quorum' of type 'longstr' but current is none",

@@ -6,7 +6,9 @@ export const options = {
   isExclusive: false,
   durableName: undefined,
   queueType: 'classic',
+  queueArguments: {},
 } as const;
+export const classic = { queueType: 'classic', queueArguments: {}, declare: true } as const;
 export const queue = parseSource('/queue/orders');
 export const topic = parseSource('/topic/prices', 'shop');
 export const virtualTopic = parseSource('Consumer.shop.VirtualTopic.prices');

@@ -8,8 +8,8 @@ import type { Frame, Headers } from '../../../src/stomp/frames.js';
 const rabbitmq = detectDialect('RabbitMQ/3.10.8', 'auto');
 const activemq = detectDialect('ActiveMQ/5.17.2', 'auto');
 const source = parseSource('orders');
-const classic = { source, queueType: 'classic', limit: 3 } as const;
-const quorum = { source, queueType: 'quorum', limit: 3 } as const;
+const classic = { source, queueType: 'classic', queueArguments: {}, limit: 3 } as const;
+const quorum = { source, queueType: 'quorum', queueArguments: {}, limit: 3 } as const;
 const again = { redelivered: 'true' };
 
 const cases: readonly (readonly [string, Headers, Standing, number, typeof classic | typeof quorum])[] = [

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { runInContext } from '../../../src/context.js';
 import { messageEncoder, contentOf, type SendOptions } from '../../../src/sending/heads.js';
+import { classic } from '../brokers/sources.js';
 import { FrameDecoder, type Frame } from '../../../src/stomp/frames.js';
 
 /** The SEND that a broker reads. */
@@ -10,7 +11,7 @@ function sent(destination: string, json: string, options?: SendOptions): Frame {
   const frames: Frame[] = [];
   const limits = { strict: true, headerBytes: 1e6, bodyBytes: 1e6 };
   const decoder = new FrameDecoder(limits, (frame) => frames.push(frame));
-  const { lines, body } = messageEncoder(destination, 'classic', options)(json);
+  const { lines, body } = messageEncoder(destination, classic, options)(json);
   decoder.push(Buffer.from(`${lines}\n${String(body)}\0`));
   assert.equal(frames.length, 1);
   return frames[0]!;
@@ -58,7 +59,7 @@ describe('the head of a message', () => {
   });
 
   it('is the same each time it is sent', () => {
-    const { lines } = messageEncoder('a', 'classic')('1');
+    const { lines } = messageEncoder('a', classic)('1');
     assert.match(lines, /^correlation-id:\S+$/m);
   });
 

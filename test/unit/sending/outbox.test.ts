@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Outbox } from '../../../src/sending/outbox.js';
+import { classic } from '../brokers/sources.js';
 import { messageEncoder } from '../../../src/sending/heads.js';
 import { resolve } from '../../../src/settings.js';
 import { type Script, startScriptedServer } from '../../support/scripted-server.js';
@@ -36,7 +37,7 @@ describe('an outbox', () => {
       },
       0,
     );
-    const encode = messageEncoder('/queue/orders', 'classic');
+    const encode = messageEncoder('/queue/orders', classic);
     for (let number = 1; number <= 9; number++)
       outbox.add(number, encode(JSON.stringify(number === 5 ? 'x'.repeat(LIMIT) : number)));
     const sent = Promise.race([outbox.settled(), outbox.failed]);
