@@ -25,6 +25,9 @@ export function addFlags(program: Command, name: string, row: Setting<unknown>):
   const long = flagName(row)?.slice(2) ?? '';
   const register = (text: string, told: string, isHidden: boolean, value?: unknown) => {
     const option = new Option(text, told).hideHelp(isHidden).helpGroup(row.group);
+    // A command may have one of its own that asks for more: what is given is the setting all the same.
+    const own = program.options.find((other) => other.long === option.long);
+    if (own !== undefined) return own;
     // Values keep their text: settings.ts reads and checks them, like those of variables.
     if (row.choices !== undefined && value === undefined) option.argChoices = [...row.choices];
     program.addOption(option);

@@ -11,6 +11,7 @@ import { log } from '../log.js';
 import type { Session } from '../sending/connect.js';
 import { declareQueues } from '../sending/declare.js';
 import { examineBeside } from '../sending/examine.js';
+import { requireQueue } from '../sending/existing.js';
 import { refusedMessageGoesTo } from '../sending/own-message.js';
 import { requireScheduler } from '../sending/scheduler.js';
 import type { Settings } from '../settings.js';
@@ -51,6 +52,7 @@ async function roundTrip({ session }: BrokerCheck): Promise<Found> {
 async function queues({ session, settings, source, isDeclaring, signal }: BrokerCheck): Promise<Found> {
   const { dialect } = session;
   const delays = delayQueues(retriesOf(source, settings), dialect);
+  if (source.isExisting && !isDeclaring) return existingQueues(session, source, signal);
   if (!isDeclaring)
     return notChecked(
       'STOMP cannot tell without declaring or taking',
@@ -66,6 +68,16 @@ async function queues({ session, settings, source, isDeclaring, signal }: Broker
   if (other !== undefined) throw other;
   const names = all.map(({ destination }) => destination.replace(/^\/queue\//, ''));
   return { status: 'ok', detail: `${names.join(', ')} declared` };
+}
+
+/** Of others: whether they are there can be told without declaring anything. */
+async function existingQueues(session: Session, source: Source, signal: AbortSignal): Promise<Found> {
+  const { queue, deadLetterQueue, keepsRejected } = source;
+  if (!session.dialect.comparesArguments)
+    return notChecked('this broker makes a queue when it is first used');
+  const names = keepsRejected ? [queue] : [queue, deadLetterQueue];
+  for (const name of names) await requireQueue(session, name, log, signal);
+  return { status: 'ok', detail: `${names.join(' and ')}: there, as others declared` };
 }
 
 async function strategy({ session, source, signal }: BrokerCheck): Promise<Found> {

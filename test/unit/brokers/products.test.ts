@@ -26,6 +26,7 @@ describe('detectDialect', () => {
 
   it('takes the embedded broker for RabbitMQ', () => {
     const embedded = detectDialect('stomp-pubsub/0.1.0', 'auto');
-    assert.deepEqual({ ...embedded, name: 'rabbitmq' }, rabbitmq);
+    const { name, subscriptionHeaders } = rabbitmq;
+    assert.deepEqual({ ...embedded, name, subscriptionHeaders }, rabbitmq);
   });
 });
