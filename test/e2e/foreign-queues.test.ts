@@ -3,7 +3,7 @@
  * one, and what is said when something is missing. `npm test foreign | grep -o '| .* |'` prints the matrix.
  */
 import assert from 'node:assert/strict';
-import { describe, it, type TestContext } from 'node:test';
+import { before, describe, it, type TestContext } from 'node:test';
 import type { Payload } from '../../src/index.js';
 import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { launchConsuming, publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
@@ -36,28 +36,26 @@ for (const broker of withQueueArguments) {
     const own = broker.ctl === undefined ? kinds.slice(0, BY_FRAMES) : kinds;
     const prefix = unique('foreign');
     const nameOf = (kind: string) => `${prefix}-${kind.replace(/[^a-z]+/gi, '-')}`;
-    let prepared: Promise<BrokerUnderTest> | undefined;
-    /** All queues are there; resolves with the broker for a user who may declare nothing but delay queues. */
-    const prepare = () =>
-      (prepared ??= (async () => {
-        const queues = own.flatMap(([kind, given]) => [
-          [nameOf(kind), given] as const,
-          [`DLQ.${nameOf(kind)}`, {}] as const,
-        ]);
-        if (broker.ctl === undefined) {
-          for (const [queue, given] of queues) {
-            const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
-            await declareForeign(broker, queue, Object.fromEntries(texts) as Record<string, string>);
-          }
-          return broker;
-        }
+    /** For a user who may declare nothing but delay queues. */
+    let user = broker;
+    before(async () => {
+      const queues = own.flatMap(([kind, given]) => [
+        [nameOf(kind), given] as const,
+        [`DLQ.${nameOf(kind)}`, {}] as const,
+      ]);
+      if (broker.ctl !== undefined) {
         await declareByOperator(broker, Object.fromEntries(queues));
-        return asUserWho(broker, { configure: '\\.retry\\.\\d+$', write: '.*', read: '.*' });
-      })());
+        user = await asUserWho(broker, { configure: '\\.retry\\.\\d+$', write: '.*', read: '.*' });
+        return;
+      }
+      for (const [queue, given] of queues) {
+        const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+        await declareForeign(broker, queue, Object.fromEntries(texts) as Record<string, string>);
+      }
+    });
 
     for (const [kind, given] of own) {
       it(`${kind}: consume, retry, dead-letter, peek, redrive`, async (t) => {
-        const user = await prepare();
         const done = await throughEverything(t, user, nameOf(kind), given['x-queue-type'] === 'stream');
         t.diagnostic(`| ${broker.name} ${broker.version} | ${kind} | ${done.join(' | ')} |`);
       });
