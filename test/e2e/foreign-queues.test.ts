@@ -10,7 +10,7 @@ import { launchConsuming, publisherTo, startConsuming, uniqueName } from '../sup
 import { asUserWho, declareByOperator, declareForeign, type Arguments } from '../support/foreign.js';
 import { bodiesIn } from '../support/messages.js';
 import { startProxy } from '../support/proxy.js';
-import { complaint, fixture, publish, pubsub, startPubsub, stopPubsub, unique } from './commands.js';
+import { at, complaint, fixture, publish, pubsub, startPubsub, stopPubsub, unique } from './commands.js';
 import { IDLE, operate, startOperator } from './operator.js';
 
 /** What each broker can be told to have: a queue with these arguments. */
@@ -266,3 +266,31 @@ for (const broker of withQueueArguments.filter(({ ctl }) => ctl !== undefined)) 
     });
   });
 }
+
+describe('what cannot be meant ends with 2 and says what to do:', () => {
+  const wrong: [flags: string[], expected: RegExp][] = [
+    [
+      ['--queue-argument', 'x-overflow=reject-publish'],
+      /x-overflow: RabbitMQ ignores this over STOMP: declare the queue yourself and use --no-declare$/m,
+    ],
+    [['--queue-argument', 'x-dead-letter-exchange=dlx'], /is set by this program: .*--no-declare$/m],
+    [['--queue-argument', 'x-max-length=many'], /x-max-length: a whole number expected, not "many"$/m],
+    [['--queue-argument', 'x-max-length'], /<name>=<value> expected, not "x-max-length"$/m],
+    [['--queue-argument', 'x-queue-type=quorum', '--exclusive'], /a quorum queue cannot be exclusive$/m],
+    [['--queue-argument', 'x-expires=1', '--no-declare'], /arguments are for queues that are declared$/m],
+    [['--no-declare', '--exclusive'], /a queue that is not declared cannot be made exclusive$/m],
+    [['--dead-letter-queue', 'graveyard'], /is for queues that others declared: add --no-declare$/m],
+    [['--no-declare', '--dead-letter-queue', 'orders'], /its dead letters would come again$/m],
+    [['--subscribe-header', 'prefetch-count=9'], /prefetch-count cannot be given/],
+    [['--subscribe-header', 'activemq.prefetchSize=9'], /activemq\.prefetchSize cannot be given/],
+    [['--subscribe-header', 'x-priority=9'], /x-priority: RabbitMQ ignores this over STOMP$/m],
+    [['--subscribe-header', 'x-stream-offset=begin'], /first, last, next, offset=.* expected, not "begin"$/m],
+  ];
+  for (const [flags, expected] of wrong) {
+    it(flags.join(' '), async () => {
+      const running = pubsub({ env: at(1) }, 'orders', fixture('plain.js#ack'), { flags });
+      assert.deepEqual(await running.exit(), { code: 2, signal: null }, running.stderr);
+      assert.match(running.stderr, expected);
+    });
+  }
+});
