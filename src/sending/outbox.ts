@@ -289,6 +289,7 @@ export class Outbox {
 
   /** There is no connection: that may pass, or not. */
   async #takeRefusal(error: unknown): Promise<void> {
+    if (this.#hasFailed) return;
     if (this.#options.stop.aborted) this.#fail(new PubsubError('interrupted', 'stopped while connecting'));
     else if (error instanceof PubsubError && passing.has(error.code)) await this.#backOff(error);
     else this.#fail(error);
