@@ -11,11 +11,9 @@ export function withCommandMeant(error: unknown, { args, commands }: Command, na
   const isUsage = error instanceof CommanderError && error.exitCode !== 0;
   const isCallback =
     error instanceof PubsubError && ['callback-not-found', 'invalid-usage'].includes(error.code);
-  if (word === undefined || !(isUsage || isCallback)) return error;
-  const meant = closest(
-    word,
-    commands.flatMap((command) => [command.name(), ...command.aliases()]),
-  );
+  const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
+  if (word === undefined || names.includes(word) || !(isUsage || isCallback)) return error;
+  const meant = closest(word, names);
   if (meant === undefined) return error;
   const message = `there is no command ${word}; did you mean ${name} ${meant}? (A queue of that name is /queue/${word}.)`;
   return new PubsubError('invalid-usage', message, { cause: error });

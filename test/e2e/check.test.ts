@@ -159,7 +159,7 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
       ['--vhost', '/nope'],
       4,
       [
-        `fail virtual host: cannot connect to BROKER: the broker says "Bad CONNECT: Virtual host '/nope' access denied" (check STOMP_SERVER_VHOST and that the user may use it) -> ${named}`,
+        `fail virtual host: cannot connect to BROKER: the broker says "Bad CONNECT: Virtual host '/nope' access denied" (check STOMP_SERVER_VHOST, that the user may use it, and the max-connections of both (list_user_limits, list_vhost_limits)) -> ${named}`,
       ],
     ],
     [

@@ -28,7 +28,7 @@ for (const broker of brokersUnderTest()) {
     it('begins anew with each ack, and counts what is nacked', async () => {
       const queue = unique('limit');
       const [ok, nack, thrown] = [{ ok: true }, { nack: true }, { ok: false }];
-      const fine = [thrown, nack, ok, nack, thrown, ok];
+      const fine = [ok, thrown, nack, ok, nack, thrown];
       await putAll(broker, `/queue/${queue}`, fine, headers);
       const flags = ['--failure-limit', '3', '--inline'];
       const consumer = await startPubsub(broker, queue, fixture('failing.mjs#asTold'), { flags });
