@@ -224,9 +224,7 @@ export function foreignQueueBehaviours(broker: BrokerUnderTest): void {
       ? { 'x-stream-offset': 'first' }
       : { selector: 'a = 1' };
     const consuming = launchConsuming(t, broker, uniqueName(t), throws, { subscribeHeaders });
-    const message = hasSelectors
-      ? /has no x-stream-offset; it has selector/
-      : /has no selector; it has /;
+    const message = hasSelectors ? /has no x-stream-offset; it has selector/ : /has no selector; it has /;
     await assert.rejects(consuming.ended, { code: 'invalid-setting', message });
   });
 }
