@@ -146,7 +146,10 @@ for (const broker of brokersUnderTest()) {
         assert.deepEqual(await bodiesIn(broker, to), ['0', '1']);
         await put(broker, `/queue/${from}`, 2, plain);
         const missing = unique('missing');
-        await operate(broker, ['move-messages', from, `/amq/queue/${missing}`, ...IDLE]);
+        // By that name nothing is declared, and what is sent there would be confirmed and lost.
+        const { code } = await refused(broker, ['move-messages', from, `/amq/queue/${missing}`, ...IDLE]);
+        assert.equal(code, 4);
+        await operate(broker, ['move-messages', from, missing, ...IDLE]);
         assert.deepEqual(await bodiesIn(broker, missing), ['2']);
       });
     }
