@@ -115,10 +115,10 @@ function adviseOnMismatch(text: string): string {
     [];
   if (/\.retry\.\d+$/.test(queue)) return 'delete this queue, in which messages wait for their retry';
   const asItIs = 'use it as it is: --no-declare';
-  if (queue.startsWith('DLQ.'))
-    return `the dead-letter queue exists with other arguments: delete it, or ${asItIs}`;
   if (argument === 'x-queue-type' && current !== 'stream')
     return `the queue exists with another type: the same STOMP_QUEUE_TYPE (--queue-type) for all who use it, or ${asItIs}`;
+  if (queue.startsWith('DLQ.'))
+    return `the dead-letter queue exists with other arguments: delete it, or ${asItIs}`;
   const option = optionFor(argument, current);
   return `the queue exists with other arguments: ${option}${option === '' ? '' : ', or '}${asItIs}`;
 }
