@@ -38,8 +38,8 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
 /**
  * Consumes until the signal is aborted, or a limit reached, and what is in flight has been settled; resolves with what was
  * done. Settings that are not given come from the environment. Rejects with a PubsubError: `invalid-usage`,
- * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `deadline-passed` when callbacks outlast
- * `gracefulWaitSeconds`.
+ * `invalid-setting`, `invalid-destination`, `callback-...`, `broker-refused` at the first start, `failure-limit` when so many messages
+ * in a row failed, `deadline-passed` when callbacks outlast `gracefulWaitSeconds`.
  */
 export function consume(
   options: (ConsumeOptions<string> & { body: 'text' }) | (ConsumeOptions<Uint8Array> & { body: 'bytes' }),

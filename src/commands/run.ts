@@ -8,6 +8,7 @@ import { startRunners, type Stop } from '../consumer/runners.js';
 import { resolveConsumers, type DefinedConsumer } from '../consumers.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { bridgeConsole, log, type Logger } from '../log.js';
+import { admitCallbackVariables } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { bringBroker } from './consume.js';
 import { start } from './start.js';
@@ -24,6 +25,8 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   const found = locateConfig(file);
   const names = typeof only === 'string' ? only.split(',') : undefined;
   const consumers = resolveConsumers(await loadConfig(found), { only: names, given });
+  refuseProbes(consumers);
+  if (consumers.some((one) => !one.settings.processOnBackground)) admitCallbackVariables();
   const runnables = consumers.map((one) => ({
     ...one,
     // What dead letters call it is what the file says.
@@ -66,6 +69,20 @@ async function runOne(one: Named, runner: CallbackRunner, { drain }: Stop): Prom
   } finally {
     stop.forget();
   }
+}
+
+/** They tell of one consumer: nothing here is asked for in vain. */
+function refuseProbes(consumers: readonly DefinedConsumer[]): void {
+  const asked = consumers.filter(
+    ({ settings: { healthPort, healthFile, servesMetrics } }) =>
+      servesMetrics || (healthPort ?? healthFile) !== undefined,
+  );
+  if (asked.length === 0) return;
+  const names = asked.map(({ name }) => name).join(', ');
+  throw new PubsubError(
+    'invalid-setting',
+    `${names}: STOMP_HEALTH_PORT, STOMP_HEALTH_FILE and STOMP_METRICS are of a consumer in a process of its own: leave them out, or start it with pubsub <destination> <callback>`,
+  );
 }
 
 function locateConfig(file: string | undefined): string {

@@ -6,7 +6,7 @@
 import type { Settings } from '../settings.js';
 
 /** What ends a consumer by itself. */
-export type BoundReached = 'limit' | 'idle' | 'time-limit';
+export type BoundReached = 'limit' | 'idle' | 'time-limit' | 'failure-limit';
 
 /** Of what was started together shall not end together. */
 const TIME_JITTER = 0.1;

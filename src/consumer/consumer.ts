@@ -99,10 +99,9 @@ export class Consumer implements ConsumerView {
   #onIdle: (() => void) | undefined;
 
   constructor(options: ConsumerOptions) {
-    const { source, settings, log, callbackName: callback } = options;
-    this.#failures = new FailureLimit(settings, options, log);
-    const { drain, abort } = this.#failures;
-    this.#options = { ...options, drain, abort };
+    const { source, settings, log, drain, callbackName: callback } = options;
+    this.#options = options;
+    this.#failures = new FailureLimit(settings.failureLimit, options.stop, log);
     const { queueType, tellsFailure: tellsError, concurrency, maxDeliveries: limit } = settings;
     this.#account = new Account(options, log);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
@@ -423,7 +422,7 @@ export class Consumer implements ConsumerView {
     this.#inFlight.remove(place);
     if (delivery.outcome !== 'released') this.#position.settled(delivery.frame);
     this.#account.settled(delivery);
-    this.#failures.settled(delivery);
+    if (!this.#options.drain.aborted) this.#failures.settled(delivery);
     this.#bounds.ended(delivery.outcome === 'released');
     this.#leave(delivery);
   }

@@ -209,6 +209,12 @@ describe('pubsub run, before anything is sent', () => {
       assert.match(said, problem);
   });
 
+  it('refuses probes, which it does not answer', async () => {
+    const consumers = { one: { destination: 'x', callback: './callbacks.mjs#tell', healthPort: 8080 } };
+    const said = await refused({ 'pubsub.config.json': config(consumers) }, [], 2);
+    assert.match(said, /one: STOMP_HEALTH_PORT.* leave them out/);
+  });
+
   it('says that there is no file, what is no JSON, what does not load and what defines nothing', async () => {
     assert.match(await refused({}, [], 2), /none of pubsub\.config\.ts.* it exports defineConsumers/);
     assert.match(await refused({}, ['other.ts'], 2), /there is no file other\.ts/);

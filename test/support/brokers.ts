@@ -42,6 +42,8 @@ export interface Capabilities {
   readonly delaysOnce: boolean;
   /** The queue of a virtual topic is reached by a full name only, that of its topic before its own. */
   readonly fullNames: boolean;
+  /** The one that the tests start has a login with backslashes, too (odd-login.ts). */
+  readonly oddLogin: boolean;
 }
 
 export interface BrokerUnderTest {
@@ -92,6 +94,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     takesStomp: true,
     delaysOnce: false,
     fullNames: false,
+    oddLogin: true,
   },
   activemq: {
     queueArguments: false,
@@ -110,6 +113,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     takesStomp: true,
     delaysOnce: true,
     fullNames: false,
+    oddLogin: true,
   },
   artemis: {
     queueArguments: false,
@@ -128,6 +132,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     takesStomp: false,
     delaysOnce: false,
     fullNames: true,
+    oddLogin: false,
   },
   embedded: {
     queueArguments: true,
@@ -146,6 +151,7 @@ const capabilities: Readonly<Record<BrokerName, Capabilities>> = {
     takesStomp: true,
     delaysOnce: true,
     fullNames: false,
+    oddLogin: true,
   },
 };
 
