@@ -39,6 +39,12 @@ interface Running extends Timed {
   readonly child: ChildProcess;
 }
 
+interface Started {
+  readonly child: ChildProcessWithoutNullStreams;
+  readonly entry: Running;
+  readonly place: number;
+}
+
 interface End {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -75,20 +81,33 @@ class ProgramRunner implements CallbackRunner {
         { headers: omitted, ...job.context },
         'headers that are too long are not in the environment of the program',
       );
-    let child: ChildProcessWithoutNullStreams;
+    let started: Started;
     try {
-      child = await spawned(command, env);
+      started = await this.#start(command, env);
     } catch (error) {
       return { kind: 'gone', fatal: notStarted(command[0], error) };
     }
+    const { child, entry, place } = started;
     // It may end before it has read everything.
     child.stdin.on('error', () => undefined).end(job.raw);
-    const entry: Running = { child, startMs: performance.now(), isOverdue: false };
-    const place = this.#running.add(entry);
     try {
       return await this.#conclude(job, entry, child);
     } finally {
       this.#running.remove(place);
+    }
+  }
+
+  /** It is among those that are killed from the moment on at which it may run. */
+  async #start([program, ...args]: ProgramOptions['command'], env: NodeJS.ProcessEnv): Promise<Started> {
+    const child = spawn(program, args, { env, detached: true });
+    const entry: Running = { child, startMs: performance.now(), isOverdue: false };
+    const place = this.#running.add(entry);
+    try {
+      await once(child, 'spawn');
+      return { child, entry, place };
+    } catch (error) {
+      this.#running.remove(place);
+      throw error;
     }
   }
 
@@ -145,15 +164,6 @@ class ProgramRunner implements CallbackRunner {
   #kill(signal: NodeJS.Signals): void {
     for (const [, { child }] of this.#running.entries()) killGroup(child, signal);
   }
-}
-
-async function spawned(
-  [program, ...args]: ProgramOptions['command'],
-  env: Readonly<Record<string, string>>,
-): Promise<ChildProcessWithoutNullStreams> {
-  const child = spawn(program, args, { env, detached: true });
-  await once(child, 'spawn');
-  return child;
 }
 
 /** Named so in the log and in the headers of a dead letter. */
