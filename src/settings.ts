@@ -356,7 +356,7 @@ export function explain(given: Record<string, unknown>, env: Environment = proce
 const MASK = '********';
 const masked = (name: string, value: unknown): unknown => {
   if (typeof value !== 'string') return value;
-  return /password|secret|token/i.test(name) ? MASK : value.replace(/(:\/\/[^/@:]*:)[^/@]*@/g, `$1${MASK}@`);
+  return /password$/i.test(name) ? MASK : value.replace(/(:\/\/[^/@:]*:)[^/@]*@/g, `$1${MASK}@`);
 };
 
 /** `x-queue-type` is another name for a setting. Returns what contradicts that. */
@@ -480,7 +480,7 @@ export function unknownOptions(given: object): string[] {
 export function environmentForPrograms(
   env: Environment = { ...ofCallbacks, ...process.env },
 ): Record<string, string> {
-  const hidden = /^STOMP_(HEADER_|.*(PASSWORD|URL)$)/;
+  const hidden = /^(?:DEFAULT_)?STOMP_(HEADER_|.*(PASSWORD|URL)$)/;
   const shown = Object.entries(env).filter(([name]) => !hidden.test(name));
   return Object.fromEntries(shown) as Record<string, string>;
 }
