@@ -1,6 +1,6 @@
 /**
  * Every error a user can meet, as one class and one table. The table gives, for each code, the exit status of the
- * commands, what it means and what to do; the README's table of exit statuses is rendered from it.
+ * commands, what it means and what to do; the tables of docs/errors.md are rendered from it.
  */
 
 export const exitStatuses = {

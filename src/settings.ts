@@ -1,6 +1,6 @@
 /**
  * The one table of settings. Each row gives the flag, the variable, how its text is read, the default and the help
- * line; the commands' flags, `--help`, the README's table and .env.example are rendered from it. Precedence: flag (or
+ * line; the commands' flags, `--help`, the table of docs/settings.md and .env.example are rendered from it. Precedence: flag (or
  * library option) > environment > .env > default. Alone in reading process.env.
  */
 import * as dotenv from 'dotenv';

@@ -1,4 +1,4 @@
-/** The settings as texts for people: the README's tables and `.env.example`. */
+/** The settings as texts for people: the tables of docs/settings.md and `.env.example`. */
 import { settingNames, settings } from '../settings.js';
 import { groupUsers, type Setting } from './kinds.js';
 

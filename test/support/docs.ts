@@ -1,4 +1,4 @@
-/** The parts of README.md and .env.example that are rendered from tables in the code, between `<!-- x -->` markers. */
+/** The parts of docs/ and .env.example that are rendered from tables in the code, between `<!-- x -->` markers. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { errorCodes, exitStatuses } from '../../src/errors.js';
@@ -22,21 +22,33 @@ function between(text: string, marker: string, content: string): string {
   const [start, end] = [`<!-- ${marker} -->`, `<!-- /${marker} -->`];
   const from = text.indexOf(start);
   const to = text.indexOf(end);
-  if (from === -1 || to < from) throw new Error(`README.md lacks the markers ${start} and ${end}`);
+  if (from === -1 || to < from) throw new Error(`a page lacks the markers ${start} and ${end}`);
   return `${text.slice(0, from + start.length)}\n${content}${text.slice(to)}`;
 }
 
+const pages: readonly (readonly [
+  name: string,
+  parts: readonly (readonly [marker: string, content: string])[],
+])[] = [
+  ['docs/settings.md', [['settings', renderMarkdown()]]],
+  [
+    'docs/errors.md',
+    [
+      ['statuses', statuses()],
+      ['errors', errors()],
+    ],
+  ],
+];
+
 /** Each rendered file with what is in it now and what should be. */
 export function renderDocs(): { file: string; actual: string; expected: string }[] {
-  const readme = readFileSync(path.join(root, 'README.md'), 'utf8');
-  const rendered = [
-    ['settings', renderMarkdown()],
-    ['statuses', statuses()],
-    ['errors', errors()],
-  ].reduce((text, [marker = '', content = '']) => between(text, marker, content), readme);
   const dotenv = path.join(root, '.env.example');
   return [
-    { file: path.join(root, 'README.md'), actual: readme, expected: rendered },
+    ...pages.map(([name, parts]) => {
+      const file = path.join(root, name);
+      const actual = readFileSync(file, 'utf8');
+      return { file, actual, expected: parts.reduce((text, part) => between(text, ...part), actual) };
+    }),
     { file: dotenv, actual: readFileSync(dotenv, 'utf8'), expected: renderDotenv() },
   ];
 }
