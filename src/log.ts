@@ -9,7 +9,7 @@ import { correlationId, currentContext } from './context.js';
 import { reasonOf } from './errors.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
-import { colorWanted, type Settings } from './settings.js';
+import { hasColors, type Settings } from './settings.js';
 import { traceFields } from './trace-context.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
@@ -158,10 +158,13 @@ export async function configureLog({
   isJson = logFormat === 'json';
   if (isJson || (logFormat === 'auto' && !process.stderr.isTTY)) return;
   const { prettyFactory } = await import('pino-pretty');
-  // hasColors heeds TERM=dumb.
-  const colorize = color ?? colorWanted() ?? (process.stderr.isTTY && process.stderr.hasColors());
   const pretty = prettyFactory({
-    ...{ colorize, ignore: 'pid', singleLine: true, translateTime: 'SYS:HH:MM:ss.l' },
+    ...{
+      colorize: hasColors(process.stderr, color),
+      ignore: 'pid',
+      singleLine: true,
+      translateTime: 'SYS:HH:MM:ss.l',
+    },
   });
   // It prints messages and stacks as they are, so that they must be harmless before.
   render = (line) => pretty(JSON.parse(line, (_name, value: unknown) => harmless(value)));

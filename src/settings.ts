@@ -485,10 +485,17 @@ export function environmentForPrograms(
   return Object.fromEntries(shown) as Record<string, string>;
 }
 
-/** Do NO_COLOR and FORCE_COLOR say anything of colours? The first wins; undefined for nothing. */
-export function colorWanted({ NO_COLOR, FORCE_COLOR }: Environment = process.env): boolean | undefined {
+/** Are colours written there? As asked for; else as NO_COLOR says, then FORCE_COLOR; else on a terminal that has them. */
+export function hasColors(
+  stream: NodeJS.WriteStream,
+  asked?: boolean,
+  { NO_COLOR, FORCE_COLOR }: Environment = process.env,
+): boolean {
+  if (asked !== undefined) return asked;
   if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
-  return FORCE_COLOR === undefined ? undefined : !['0', 'false'].includes(FORCE_COLOR);
+  if (FORCE_COLOR !== undefined) return !['0', 'false'].includes(FORCE_COLOR);
+  // It heeds TERM=dumb.
+  return stream.isTTY && stream.hasColors();
 }
 
 /** Did npx, npm exec or an npm script start this process? */

@@ -92,13 +92,15 @@ function addRun(program: Command): Command {
 }
 
 function addDemo(program: Command): Command {
-  return program
+  const command = program
     .command('demo')
     .description('walk through the first steps on an in-memory broker')
     .action(async () => {
       const { demo } = await import('../commands/demo.js');
-      await demo();
+      await demo(flagsOf(command).color as boolean | undefined);
     });
+  addFlags(command, 'color', settings.color);
+  return command;
 }
 
 function addConfig(program: Command): Command {

@@ -4,12 +4,14 @@
  * they should.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { styleText } from 'node:util';
 import { consume } from '../consume.js';
 import type { Payload } from '../consumer/payload.js';
 import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js';
 import { configureLog } from '../log.js';
 import { openPublisher } from '../publish.js';
 import type { Publisher } from '../sending/publisher.js';
+import { hasColors } from '../settings.js';
 import { renderDepths } from './broker.js';
 
 const expected: Readonly<Record<string, number>> = {
@@ -29,7 +31,14 @@ const expected: Readonly<Record<string, number>> = {
 /** Far more than any step needs. */
 const STEP_MS = 10_000;
 
+type Style = Parameters<typeof styleText>[0];
+
+let isColored = false;
+const styled = (style: Style, text: string): string =>
+  isColored ? styleText(style, text, { validateStream: false }) : text;
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
+/** What a user would type, under an empty line. */
+const type = (command: string): void => say(`\n${styled('dim', '$')} ${styled('bold', command)}`);
 
 type Act = (payload: Payload) => unknown;
 
@@ -37,29 +46,33 @@ const message = { key: 'value' };
 const ack: Act = (payload) => payload.ack();
 
 /** Resolves when all came out right; throws, and has said what did not, otherwise. */
-export async function demo(): Promise<void> {
+export async function demo(color?: boolean): Promise<void> {
+  isColored = hasColors(process.stdout, color);
   await configureLog({ logLevel: 'silent', logFormat: 'auto', color: undefined });
   const embedded = await startEmbeddedBroker();
   const publisher = openPublisher(settingsFor(embedded));
-  say('An in-memory broker runs inside this process. What follows works the same on RabbitMQ and ActiveMQ.');
+  say('An in-memory broker runs inside this process.');
+  say('What follows works the same on RabbitMQ and ActiveMQ.');
   await showPublishing(embedded, publisher);
   await showConsuming(embedded, publisher);
   await showDeadLetters(embedded, publisher);
   await publisher.close();
   const queues = embedded.queues();
-  say(`\nWhat lies in each queue now:\n${renderDepths(queues)}`);
+  const filled = renderDepths(queues.filter(({ depth }) => depth > 0));
+  say(`\nWhat lies in the queues now:\n${filled.replace(/\d+$/gm, (depth) => styled('yellow', depth))}`);
   await embedded.close();
   verify(queues);
-  say('Refused and failed messages wait in their dead-letter queues; everything came out as it should.');
-  say('Next: docker compose up --wait, and the same commands with npx in front. See README.md.');
+  say(styled('green', 'Everything came out as it should:'));
+  say('what was refused or failed waits in a dead-letter queue.');
+  say('Next: docker compose up --wait, and the same commands with npx in front.');
 }
 
 async function showPublishing(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
-  say(`\n$ publish /queue/xpto '{"key":"value"}'`);
+  type(`publish /queue/xpto '{"key":"value"}'`);
   await publisher.send('/queue/xpto', message);
-  say('  the broker has confirmed the message');
+  say(`  ${styled('green', 'the broker has confirmed the message')}`);
 
-  say('\n$ publish /queue/calopsita --lines --transaction < five.ndjson');
+  type('publish /queue/calopsita --lines --transaction < five.ndjson');
   await publisher.transaction(async (transaction) => {
     for (let n = 1; n <= 5; n++) await transaction.send('/queue/calopsita', message);
     say(`  before COMMIT there are ${embedded.depth('calopsita')} messages in calopsita`);
@@ -68,13 +81,13 @@ async function showPublishing(embedded: EmbeddedBroker, publisher: Publisher): P
 }
 
 async function showConsuming(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
-  say('\n$ pubsub /queue/xpto ./callbacks#ack');
+  type('pubsub /queue/xpto ./callbacks#ack');
   await consuming(embedded, ['/queue/xpto'], ack, async (received) => received(1));
 
   const apps = ['Consumer.app-A.VirtualTopic.xpto', 'Consumer.app-B.VirtualTopic.xpto'];
-  for (const app of apps) say(`\n$ pubsub ${app} ./callbacks#ack`);
+  for (const app of apps) type(`pubsub ${app} ./callbacks#ack`);
   await consuming(embedded, apps, ack, async (received) => {
-    say(`\n$ publish /topic/VirtualTopic.xpto '{"key":"value"}'`);
+    type(`publish /topic/VirtualTopic.xpto '{"key":"value"}'`);
     await publisher.send('/topic/VirtualTopic.xpto', message);
     await received(2);
   });
@@ -82,12 +95,12 @@ async function showConsuming(embedded: EmbeddedBroker, publisher: Publisher): Pr
 
 async function showDeadLetters(embedded: EmbeddedBroker, publisher: Publisher): Promise<void> {
   const headers = { 'header-key': 'header-value' };
-  say('\n$ pubsub /queue/nack-queue ./callbacks#nack');
+  type('pubsub /queue/nack-queue ./callbacks#nack');
   await publisher.send('/queue/nack-queue', message, { headers });
   const nack: Act = (payload) => payload.nack();
   await consuming(embedded, ['/queue/nack-queue'], nack, async (received) => received(1));
 
-  say('\n$ pubsub /queue/exception-queue ./callbacks#fail');
+  type('pubsub /queue/exception-queue ./callbacks#fail');
   await publisher.send('/queue/exception-queue', message, { headers });
   const fail = () => {
     throw new Error("won't process!");
@@ -118,7 +131,7 @@ async function consuming(
       },
       callback: (payload: Payload) => {
         count++;
-        say(`  ${destination} received ${JSON.stringify(payload.body)}`);
+        say(`  ${styled('cyan', destination)} received ${JSON.stringify(payload.body)}`);
         return act(payload);
       },
     }),
@@ -126,8 +139,9 @@ async function consuming(
   await poll(() => subscribed === destinations.length, `${destinations.join(', ')} to be subscribed`);
   await work((wanted) => poll(() => count >= wanted, `${wanted} messages from ${destinations.join(', ')}`));
   stop.abort();
-  for (const { acked, deadLettered } of await Promise.all(consumers)) {
-    say(`  stopped: ${acked} acked, ${deadLettered} dead-lettered`);
+  for (const [index, { acked, deadLettered }] of (await Promise.all(consumers)).entries()) {
+    const done = deadLettered > 0 ? styled('yellow', `${deadLettered} dead-lettered`) : `${acked} acked`;
+    say(`  ${styled('cyan', destinations[index] ?? '')} stopped: ${done}`);
   }
 }
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import path from 'node:path';
+import path, { join } from 'node:path';
 import { test } from 'node:test';
-import { run } from '../support/process.js';
+import { stripVTControlCharacters } from 'node:util';
+import { packageRoot, run } from '../support/process.js';
 import { freePorts } from '../support/server-process.js';
 import { at, temporaryFolder } from './commands.js';
 
@@ -98,7 +100,26 @@ test('the demo comes out right, whatever broker the environment names', async ()
   assert.match(demo.stdout, /calopsita +5\n/);
   assert.match(demo.stdout, /app-A.* received \{"key":"value"\}/);
   assert.match(demo.stdout, /app-B.* received \{"key":"value"\}/);
+  for (const app of ['app-A', 'app-B'])
+    assert.match(demo.stdout, new RegExp(`${app}\\.VirtualTopic\\.xpto stopped: 1 acked`));
+  assert.doesNotMatch(demo.stdout, / 0\n/);
+  assert.equal(stripVTControlCharacters(demo.stdout), demo.stdout);
   assert.equal(demo.stderr, '');
+});
+
+test('the recording of the demo is what it prints, in colour, in any order', async () => {
+  const demo = run('pubsub', ['demo'], { env: { FORCE_COLOR: '1' } });
+  assert.equal((await demo.exit(SUMMARY_MS)).code, 0);
+  const plain = stripVTControlCharacters(demo.stdout);
+  assert.notEqual(plain, demo.stdout);
+  const svg = readFileSync(join(packageRoot, 'docs/demo.svg'), 'utf8');
+  const entities: Record<string, string> = { '&lt;': '<', '&gt;': '>', '&amp;': '&' };
+  const drawn = [...svg.matchAll(/<text [^>]*>(.*)<\/text>/g)].map(([, line = '']) =>
+    line.replace(/<[^>]*>/g, '').replace(/&\w+;/g, (entity) => entities[entity] ?? entity),
+  );
+  const shown = drawn.slice(1).filter((line) => line !== '');
+  const printed = plain.split('\n').filter((line) => line !== '');
+  assert.deepEqual(shown.toSorted(), printed.toSorted(), 'npm run record renews it');
 });
 
 test('a .env in the working directory is where --embedded listens', async () => {
