@@ -1,10 +1,9 @@
-/** What examples/observing asks Prometheus for is what a scrape has, and what it sets is what there is to set. */
+/** What examples/observing asks Prometheus for is what a scrape has. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { families, Tally } from '../../../src/observing/tally.js';
-import { settings } from '../../../src/settings.js';
 import { packageRoot } from '../../support/process.js';
 
 const read = (file: string) => readFileSync(join(packageRoot, 'examples/observing', file), 'utf8');
@@ -47,17 +46,4 @@ test('the outcomes and results that are asked for are those that are counted', (
 test('the dashboard is JSON with panels that ask for something', () => {
   const { panels } = JSON.parse(read('dashboard.json')) as { panels: { targets: { expr: string }[] }[] };
   for (const { targets } of panels) for (const { expr } of targets) assert.match(expr, /pubsub_/);
-});
-
-test('the deployment sets variables that exist, and probes pages that exist', () => {
-  const text = read('deployment.yaml');
-  const variables = Object.values(settings).map(({ variable }) => variable);
-  const set = [...text.matchAll(/name: (STOMP_[A-Z_]+)/g)].map(([, name = '']) => name);
-  assert.ok(set.length >= 6);
-  assert.deepEqual(
-    set.filter((name) => !variables.includes(name)),
-    [],
-  );
-  const paths = [...text.matchAll(/path: (\/[a-z]+)/g)].map(([, path]) => path);
-  assert.deepEqual([...new Set(paths)].sort(), ['/live', '/metrics', '/ready']);
 });
