@@ -5,9 +5,10 @@
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { printable } from '../printable.js';
 import { openBeside } from '../stomp/open.js';
 import type { Session } from './connect.js';
-import { linesFor, type Outgoing } from './heads.js';
+import { linesFor, sizeOf, type Outgoing } from './heads.js';
 
 /**
  * `unreadable`: every connection that carries the message ends. `refused`: its queue takes nothing for now. `unknown`: no
@@ -31,7 +32,7 @@ export function examineBeside(
   beside: Session,
   message: Outgoing,
   log: Logger,
-  signal: AbortSignal,
+  signal?: AbortSignal,
 ): Promise<Finding> {
   return examine(() => openBeside(beside, log, signal), message);
 }
@@ -57,13 +58,14 @@ async function isAnswered(open: () => Promise<Session>, message?: Outgoing): Pro
 }
 
 /** The error of a message that is over a limit of the broker; `reason` is how its connection ended. */
-export function tooLarge({ lines, body }: Outgoing, reason: string): PubsubError {
-  const bytes = Buffer.byteLength(lines) + (typeof body === 'string' ? Buffer.byteLength(body) : body.length);
-  const headers = lines.split('\n').length - 2;
+export function tooLarge(message: Outgoing, reason: string): PubsubError {
+  const { bytes, headers } = sizeOf(message);
+  const [, correlationId] = /^correlation-id:(.*)$/m.exec(message.lines) ?? [];
+  const which = correlationId === undefined ? '' : ` (correlation-id ${printable(correlationId)})`;
   return new PubsubError(
     'message-too-large',
-    `a message of ${bytes} bytes and ${headers} headers is over a limit of the broker: ${reason}; RabbitMQ 4 takes frames of ` +
-      '4 MB (stomp.max_frame_size), from 4.3 on 100 headers',
+    `a message of ${bytes} bytes and ${headers} headers${which} is over a limit of the broker: ${reason}; RabbitMQ 4 takes ` +
+      'frames of 4 MB (stomp.max_frame_size), from 4.3 on 100 headers',
   );
 }
 

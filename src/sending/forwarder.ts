@@ -8,17 +8,20 @@ import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { deadLetterArguments, existingQueue, existingQueueOf, queueArguments } from '../brokers/queues.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import type { Frame, Headers } from '../stomp/frames.js';
+import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
 import { connectOnce, type Session } from './connect.js';
 import { copyHeaders, type CopyOptions } from './copies.js';
 import { declareQueues } from './declare.js';
 import { requireQueue } from './existing.js';
+import { linesFor, type Outgoing } from './heads.js';
 import { Link } from './link.js';
+import { explained, Losses } from './losses.js';
 
 export interface Forwarder {
   /**
    * Resolves when the broker has confirmed the copy. In the order of the calls. Rejects with `connection-lost` (it may or
-   * may not have arrived), `broker-refused` or `broker-unreachable`.
+   * may not have arrived), `broker-refused` or `broker-unreachable`, and with `message-too-large` when the broker ended the
+   * connection for it or for another one that was under way.
    */
   send(destination: string, message: Frame, options?: CopyOptions & { headers?: Headers }): Promise<void>;
   /** Disconnects; never rejects. What is unconfirmed must have been awaited. */
@@ -28,6 +31,7 @@ export interface Forwarder {
 /** It connects when first used, and again after its connection was lost. */
 export function openForwarder(settings: Settings, log: Logger): Forwarder {
   const link = new Link(() => connectOnce(settings, log));
+  const losses = new Losses(log);
   /** What a destination is, for as long as a connection lasts: headers for each SEND to it. */
   const targets = new WeakMap<Session, Map<string, Promise<Headers>>>();
   const targetOf = (session: Session, destination: string): Promise<Headers> => {
@@ -45,10 +49,31 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
         const target = await targetOf(session, destination);
         const most = session.dialect.mostHeaders - Object.keys({ ...headers, ...target }).length;
         const copied = copyHeaders(message, { most, ...options });
-        await session.request('SEND', { ...copied, ...headers, ...target }, message.body);
+        const to = target.destination ?? destination;
+        // Of a queue that is used as it is, linesFor adds it.
+        const named = existingQueueOf(to) === undefined ? target : { ...target, destination: undefined };
+        const lines = encodeLines('SEND', { ...copied, ...headers, ...named });
+        await transmit(session, { destination: to, lines, body: message.body }, losses);
       }),
-    close: () => link.close(),
+    close: () => {
+      losses.end();
+      return link.close();
+    },
   };
+}
+
+/** Resolves when the broker has confirmed it. One that is over a limit of the broker fails all that are under way with it. */
+function transmit(session: Session, message: Outgoing, losses: Losses): Promise<void> {
+  return new Promise((resolve, reject) => {
+    session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
+      if (error === undefined) resolve();
+      else if (error.code !== 'connection-lost') reject(error);
+      else
+        void losses
+          .causeOf(session, message)
+          .then((cause) => reject(cause?.culprit === undefined ? explained(error, cause) : cause.error));
+    });
+  });
 }
 
 /** The headers that a SEND needs to reach it, once it is certain that a queue is there. */

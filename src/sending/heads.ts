@@ -9,7 +9,13 @@ import { checkTarget, deadLetterQueueOf, queueNameOf } from '../brokers/destinat
 import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
 import type { Dialect } from '../brokers/dialect.js';
-import { existingQueue, existingQueueOf, queueArguments, type QueueRules } from '../brokers/queues.js';
+import {
+  existingQueue,
+  existingQueueOf,
+  namedByKind,
+  queueArguments,
+  type QueueRules,
+} from '../brokers/queues.js';
 import { log as ownLog, type Logger } from '../log.js';
 import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
@@ -41,6 +47,12 @@ export interface Outgoing {
   /** Of a message to such a queue without its destination: see linesFor. */
   readonly lines: string;
   readonly body: string | Uint8Array;
+}
+
+/** How large it is for a broker that has limits. */
+export function sizeOf({ lines, body }: Outgoing): { readonly bytes: number; readonly headers: number } {
+  const ofBody = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+  return { bytes: Buffer.byteLength(lines) + ofBody, headers: lines.split('\n').length - 2 };
 }
 
 /**
@@ -93,7 +105,7 @@ function standardHeaders(kind: Kind): Headers {
   const isDeclared = existingTarget(kind) === undefined;
   const queue = queueNameOf(destination);
   return {
-    ...(isDeclared ? { destination } : {}),
+    ...(isDeclared ? { destination: namedByKind(destination) } : {}),
     'content-type': contentType ?? defaultTypes.json,
     ...(contentEncoding === undefined ? {} : { 'content-encoding': contentEncoding }),
     'tshoot-destination': destination,

@@ -10,6 +10,7 @@ import { connectOnce } from './connect.js';
 import { requireTarget } from './existing.js';
 import { contentOf, linesFor, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
+import { explained, Losses } from './losses.js';
 import { asUnconfirmed, transact } from './transaction.js';
 import { WaitingLine } from '../waiting-line.js';
 
@@ -30,6 +31,7 @@ export class Publisher implements TransactionSender {
   readonly #settings: Settings;
   readonly #log: Logger;
   readonly #link: Link;
+  readonly #losses: Losses;
   /** Their own: a transaction may wait for what is sent outside of it, or for another one. */
   readonly #transactions: Link;
   /** Calls of send and transaction that have not settled. */
@@ -44,6 +46,7 @@ export class Publisher implements TransactionSender {
     this.window = settings.publishWindow;
     this.#settings = settings;
     this.#log = log;
+    this.#losses = new Losses(log);
     const connect = () => connectOnce(settings, log);
     this.#link = new Link(connect);
     this.#transactions = new Link(connect, { isOrdered: false });
@@ -52,8 +55,9 @@ export class Publisher implements TransactionSender {
   /**
    * Sends one message; resolves when the broker has confirmed it. A body is sent as JSON; with a `contentType` text and bytes
    * go out as they are, and bytes must not be changed before it resolves. Rejects with `not-confirmed` (it may or may not have
-   * arrived; also when the broker refuses one of several under way), `broker-refused`, `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or
-   * `invalid-json` (a body JSON cannot express).
+   * arrived; also when the broker refuses one of several under way), `message-too-large`, `broker-refused`,
+   * `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or `invalid-json` (a body JSON cannot
+   * express).
    */
   send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
     try {
@@ -75,7 +79,7 @@ export class Publisher implements TransactionSender {
   /**
    * All or nothing: COMMIT when `work` resolves, ABORT when it rejects, and then with its error. Resolves with what
    * `work` gave when the broker has confirmed every message. A lost connection before COMMIT means that nothing was sent
-   * (`connection-lost`); after it nobody knows (`not-confirmed`). Never replayed.
+   * (`connection-lost`, and `message-too-large` at any time); after it nobody knows (`not-confirmed`). Never replayed.
    */
   async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
     this.#begin();
@@ -157,10 +161,18 @@ export class Publisher implements TransactionSender {
         if (error === undefined) {
           resolve();
           this.#leave();
-        } else {
-          reject(asDoubtful(session.isOpen || isAlone ? error : this.#doubted(error)));
-          // All that end with a connection count as under way for each of them.
+          return;
+        }
+        const told = asDoubtful(session.isOpen || isAlone ? error : this.#doubted(error));
+        // All that end with a connection count as under way for each of them.
+        if (session.isOpen || error.code !== 'connection-lost') {
+          reject(told);
           queueMicrotask(() => this.#leave());
+        } else {
+          void this.#losses.causeOf(session, message).then((cause) => {
+            reject(cause?.culprit === message ? cause.error : explained(told, cause));
+            this.#leave();
+          });
         }
       });
     });

@@ -9,23 +9,26 @@ import type { Session } from './connect.js';
 import { requireTarget } from './existing.js';
 import { linesFor, type Outgoing } from './heads.js';
 import { FRESH_MS } from './link.js';
+import { explained, Suspects } from './losses.js';
 
 /** Sends a message; the next must wait for what it returns, if anything. */
 export type Add = (message: Outgoing) => Promise<void> | undefined;
 
 /**
  * All or nothing: COMMIT when `work` resolves, ABORT when it rejects, and then with its error. Resolves with what `work`
- * gave when the broker has confirmed every message. Rejects with `connection-lost` before COMMIT (nothing was sent) and
- * with `not-confirmed` after it: nobody knows.
+ * gave when the broker has confirmed every message. Rejects with `connection-lost` before COMMIT (nothing was sent), with
+ * `not-confirmed` after it (nobody knows), and with `message-too-large` when one is over a limit of the broker.
  */
 export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
   const transaction = session.begin();
+  const suspects = new Suspects();
   let isOver = false;
   const send: Add = (message) => {
     if (isOver) {
       const problem = 'the transaction is over: await every send inside of it';
       throw new PubsubError('invalid-usage', problem);
     }
+    suspects.add(message);
     session.sendInTransaction(transaction, linesFor(message, session.dialect), message.body);
     if (!session.isOpen) return transaction.confirmed;
     return session.isFull ? session.drained() : undefined;
@@ -45,13 +48,13 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
     await session.abort(transaction).catch((abortError: unknown) => {
       log.debug({ err: abortError }, 'the connection ended with its transaction: nothing was sent');
     });
-    throw error;
+    throw await explainLoss(session, error, suspects, log);
   }
   isOver = true;
   try {
     await session.commit(transaction);
   } catch (error) {
-    throw await explainCommit(session, error);
+    throw await explainCommit(session, await explainLoss(session, error, suspects, log));
   }
   return result;
 }
@@ -83,11 +86,27 @@ class Targets {
   }
 }
 
+/**
+ * The error with what the connection was lost for. With a message over a limit of the broker in it no transaction comes to its
+ * COMMIT: nothing was sent.
+ */
+async function explainLoss(
+  session: Session,
+  error: unknown,
+  suspects: Suspects,
+  log: Logger,
+): Promise<unknown> {
+  if (session.isOpen || !(error instanceof PubsubError) || error.code !== 'connection-lost') return error;
+  const cause = await suspects.causeOf(session, log);
+  return cause?.culprit === undefined ? explained(error, cause) : cause.error;
+}
+
 /** What a COMMIT that was not confirmed leaves behind: where frames are carried out one by one, perhaps a part. */
 async function explainCommit({ isOpen, closed, dialect }: Session, error: unknown): Promise<unknown> {
   if (!(error instanceof PubsubError)) return error;
   const meaning = isOpen ? undefined : (await closed).meaning;
   const part = dialect.commitsOneByOne ? ', or a part of it,' : '';
+  if (error.code === 'message-too-large') return error;
   if (error.code !== 'broker-refused')
     return asUnconfirmed(error, `the transaction${part} may or may not have been carried out`);
   if (meaning === 'nothing-committed' || !dialect.commitsOneByOne) return error;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { publisherTo, uniqueName } from '../support/consuming.js';
+import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { drainQueue } from '../support/messages.js';
 
 export function publishingBehaviours(broker: BrokerUnderTest): void {
@@ -51,6 +51,18 @@ export function publishingBehaviours(broker: BrokerUnderTest): void {
     assert.equal(headers['correlation-id'], 'mine');
     assert.equal(headers.transaction, undefined);
     assert.notEqual(headers.redelivered, 'true');
+  });
+
+  it('a bare name is that of a queue, for a publisher and for a callback', async (t) => {
+    const queue = uniqueName(t);
+    const consuming = await startConsuming(t, broker, queue, async (payload) => {
+      if (payload.body === 'first') payload.publish(queue, 'second');
+      await payload.ack();
+    });
+    await publisherTo(t, broker).send(queue, 'first');
+    const [first, second] = await consuming.received(2);
+    assert.deepEqual([first?.body, second?.body], ['first', 'second']);
+    assert.equal(second?.headers['tshoot-destination'], queue);
   });
 
   it('messages of one publisher keep their order', async (t) => {

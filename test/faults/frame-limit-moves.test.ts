@@ -8,18 +8,22 @@ import { after, before, describe, test } from 'node:test';
 import { startEmbeddedBroker } from '../../src/embedded/broker.js';
 import { operate, refused } from '../e2e/operator.js';
 import { temporaryFolder } from '../e2e/commands.js';
+import type { PubsubError } from '../../src/index.js';
 import { brokerUnderTest, describeBroker, type BrokerUnderTest } from '../support/brokers.js';
 import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { bodiesIn, declaringHeaders, drainQueue } from '../support/messages.js';
+import { run } from '../support/process.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { hasLimits } from '../support/rabbitmq-programs.js';
 import { connectRaw, type RawClient } from '../support/raw-client.js';
 
 const LIMIT = 10_000;
 const SOON_MS = 20_000;
-const long = JSON.stringify('x'.repeat(LIMIT));
+const long = 'x'.repeat(LIMIT);
 /** The broker closes the connection that brings one, and says nothing. */
-const wordless = /the server ended the connection/;
+const named =
+  /a message of \d{5} bytes and \d+ headers .*is over a limit of the broker.*stomp\.max_frame_size/;
+const isTooLarge = (error: PubsubError) => error.code === 'message-too-large' && named.test(error.message);
 
 interface Limited extends AsyncDisposable {
   readonly broker: BrokerUnderTest;
@@ -75,20 +79,46 @@ for (const [name, start, skip] of [
     });
     after(() => limited[Symbol.asyncDispose]());
 
-    test('is refused by the library, and so is its transaction', async (t) => {
+    test('is refused by the library, and those beside it say what they were lost for', async (t) => {
       const [queue, publisher] = [uniqueName(t), publisherTo(t, limited.broker)];
       await publisher.send(`/queue/${queue}`, 'before');
-      const sinceMs = performance.now();
-      await assert.rejects(publisher.send(`/queue/${queue}`, JSON.parse(long)), wordless);
-      assert.ok(performance.now() - sinceMs < SOON_MS);
+      const sent = await Promise.allSettled(
+        [1, long, 2].map((body) => publisher.send(`/queue/${queue}`, body)),
+      );
+      const errors = sent.flatMap((each) => (each.status === 'rejected' ? [each.reason as PubsubError] : []));
+      assert.equal(errors.filter(isTooLarge).length, 1);
+      for (const { code, message } of errors) {
+        assert.ok(['not-confirmed', 'message-too-large'].includes(code), code);
+        assert.match(message, named);
+      }
       await publisher.send(`/queue/${queue}`, 'after');
+      const bodies = await bodiesIn(limited.broker, queue);
+      assert.deepEqual([bodies[0], bodies.at(-1)], ['"before"', '"after"']);
+      assert.ok(bodies.every((body) => body.length < LIMIT));
+    });
+
+    test('ends a transaction of the library at once, with nothing sent', async (t) => {
+      const [queue, publisher] = [uniqueName(t), publisherTo(t, limited.broker)];
       await assert.rejects(
         publisher.transaction(async (transaction) => {
           await transaction.send(`/queue/${queue}`, 'in it');
-          await transaction.send(`/queue/${queue}`, JSON.parse(long));
+          await transaction.send(`/queue/${queue}`, long);
+          await transaction.send(`/queue/${queue}`, 'behind it');
         }),
+        isTooLarge,
       );
-      assert.deepEqual(await bodiesIn(limited.broker, queue), ['"before"', '"after"']);
+      assert.deepEqual(await bodiesIn(limited.broker, queue), []);
+    });
+
+    test('ends publish --transaction, with nothing published', async (t) => {
+      const queue = uniqueName(t);
+      const args = [`/queue/${queue}`, '--lines', '--transaction'];
+      const input = `1\n${JSON.stringify(long)}\n2\n`;
+      const publishing = run('publish', args, { env: limited.broker.env, input });
+      assert.deepEqual(await publishing.exit(SOON_MS), { code: 4, signal: null });
+      assert.match(publishing.stderr, named);
+      assert.match(publishing.stderr, /nothing was published/);
+      assert.deepEqual(await bodiesIn(limited.broker, queue), []);
     });
 
     test('that would be tried again is dead-lettered, by NACK, and others are tried again', async (t) => {
@@ -115,17 +145,20 @@ for (const [name, start, skip] of [
       assert.equal((await drainQueue(limited.broker, queue)).length, 0);
     });
 
-    test('stays where it is when it is to be moved, or sent back', async (t) => {
+    test('stays where it is when it is to be moved, or sent back, and ends that by its name', async (t) => {
       const queue = uniqueName(t);
       for (const args of [
         ['move-messages', `DLQ.${queue}`, `${queue}-to`],
+        ['move-messages', `DLQ.${queue}`, `${queue}-to`, '--follow'],
         ['redrive', queue],
       ]) {
-        await limited.put(`DLQ.${queue}`, long);
+        await limited.put(`DLQ.${queue}`, '1', long, '2');
         const sinceMs = performance.now();
-        const { code, complaint } = await refused(limited.broker, [...args, '--idle', '1']);
+        const idle = args.includes('--follow') ? [] : ['--idle', '1'];
+        const { code, complaint } = await refused(limited.broker, [...args, ...idle]);
         assert.equal(code, 4, complaint);
-        assert.match(complaint, wordless);
+        assert.match(complaint, named);
+        assert.match(complaint, /correlation-id c/);
         assert.ok(performance.now() - sinceMs < SOON_MS);
         assert.ok((await bodiesIn(limited.broker, `DLQ.${queue}`)).includes(long));
       }
@@ -138,7 +171,7 @@ for (const [name, start, skip] of [
       await operate(limited.broker, ['ack-all-messages', queue, '--yes', '--save', file, '--idle', '1']);
       const { code, complaint } = await refused(limited.broker, ['restore', file, `/queue/${queue}`]);
       assert.equal(code, 4, complaint);
-      assert.match(complaint, wordless);
+      assert.match(complaint, named);
       assert.match(complaint, /--resume-from [01]/);
     });
   });
