@@ -32,7 +32,7 @@ export function examineBeside(
   beside: Session,
   message: Outgoing,
   log: Logger,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<Finding> {
   return examine(() => openBeside(beside, log, signal), message);
 }

@@ -4,10 +4,22 @@
  */
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
+import { openBeside } from '../stomp/open.js';
 import { describeEnd } from '../stomp/session-end.js';
 import type { Session } from './connect.js';
-import { examineBeside, tooLarge, wordless } from './examine.js';
+import { examine, tooLarge, wordless } from './examine.js';
 import { sizeOf, type Outgoing } from './heads.js';
+
+/** Somebody waits for the error, and the broker may be blocked. */
+const LIMIT_MS = 5000;
+
+const quick = ({ options }: Session): Pick<Session, 'options'> => ({
+  options: {
+    ...options,
+    connectTimeoutMs: Math.min(options.connectTimeoutMs, LIMIT_MS),
+    receiptTimeoutMs: Math.min(options.receiptTimeoutMs, LIMIT_MS),
+  },
+});
 
 /** What a connection ended for, as the error to tell. `culprit`: the message that is over a limit of the broker, if one is. */
 export interface Cause {
@@ -35,9 +47,10 @@ export class Suspects {
     let cause: Cause | undefined;
     for (const message of new Set([this.#longest, this.#richest])) {
       if (message === undefined) continue;
-      const finding = await examineBeside(session, message, log, stop);
+      const finding = await examine(() => openBeside(quick(session), log, stop), message);
+      if (finding === 'unknown') return undefined;
       if (finding === 'unreadable') return { error: tooLarge(message, describeEnd(end)), culprit: message };
-      if (finding === 'refused') cause = { error: new PubsubError('connection-lost', wordless) };
+      cause = { error: new PubsubError('connection-lost', wordless) };
     }
     return cause;
   }

@@ -70,7 +70,7 @@ const adviceFor = (isTls: boolean): string =>
  * is the first one's alone.
  */
 export function openBeside<D>(
-  { options }: Session<D>,
+  { options }: Pick<Session<D>, 'options'>,
   log: Logger,
   signal?: AbortSignal,
 ): Promise<Session<D>> {
