@@ -12,14 +12,15 @@ const rooms = [
   ['errors context slots waiting-line aborted printable log-output optional version trace-context', ''],
   ['settings', 'errors dotenv'],
   ['log', 'errors context settings printable log-output trace-context pino pino-pretty'],
+  ['tracing', 'log optional trace-context version @opentelemetry/api'],
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
   ['brokers', 'errors stomp/frames stomp/session-end'],
-  ['sending', 'errors context settings log printable trace-context brokers stomp waiting-line'],
+  ['sending', 'errors context settings log printable trace-context tracing brokers stomp waiting-line'],
   [
     'consumer',
-    'errors context settings log slots aborted optional trace-context brokers stomp/frames stomp/headers stomp/session-end sending jiti',
+    'errors context settings log slots aborted optional trace-context tracing brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
   ['observing', 'errors settings log optional version consumer prom-client'],
   ['consume publish consumers', 'errors settings log aborted brokers sending consumer observing'],
@@ -28,7 +29,7 @@ const rooms = [
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',
-    'errors settings log printable progress shutdown stomp/frames brokers sending consumer consume publish consumers embedded chokidar',
+    'errors settings log tracing printable progress shutdown stomp/frames brokers sending consumer consume publish consumers embedded chokidar',
   ],
   ['cli', 'errors settings log version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));

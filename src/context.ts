@@ -7,8 +7,10 @@ export interface MessageContext {
   readonly consumer?: string | undefined;
   /** In a worker process: the run that the code belongs to, also after its callback returned. */
   readonly runId?: number;
-  /** The headers that tell of the trace that the message is part of. */
+  /** The headers that tell of the trace that the message is part of, and of its span there. */
   readonly trace?: Readonly<Record<string, string>> | undefined;
+  /** The `traceparent` that the message came with, where that is another. */
+  readonly receivedTrace?: string | undefined;
 }
 
 const storage = new AsyncLocalStorage<MessageContext>();

@@ -169,6 +169,8 @@ export const settings = {
     'serve /metrics for Prometheus there, too; needs prom-client'),
   healthFile: optionalText('Observing', 'STOMP_HEALTH_FILE', '--health-file <path>',
     'file that is touched while the consumer is live, and <path>.ready while it is ready: for probes without HTTP'),
+  traceParent: choice('Observing', 'STOMP_TRACE_PARENT', '--trace-parent <way>', 'message', ['message', 'link'],
+    'with OpenTelemetry: what a message carries is the parent of its span, or the span begins a trace with a link to that'),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish', 'operator'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],

@@ -4,7 +4,7 @@
  */
 
 /** Of one trace they belong together: a part of them would say something else. */
-const names = ['traceparent', 'tracestate', 'baggage'] as const;
+export const traceNames = ['traceparent', 'tracestate', 'baggage'] as const;
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -12,7 +12,7 @@ type Headers = Readonly<Record<string, string>>;
 export function traceHeadersOf(headers: Headers): Headers | undefined {
   if (headers.traceparent === undefined) return undefined;
   return Object.fromEntries(
-    names.flatMap((name) => (headers[name] === undefined ? [] : [[name, headers[name]]])),
+    traceNames.flatMap((name) => (headers[name] === undefined ? [] : [[name, headers[name]]])),
   );
 }
 

@@ -5,6 +5,7 @@ import { PubsubError } from '../errors.js';
 import { log } from '../log.js';
 import { showProgress } from '../progress.js';
 import { messageEncoder } from '../sending/heads.js';
+import { flushSpans } from '../tracing.js';
 import { checkBody, InputReader, type Document } from './documents.js';
 import { sendEach, sendInTransactions } from './publish-run.js';
 import { start } from './start.js';
@@ -66,7 +67,7 @@ export async function publish(
   const hideProgress = await showProgress(
     reader && (() => ({ done: reader.readBytes, total: reader.totalBytes, text: describeProgress() })),
   );
-  await run.start().finally(hideProgress);
+  await run.start().finally(hideProgress).finally(flushSpans);
 
   const { sent, confirmed } = run.counts;
   const seconds = elapsedSeconds();

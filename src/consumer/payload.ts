@@ -4,9 +4,10 @@
  * throws or returns is caught.
  */
 import { runInContext, type MessageContext } from '../context.js';
-import { PubsubError } from '../errors.js';
+import { PubsubError, reasonOf } from '../errors.js';
 import type { QueueRules } from '../brokers/queues.js';
-import { carrying } from '../trace-context.js';
+import { traceHeadersOf } from '../trace-context.js';
+import { openTracing, type Failure, type TracedQueue, type Tracing } from '../tracing.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
 import { decodeBody, type BodyOptions } from './body.js';
 import { describeIssues, type Schema, type SchemaResult } from './schema.js';
@@ -100,6 +101,8 @@ export interface Gone {
 export interface Invocation {
   /** Resolves when the callback has returned, or has not been called; never rejects. */
   readonly result: Promise<RunResult>;
+  /** What came of it is known: its span ends. May be called more than once. */
+  readonly end: (result: RunResult) => void;
   /** Aborts the payload's signal; may be called more than once. */
   readonly abort: (reason: AbortReason) => void;
 }
@@ -122,10 +125,40 @@ export type Settle = (verdict: Verdict, outgoing?: readonly Outgoing[]) => Promi
 export interface CallOptions extends BodyOptions {
   /** Of the queues that callbacks publish to. */
   readonly queues: QueueRules;
+  /** A return is an ack. */
+  readonly autoAck: boolean;
+  readonly traced: TracedQueue;
 }
+
+/** What records the spans of a callback, if anything does. */
+export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing | undefined =>
+  openTracing(origin?.file);
 
 /** Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. */
 export function invoke(
+  {
+    call,
+    schema,
+    tracing,
+  }: Pick<LoadedCallback, 'call' | 'schema'> & { readonly tracing: Tracing | undefined },
+  message: ReceivedMessage,
+  context: MessageContext,
+  options: CallOptions,
+  settle: Settle,
+): Invocation {
+  if (tracing?.isOn === true)
+    return invokeTraced(tracing, { call, schema }, message, context, options, settle);
+  const trace = traceHeadersOf(message.headers);
+  return start(
+    { call, schema },
+    message,
+    trace === undefined ? context : { ...context, trace },
+    options,
+    settle,
+  );
+}
+
+function start(
   { call, schema }: Pick<LoadedCallback, 'call' | 'schema'>,
   message: ReceivedMessage,
   context: MessageContext,
@@ -133,14 +166,46 @@ export function invoke(
   settle: Settle,
 ): Invocation {
   const decoded = decodeBody(message.headers, message.raw, options);
-  if ('kind' in decoded) return { result: Promise.resolve(decoded), abort: () => undefined };
-  const payload = new CallPayload(message, decoded.value, context, options.queues, settle);
+  const end = () => undefined;
+  if ('kind' in decoded) return { result: Promise.resolve(decoded), end, abort: () => undefined };
+  const payload = new CallPayload(message, decoded.value, context, options, settle);
   return {
     result:
       schema === undefined ? callWith(payload, call, context) : checkAndCall(payload, schema, call, context),
+    end,
     // Listeners belong to the callback, as what they print does.
     abort: (reason) => runInContext(context, () => payload.abort(reason)),
   };
+}
+
+/** The same below a span of its own, which tells what came of it. */
+function invokeTraced(
+  tracing: Tracing,
+  callable: Pick<LoadedCallback, 'call' | 'schema'>,
+  message: ReceivedMessage,
+  context: MessageContext,
+  options: CallOptions,
+  settle: Settle,
+): Invocation {
+  const { headers, raw } = message;
+  const span = tracing.process(options.traced, headers, raw.length);
+  if (span === undefined) return start(callable, message, context, options, settle);
+  let verdict: Verdict | undefined = options.autoAck ? 'ack' : undefined;
+  const within = { ...context, trace: span.headers, receivedTrace: headers.traceparent };
+  const invocation = span.run(() =>
+    start(callable, message, within, options, (given, outgoing) => {
+      verdict = given;
+      return settle(given, outgoing);
+    }),
+  );
+  return { ...invocation, end: (result) => span.end(failureOf(result, verdict)) };
+}
+
+function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | undefined {
+  if (result.kind === 'returned') return verdict === 'ack' ? undefined : { type: verdict ?? 'unsettled' };
+  if (result.kind === 'refused') return { type: result.reason, detail: result.detail, error: result.error };
+  const { error } = result;
+  return { type: error instanceof Error ? error.name : typeof error, detail: reasonOf(error), error };
 }
 
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
@@ -151,6 +216,7 @@ class CallPayload implements Payload {
   readonly ack: Payload['ack'];
   readonly nack: Payload['nack'];
   readonly publish: Payload['publish'];
+  readonly isAckedByReturn: boolean;
   #outgoing: Outgoing[] | undefined;
   #isSettled = false;
   #controller: AbortController | undefined;
@@ -160,13 +226,18 @@ class CallPayload implements Payload {
     { headers, raw }: ReceivedMessage,
     body: unknown,
     context: MessageContext,
-    queues: QueueRules,
+    { queues, autoAck }: CallOptions,
     settle: Settle,
   ) {
     this.headers = headers;
     this.body = body;
     this.raw = raw;
-    this.ack = () => settle('ack', this.take());
+    this.isAckedByReturn = autoAck;
+    this.ack = () => {
+      const outgoing = this.take();
+      const settled = settle('ack', outgoing);
+      return outgoing?.some(({ end }) => end !== undefined) === true ? endSent(outgoing, settled) : settled;
+    };
     this.nack = () => {
       this.take();
       return settle('nack');
@@ -176,11 +247,7 @@ class CallPayload implements Payload {
         throw new PubsubError('invalid-usage', `publish() of a message that is settled: ${remedy}`);
       const { headers: own, correlationId = own?.['correlation-id'] ?? context.correlationId } =
         options ?? {};
-      const encode = messageEncoder(destination, queues, {
-        ...options,
-        ...(context.trace === undefined ? {} : { headers: carrying(own ?? {}, context.trace) }),
-        correlationId,
-      });
+      const encode = messageEncoder(destination, queues, { ...options, correlationId }, undefined, context);
       const sent = contentOf(content, options);
       // What is sent is what it is now.
       (this.#outgoing ??= []).push(encode(typeof sent === 'string' ? sent : Buffer.from(sent)));
@@ -207,6 +274,14 @@ class CallPayload implements Payload {
   }
 }
 
+/** The spans of what was published end when the broker has confirmed it. */
+async function endSent(outgoing: readonly Outgoing[], settled: Promise<Settlement>): Promise<Settlement> {
+  const settlement = await settled;
+  const failure = settlement === 'sent' ? undefined : { type: settlement };
+  for (const { end } of outgoing) end?.(failure);
+  return settlement;
+}
+
 async function callWith(
   payload: CallPayload,
   callback: LoadedCallback['call'],
@@ -215,7 +290,10 @@ async function callWith(
   try {
     await runInContext(context, () => callback(payload));
     const outgoing = payload.take();
-    return outgoing === undefined ? RETURNED : { kind: 'returned', outgoing };
+    if (outgoing === undefined || !payload.isAckedByReturn) return RETURNED;
+    // What becomes of it is heard by who has the connection.
+    for (const { end } of outgoing) end?.();
+    return { kind: 'returned', outgoing };
   } catch (error) {
     payload.take();
     return { kind: 'threw', error };

@@ -10,6 +10,7 @@ import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
 import {
   invoke,
+  tracingOf,
   type CallOptions,
   type Gone,
   type Invocation,
@@ -18,7 +19,7 @@ import {
   type Settlement,
 } from './payload.js';
 import { Slots } from '../slots.js';
-import { traceHeadersOf } from '../trace-context.js';
+import { flushSpans } from '../tracing.js';
 import { tame } from './thrown.js';
 import { untimed, watchLimit, type Timed } from './time-limit.js';
 
@@ -73,10 +74,11 @@ export const TEARDOWN_MS = 30_000;
 
 /** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
 export async function startInlineRunner(
-  { setup, teardown, ...callable }: LoadedCallback,
+  { setup, teardown, ...loaded }: LoadedCallback,
   { timeoutMs, abort, log, ...options }: RunnerOptions,
 ): Promise<CallbackRunner> {
   await setup?.();
+  const callable = { ...loaded, tracing: tracingOf(loaded) };
   const running = new Slots<Running>();
   const tellStop = () => running.entries().forEach(([, { invocation }]) => invocation.abort('stop'));
   abort.addEventListener('abort', tellStop, { once: true });
@@ -100,15 +102,15 @@ export async function startInlineRunner(
         headers: copyHeaders(job.headers),
         raw: Buffer.from(job.raw),
       };
-      const context = { ...job.context, trace: traceHeadersOf(message.headers) };
       const timed: Timed = { startMs: performance.now(), isOverdue: false };
-      const invocation = invoke(callable, message, context, options, (verdict, outgoing) => {
+      const invocation = invoke(callable, message, job.context, options, (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();
         return typeof settlement === 'string' ? Promise.resolve(settlement) : untimed(timed, settlement);
       });
       return new Promise((resolve) => {
         const finish = (result: RunResult) => {
           running.remove(id);
+          invocation.end(result);
           resolve(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
         };
         const id = running.add(Object.assign(timed, { invocation, finish }));
@@ -130,6 +132,7 @@ export async function startInlineRunner(
       } finally {
         clearTimeout(timer);
       }
+      await flushSpans();
     },
   };
 }

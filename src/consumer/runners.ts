@@ -91,6 +91,8 @@ const callOptions = ({ source, settings }: Runnable) => ({
   queues: rulesOf(source, settings),
   bodyKind: settings.body,
   maxBodyBytes: settings.maxMessageBytes,
+  autoAck: settings.autoAck,
+  traced: { queue: source.queue ?? source.destination, parent: settings.traceParent },
 });
 
 async function startGroup<One extends Runnable>(

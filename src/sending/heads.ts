@@ -3,7 +3,7 @@
  * every message of a destination is encoded once.
  */
 import { randomUUID } from 'node:crypto';
-import { correlationId as currentCorrelationId, currentContext } from '../context.js';
+import { currentContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
@@ -20,6 +20,7 @@ import { log as ownLog, type Logger } from '../log.js';
 import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
 import { carrying } from '../trace-context.js';
+import { currentTracing, type Failure } from '../tracing.js';
 
 export interface SendOptions {
   /**
@@ -47,6 +48,13 @@ export interface Outgoing {
   /** Of a message to such a queue without its destination: see linesFor. */
   readonly lines: string;
   readonly body: string | Uint8Array;
+  /** Of the span that sends it: called when it is confirmed, or with why it is not. */
+  readonly end?: (failure?: Failure) => void;
+}
+
+/** Why a message was not sent, for its span. */
+export function failureOf(error: unknown): Failure {
+  return { type: error instanceof PubsubError ? error.code : 'unknown', detail: reasonOf(error), error };
 }
 
 /** How large it is for a broker that has limits. */
@@ -65,10 +73,15 @@ export function messageEncoder(
   queues: QueueRules,
   options: SendOptions = {},
   log: Logger = ownLog,
+  cause = currentContext(),
 ): (body: string | Uint8Array) => Outgoing {
   const { correlationId, isPersistent = true, contentType, contentEncoding } = options;
-  const headers = carrying(options.headers, currentContext()?.trace);
-  const id = correlationId ?? headers?.['correlation-id'] ?? currentCorrelationId();
+  const tracing = currentTracing();
+  const headers =
+    tracing === undefined || options.headers === undefined
+      ? carrying(options.headers, tracing === undefined ? cause?.trace : undefined)
+      : tracing.withoutContext(options.headers);
+  const id = correlationId ?? headers?.['correlation-id'] ?? cause?.correlationId;
   const ofId = id === undefined ? {} : { 'correlation-id': id };
   const kind = { destination, queues, isPersistent, contentType, contentEncoding };
   const standard = standardFor(kind);
@@ -79,12 +92,21 @@ export function messageEncoder(
   const charset = contentType === undefined ? 'utf-8' : charsetOf(contentType);
   return (body) => {
     if (typeof body === 'string') checkText(charset, contentEncoding);
-    const ownId = id === undefined ? `correlation-id:${randomUUID()}\n` : '';
-    return {
+    const ownId = id ?? randomUUID();
+    const bytes = Buffer.byteLength(body);
+    const own = id === undefined ? `correlation-id:${ownId}\n` : '';
+    const message = {
       destination: standard.target,
-      lines: `${lines}content-length:${Buffer.byteLength(body)}\n${ownId}`,
+      lines: `${lines}content-length:${bytes}\n${own}`,
       body,
     };
+    const span = tracing?.send({
+      ...{ destination, correlationId: ownId, bytes, cause: cause?.trace },
+      // What is passed on as it came names no other.
+      own: options.headers?.traceparent === cause?.receivedTrace ? undefined : options.headers,
+    });
+    if (span === undefined) return message;
+    return { ...message, lines: message.lines + encodeHeaders(span.headers), end: span.end };
   };
 }
 

@@ -16,7 +16,7 @@ import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js'
 import { backoffMs, connectOnce, type Session } from './connect.js';
 import { examine, tooLarge, wordless } from './examine.js';
 import { requireTarget } from './existing.js';
-import { linesFor, type Outgoing } from './heads.js';
+import { failureOf, linesFor, type Outgoing } from './heads.js';
 import { Link, type Lease } from './link.js';
 
 export interface OutboxOptions {
@@ -208,6 +208,7 @@ export class Outbox {
         this.#attempts = 0;
         this.#underWay--;
         this.#mostUnderWay++;
+        message.end?.();
         this.#settle(entry);
       } else if (session.isOpen) {
         // The ERROR names this very message (ActiveMQ).
@@ -272,11 +273,13 @@ export class Outbox {
   #leaveOut(entry: Entry, end: SessionEnd): void {
     const { message, number } = entry;
     if (message === undefined) return;
+    const error = tooLarge(message, describeEnd(end));
     try {
-      this.#options.onUnreadable(tooLarge(message, describeEnd(end)), number);
+      this.#options.onUnreadable(error, number);
+      message.end?.(failureOf(error));
       this.#settle(entry);
-    } catch (error) {
-      this.#fail(error);
+    } catch (failure) {
+      this.#fail(failure);
     }
   }
 
@@ -315,6 +318,7 @@ export class Outbox {
   #fail(error: unknown): void {
     if (this.#hasFailed) return;
     this.#hasFailed = true;
+    for (const { message } of this.#entries) message?.end?.(failureOf(error));
     this.#link.abandon('given up');
     this.#onFailure(error);
     this.#onChange();

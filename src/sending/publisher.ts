@@ -8,7 +8,7 @@ import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
 import { requireTarget } from './existing.js';
-import { contentOf, linesFor, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
+import { contentOf, failureOf, linesFor, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
 import { explained, Losses } from './losses.js';
 import { asUnconfirmed, transact } from './transaction.js';
@@ -61,7 +61,7 @@ export class Publisher implements TransactionSender {
    */
   send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
     try {
-      return this.#send(this.#encode(destination, contentOf(body, options), options));
+      return this.#sendTraced(this.#encode(destination, contentOf(body, options), options));
     } catch (error) {
       return rejected(error);
     }
@@ -70,7 +70,7 @@ export class Publisher implements TransactionSender {
   /** Like send, with a body that is JSON text already and goes out as it stands. */
   sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
     try {
-      return this.#send(this.#encode(destination, json, options));
+      return this.#sendTraced(this.#encode(destination, json, options));
     } catch (error) {
       return rejected(error);
     }
@@ -112,6 +112,17 @@ export class Publisher implements TransactionSender {
 
   #encode(destination: string, content: string | Uint8Array, options?: SendOptions): Outgoing {
     return messageEncoder(destination, this.#settings, options, this.#log)(content);
+  }
+
+  #sendTraced(message: Outgoing): Promise<void> {
+    const { end } = message;
+    const sent = this.#send(message);
+    if (end !== undefined)
+      sent.then(
+        () => end(),
+        (error: unknown) => end(failureOf(error)),
+      );
+    return sent;
   }
 
   /** At once when there is room and a connection: waiting for nothing costs as much as sending. */

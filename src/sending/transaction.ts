@@ -7,7 +7,7 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Session } from './connect.js';
 import { requireTarget } from './existing.js';
-import { linesFor, type Outgoing } from './heads.js';
+import { failureOf, linesFor, type Outgoing } from './heads.js';
 import { FRESH_MS } from './link.js';
 import { explained, Suspects } from './losses.js';
 
@@ -20,6 +20,23 @@ export type Add = (message: Outgoing) => Promise<void> | undefined;
  * `not-confirmed` after it (nobody knows), and with `message-too-large` when one is over a limit of the broker.
  */
 export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
+  const ends: NonNullable<Outgoing['end']>[] = [];
+  try {
+    const result = await carryOut(session, log, (add) =>
+      work((message) => {
+        if (message.end !== undefined) ends.push(message.end);
+        return add(message);
+      }),
+    );
+    for (const end of ends) end();
+    return result;
+  } catch (error) {
+    for (const end of ends) end(failureOf(error));
+    throw error;
+  }
+}
+
+async function carryOut<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
   const transaction = session.begin();
   const suspects = new Suspects();
   let isOver = false;

@@ -4,7 +4,7 @@
  */
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
-import { traceHeadersOf } from '../../trace-context.js';
+import type { Tracing } from '../../tracing.js';
 import {
   invoke,
   type AbortReason,
@@ -23,6 +23,7 @@ import {
   toWorker,
   type CallbackOrder,
   type ForwardHead,
+  type LostReport,
   type PublishedHead,
   type RefusalReport,
 } from './protocol.js';
@@ -48,7 +49,7 @@ export function createCalling(): Float64Array {
 }
 
 /** A callback that is loaded, and how it is called. */
-export type OrderedCallback = LoadedCallback & CallbackOrder;
+export type OrderedCallback = LoadedCallback & CallbackOrder & { readonly tracing: Tracing | undefined };
 
 interface Running {
   readonly number: number;
@@ -90,10 +91,19 @@ export class Calls {
         this.#ended.add(frame.number);
         if (this.#ended.size > REMEMBERED) this.#ended.delete(this.#ended.values().next().value ?? 0);
         return;
+      case toWorker.lost:
+        this.#recordLost(JSON.parse(frame.head.toString()) as LostReport);
+        return;
       case toWorker.drain:
         for (const { number } of this.#waiting.splice(0)) this.#outbox.sendSoon(fromWorker.gone, number);
         return;
     }
+  }
+
+  /** The process that began it is gone: its span is told of here. */
+  #recordLost({ which, ...attempt }: LostReport): void {
+    const ordered = this.#callbacks[which];
+    if (ordered?.tracing?.isOn === true) ordered.tracing.lost(ordered.traced, attempt);
   }
 
   #startWaiting(): void {
@@ -140,12 +150,13 @@ export class Calls {
     const ordered = this.#callbacks[which];
     if (ordered === undefined) throw new Error(`a message for callback ${which}, which was not loaded`);
     const { consumer } = ordered;
-    const context = { correlationId, consumer, runId: number, trace: traceHeadersOf(headers) };
+    const context = { correlationId, consumer, runId: number };
     const invocation = invoke(ordered, { headers, raw }, context, ordered, settle);
     calling[0] = 0;
     const place = this.#running.add({ number, invocation });
     void invocation.result.then((result) => {
       isSettled = true;
+      invocation.end(result);
       this.#running.remove(place);
       this.#tellResult(number, result);
     });

@@ -13,6 +13,7 @@ import { tell, type WorkerEvent } from '../events.js';
 import type { Gone, RunResult } from '../payload.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '../runner.js';
 import { WorkerProcess, type WorkerOptions } from './process.js';
+import type { LostReport } from './protocol.js';
 import type { Loss, Run } from './runs.js';
 import { spawnWorker, type SpawnOptions } from './spawn.js';
 
@@ -34,6 +35,8 @@ const MAX_LOSSES = 10;
 const LAST_MOMENT_MS = 250;
 /** What workers have to tell their metrics: a scraper waits. */
 const METRICS_MS = 500;
+/** Attempts that are told of when a worker starts at last. */
+const MOST_LOST = 1000;
 /** A stop signal may come to a worker so long before it comes to the consumer. */
 const STOP_MS = 1000;
 
@@ -44,6 +47,8 @@ export class WorkerPool {
   readonly #ready = new Set<WorkerProcess>();
   /** No worker may take these yet; the next one first. */
   readonly #waiting: Run[] = [];
+  /** Attempts that ended with their worker, for the next one to tell of. */
+  #lost: LostReport[] = [];
   /** Workers lost in a row by the doing of no message in flight: the next starts ever later. */
   #failures = 0;
   #isClosed = false;
@@ -116,7 +121,7 @@ export class WorkerPool {
 
   #run(job: Job, which: number): Promise<RunResult | Gone> {
     return new Promise((resolve) => {
-      this.#waiting.push({ job, which, resolve, isSuspect: false, losses: 0, wasKilled: false });
+      this.#waiting.push({ job, which, resolve, startMs: 0, isSuspect: false, losses: 0, wasKilled: false });
       this.#assign();
       if (this.#ready.size > 0) return;
       job.setHeld(true);
@@ -179,6 +184,7 @@ export class WorkerPool {
     for (const origin of origins)
       this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
     this.#ready.add(worker);
+    for (const report of this.#lost.splice(0)) worker.tellLost(report);
     this.#tell({ kind: 'ready', pid: worker.pid });
     this.#assign();
   }
@@ -242,6 +248,7 @@ export class WorkerPool {
       for (const run of loss.runs) run.resolve({ kind: 'gone' });
       return;
     }
+    this.#tellLost(loss);
     const culprits = this.#judge(loss);
     const { reason, detail, error, runs } = loss;
     const again = runs.filter((run) => !culprits.includes(run) && run.job.isOpen());
@@ -258,6 +265,18 @@ export class WorkerPool {
     if (culprits.length === 0) this.#failures++;
     this.#releaseStranded();
     if (isMissed) void this.#replace();
+  }
+
+  /** Only a process that the callback is loaded in has what records its spans. */
+  #tellLost({ started, reason: type, detail }: Loss): void {
+    const endMs = Date.now();
+    const reports = started.map(({ which, job, startMs }): LostReport => {
+      const { headers, raw } = job;
+      return { which, headers, bytes: raw.length, startMs, endMs, type, detail };
+    });
+    const [worker] = this.#ready;
+    if (worker === undefined) this.#lost = [...this.#lost, ...reports].slice(-MOST_LOST);
+    else for (const report of reports) worker.tellLost(report);
   }
 
   /** Has a stop begun, or does one begin in the next moment? */

@@ -26,6 +26,7 @@ import {
   type ForwardHead,
   type LastWords,
   type LoadOrder,
+  type LostReport,
   type PublishedHead,
   type ReadyReport,
   type RefusalReport,
@@ -153,6 +154,7 @@ export class WorkerProcess {
     this.#channel.sendLazily((frames) => {
       if (this.#inFlight.get(number) === undefined) return;
       entry.isSent = true;
+      run.startMs = Date.now();
       frames.add(toWorker.run, number, encodeRunHead(run, connection), run.job.raw);
     });
   }
@@ -175,6 +177,11 @@ export class WorkerProcess {
   askMetrics(): Promise<void> {
     this.#channel.send(toWorker.metrics, 0);
     return new Promise((resolve) => this.#asking.push(resolve));
+  }
+
+  /** For its spans: an attempt that ended with the process that it ran in. */
+  tellLost(report: LostReport): void {
+    this.#channel.send(toWorker.lost, 0, JSON.stringify(report));
   }
 
   /** Gives back what has not been started; what comes after this is run. */

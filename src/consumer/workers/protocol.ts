@@ -5,6 +5,7 @@
 import type { ErrorCode } from '../../errors.js';
 import { withoutDelay } from '../../brokers/headers.js';
 import { readHead, type Headers } from '../../stomp/headers.js';
+import type { LostAttempt } from '../../tracing.js';
 import type { CallOptions, Refusal, RunResult } from '../payload.js';
 import type { Run } from './runs.js';
 import type { WireError } from '../thrown.js';
@@ -37,6 +38,8 @@ export const toWorker = {
   stop: 0x87,
   /** What does the callback count? */
   metrics: 0x88,
+  /** An attempt that ended with its process. Head: LostReport. */
+  lost: 0x89,
 } as const;
 
 export const fromWorker = {
@@ -120,6 +123,10 @@ export type PublishedHead = readonly (readonly [destination: string, lines: stri
 export interface ForwardHead {
   readonly run: number;
   readonly published: PublishedHead;
+}
+
+export interface LostReport extends Omit<LostAttempt, 'error'> {
+  readonly which: number;
 }
 
 export interface ReadyReport {

@@ -9,6 +9,8 @@ export interface Run {
   /** Which of the callbacks there it is for. */
   readonly which: number;
   readonly resolve: (result: RunResult | Gone) => void;
+  /** Since when it runs in the latest worker: of the epoch, in ms. */
+  startMs: number;
   /** A worker ended under it and it may have been its doing: it runs alone now. */
   isSuspect: boolean;
   /** How many workers have ended under it by the doing of code that belongs to no message in flight. */

@@ -7,8 +7,9 @@ import { Worker } from 'node:worker_threads';
 import { currentContext } from '../../context.js';
 import { PubsubError, reasonOf } from '../../errors.js';
 import { log } from '../../log.js';
+import { flushSpans } from '../../tracing.js';
 import { loadCallback } from '../callback.js';
-import type { Refusal } from '../payload.js';
+import { tracingOf, type Refusal } from '../payload.js';
 import { Calls, createCalling, type OrderedCallback } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
 import { encodeError, type WireError } from '../thrown.js';
@@ -78,7 +79,10 @@ function watch(calling: Float64Array): void {
 
 async function start({ callbacks, logLevel, isOnlyLoaded }: LoadOrder): Promise<OrderedCallback[]> {
   printToLog(logLevel);
-  const load = async (order: CallbackOrder) => ({ ...order, ...(await loadCallback(order.callback)) });
+  const load = async (order: CallbackOrder) => {
+    const callback = await loadCallback(order.callback);
+    return { ...order, ...callback, tracing: tracingOf(callback) };
+  };
   const loaded = await allOrExit(callbacks.map(load));
   if (isOnlyLoaded) return loaded.map((one) => ({ ...one, setup: undefined, teardown: undefined }));
   await allOrExit(modulesOf(loaded).map(({ setup }) => setup?.()));
@@ -116,6 +120,7 @@ async function stop(loaded: readonly OrderedCallback[], tellMetrics?: () => Prom
     }
   }
   await tellMetrics?.();
+  await flushSpans();
   exit(0);
 }
 

@@ -1,0 +1,207 @@
+/** Spans by OpenTelemetry: one trace over all that is done with a message and because of it, in whatever process. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import type { BrokerUnderTest } from '../support/brokers.js';
+import { put, drainQueue } from '../support/messages.js';
+import { packageRoot, run, type Running } from '../support/process.js';
+import { until } from '../support/until.js';
+import {
+  anyBroker,
+  published,
+  realBrokers,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  temporaryFolder,
+  unique,
+} from './commands.js';
+
+const SOON_MS = 30_000;
+const sdk = join(packageRoot, 'test/fixtures/otel.mjs');
+const own = join(packageRoot, 'node_modules/@opentelemetry/api');
+const others = ['otel-api-1-4', 'otel-api-newest'].map((name) =>
+  join(packageRoot, 'test/projects/node_modules', name),
+);
+/** Of SpanKind. */
+const [producer, consumer] = [3, 4];
+
+interface Span {
+  readonly name: string;
+  readonly kind: number;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentId?: string;
+  readonly links: readonly string[];
+  readonly attributes: Readonly<Record<string, unknown>>;
+  readonly status: { readonly code: number; readonly message?: string };
+  readonly durationMs: number;
+}
+
+/** A project with an API of its own, and where its processes record their spans. */
+function tracedProject(callbacks: string, api = own) {
+  const folder = temporaryFolder({ 'callbacks.mjs': callbacks });
+  mkdirSync(join(folder, 'node_modules/@opentelemetry'), { recursive: true });
+  symlinkSync(api, join(folder, 'node_modules/@opentelemetry/api'));
+  const file = join(folder, 'spans');
+  writeFileSync(file, '');
+  const imports = `--import ${pathToFileURL(sdk).href}`;
+  const env = { NODE_OPTIONS: imports, SPANS: file, TRACE_API: api };
+  const spans = () =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Span);
+  return { folder, env, spans, callback: (name: string) => `${join(folder, 'callbacks.mjs')}#${name}` };
+}
+
+const orders = `
+export async function onOrder(payload) {
+  console.log('at it');
+  if (payload.headers['x-attempt'] === undefined && process.env.IS_REDRIVEN === undefined) throw new RangeError('no stock');
+  if (process.env.IS_REDRIVEN === undefined) return payload.nack();
+  payload.publish('/queue/' + payload.body.next, {});
+  await payload.ack();
+}
+export const onInvoice = (payload) => payload.ack();
+export const leave = () => process.exit(3);
+export const discard = (payload) => {
+  payload.publish('/queue/nowhere', {});
+  return payload.nack();
+};
+`;
+
+describe('spans', skipWithout(anyBroker()), () => {
+  const broker = anyBroker()!;
+
+  async function oneTrace(at: BrokerUnderTest, flags: readonly string[], api: string): Promise<void> {
+    const { folder, env, spans, callback } = tracedProject(orders, api);
+    const options = { env, cwd: folder };
+    const [queue, next] = [unique('spans'), unique('next')];
+    const named = (name: string) => spans().filter((span) => span.name === name);
+    const retried = [...flags, '--retries', '1', '--retry-delay', '300ms'];
+    const first = await startPubsub(at, queue, callback('onOrder'), { ...options, flags: retried });
+    await published(at, [`/queue/${queue}`, JSON.stringify({ next })], options);
+    await first.says('dead-lettered');
+    await stopPubsub(first);
+    const redrive = run('pubsub', ['redrive', queue, '--count', '1'], {
+      ...options,
+      env: { ...env, ...at.env },
+    });
+    assert.equal((await redrive.exit()).code, 0, redrive.stderr);
+    const again = { ...options, env: { ...env, IS_REDRIVEN: '1' }, flags };
+    const second = await startPubsub(at, queue, callback('onOrder'), again);
+    const third = await startPubsub(at, next, callback('onInvoice'), { ...options, flags });
+    await until(() => named(`process ${next}`).length === 1, SOON_MS, 'the span of the forward');
+    await stopPubsub(second);
+    await stopPubsub(third);
+
+    const [sent] = named(`send /queue/${queue}`);
+    const attempts = named(`process ${queue}`);
+    const [forward] = named(`send /queue/${next}`);
+    const [invoice] = named(`process ${next}`);
+    assert.ok(sent !== undefined && forward !== undefined && invoice !== undefined);
+    assert.deepEqual(
+      attempts.map(({ attributes }) => attributes['error.type']),
+      ['RangeError', 'nack', undefined],
+    );
+    for (const attempt of attempts)
+      assert.deepEqual([attempt.parentId, attempt.kind], [sent.spanId, consumer]);
+    assert.deepEqual([sent.parentId, sent.kind], [undefined, producer]);
+    assert.deepEqual([forward.parentId, invoice.parentId], [attempts[2]!.spanId, forward.spanId]);
+    assert.equal(new Set(spans().map(({ traceId }) => traceId)).size, 1);
+    assert.equal(spans().length, 6);
+    const line = second.logLines.find(({ msg }) => msg === 'at it');
+    assert.deepEqual([line?.traceId, line?.spanId], [sent.traceId, attempts[2]!.spanId]);
+    const { attributes } = attempts[2]!;
+    assert.equal(attributes['messaging.destination.name'], queue);
+    assert.equal(attributes['messaging.operation.name'], 'process');
+    assert.ok(typeof attributes['messaging.message.id'] === 'string');
+    assert.equal(attributes['messaging.message.conversation_id'], line?.correlationId);
+  }
+
+  for (const at of realBrokers()) {
+    it(`one trace has all that is done with a message, in workers, on ${at.name}`, () =>
+      oneTrace(at, [], own));
+    it(`one trace has all that is done with a message, inline, on ${at.name}`, () =>
+      oneTrace(at, ['--inline'], own));
+  }
+
+  for (const api of others) {
+    const skip = existsSync(api) ? {} : { skip: 'npm ci --prefix test/projects installs what it needs' };
+    it(`they are recorded by the API that the callback has: ${api.split('/').at(-1)!}`, skip, () =>
+      oneTrace(broker, [], api),
+    );
+  }
+
+  const consumed = async (name: string, flags: readonly string[], extra: Record<string, string> = {}) => {
+    const project = tracedProject(orders);
+    const queue = unique('spans');
+    const env = { ...project.env, ...extra };
+    const running: Running = await startPubsub(broker, queue, project.callback(name), {
+      ...{ env, cwd: project.folder, flags },
+    });
+    const traceparent = `00-${'4'.repeat(32)}-${'7'.repeat(16)}-01`;
+    const headers = { 'correlation-id': 'c-1', traceparent, baggage: 'tenant=7' };
+    return { ...project, running, queue, headers, put: () => put(broker, `/queue/${queue}`, {}, headers) };
+  };
+
+  it('of an attempt that ends its worker the next one tells, with the reason', async () => {
+    const { running, spans, put: send, queue } = await consumed('leave', []);
+    await send();
+    await until(() => spans().length === 1, SOON_MS, 'the span of the attempt');
+    const [span] = spans();
+    assert.equal(span?.name, `process ${queue}`);
+    assert.deepEqual([span.traceId, span.parentId], ['4'.repeat(32), '7'.repeat(16)]);
+    assert.equal(span.attributes['error.type'], 'callback-exited');
+    assert.ok(span.durationMs >= 0 && span.durationMs < 60_000, String(span.durationMs));
+    await stopPubsub(running);
+  });
+
+  for (const flags of [[], ['--inline']])
+    it(`what is recorded is exported before a stop ends ${flags[0] ?? 'the workers'}`, async () => {
+      const {
+        running,
+        spans,
+        put: send,
+      } = await consumed('onInvoice', flags, {
+        ...{ TRACE_BATCH: '1', STOMP_LOG_LEVEL: 'debug' },
+      });
+      await send();
+      await running.says('settled');
+      assert.equal(spans().length, 0);
+      await stopPubsub(running);
+      assert.equal(spans().length, 1);
+    });
+
+  it('with STOMP_TRACE_PARENT=link a span begins a trace, and has a link to what sent its message', async () => {
+    const { running, spans, put: send } = await consumed('onInvoice', [], { STOMP_TRACE_PARENT: 'link' });
+    await send();
+    await until(() => spans().length === 1, SOON_MS, 'the span');
+    const [span] = spans();
+    assert.notEqual(span?.traceId, '4'.repeat(32));
+    assert.deepEqual([span?.parentId, span?.links], [undefined, ['7'.repeat(16)]]);
+    await stopPubsub(running);
+  });
+
+  it('the dead letter keeps what its message came with, baggage too, and what is not sent has no span', async () => {
+    const { running, spans, put: send, queue, headers } = await consumed('discard', []);
+    await send();
+    await running.says('dead-lettered');
+    await stopPubsub(running);
+    const [dead] = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 1 });
+    assert.deepEqual([dead?.headers.traceparent, dead?.headers.baggage], [headers.traceparent, 'tenant=7']);
+    assert.deepEqual(
+      spans().map(({ name }) => name),
+      [`process ${queue}`],
+    );
+  });
+
+  it('an exporter that never answers holds a stop up for 5 s at most', async () => {
+    const { running } = await consumed('onInvoice', [], { TRACE_STUCK: '1' });
+    await stopPubsub(running);
+    assert.match(running.stderr, /spans may be lost/);
+  });
+});
