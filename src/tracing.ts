@@ -57,6 +57,14 @@ export interface LostAttempt extends Failure {
   readonly endMs: number;
 }
 
+/** What the API gives stands for the one of an SDK, if there is one. */
+interface Provider extends Api.TracerProvider {
+  getDelegate?(): Provider;
+  /** Undefined when there is none. */
+  getDelegateTracer?(name: string, version: string): Api.Tracer | undefined;
+  forceFlush?(): Promise<void>;
+}
+
 /** What flushing may take: a collector that is away must not hold a stop up. */
 const FLUSH_MS = 5000;
 const NAME = 'stomp-pubsub';
@@ -72,10 +80,11 @@ export class Tracing {
   /** Undefined for as long as nothing records: the API alone does not. */
   get #tracer(): Api.Tracer | undefined {
     if (this.#known !== undefined) return this.#known;
-    const provider = this.#api.trace.getTracerProvider() as Api.TracerProvider &
-      Partial<Api.ProxyTracerProvider>;
-    const { getDelegateTracer = provider.getTracer } = provider;
-    this.#known = getDelegateTracer.call(provider, NAME, version);
+    const provider = this.#api.trace.getTracerProvider() as Provider;
+    this.#known =
+      provider.getDelegateTracer === undefined
+        ? provider.getTracer(NAME, version)
+        : provider.getDelegateTracer(NAME, version);
     return this.#known;
   }
 
@@ -195,9 +204,9 @@ export class Tracing {
 
   /** Resolves when what has been recorded is exported, or was given its time. Never rejects. */
   async flush(): Promise<void> {
-    const proxy = this.#api.trace.getTracerProvider() as Partial<Api.ProxyTracerProvider>;
-    const provider = (proxy.getDelegate?.() ?? proxy) as { forceFlush?(): Promise<void> };
-    if (typeof provider.forceFlush !== 'function') return;
+    const proxy = this.#api.trace.getTracerProvider() as Provider;
+    const provider = proxy.getDelegate?.() ?? proxy;
+    if (provider.forceFlush === undefined) return;
     const over = new AbortController();
     try {
       await Promise.race([

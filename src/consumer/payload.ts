@@ -68,6 +68,8 @@ export interface LoadedCallback {
   readonly teardown?: (() => unknown) | undefined;
 }
 
+type Callable = Pick<LoadedCallback, 'call' | 'schema'>;
+
 export type Verdict = 'ack' | 'nack';
 
 /** Why a message cannot be, or was not, processed by a callback that threw nothing. */
@@ -136,30 +138,21 @@ export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing |
 
 /** Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. */
 export function invoke(
-  {
-    call,
-    schema,
-    tracing,
-  }: Pick<LoadedCallback, 'call' | 'schema'> & { readonly tracing: Tracing | undefined },
+  callable: Callable & { readonly tracing: Tracing | undefined },
   message: ReceivedMessage,
   context: MessageContext,
   options: CallOptions,
   settle: Settle,
 ): Invocation {
-  if (tracing?.isOn === true)
-    return invokeTraced(tracing, { call, schema }, message, context, options, settle);
+  const { tracing } = callable;
+  if (tracing?.isOn === true) return invokeTraced(tracing, callable, message, context, options, settle);
   const trace = traceHeadersOf(message.headers);
-  return start(
-    { call, schema },
-    message,
-    trace === undefined ? context : { ...context, trace },
-    options,
-    settle,
-  );
+  const within = trace === undefined ? context : { ...context, trace };
+  return start(callable, message, within, options, settle);
 }
 
 function start(
-  { call, schema }: Pick<LoadedCallback, 'call' | 'schema'>,
+  { call, schema }: Callable,
   message: ReceivedMessage,
   context: MessageContext,
   options: CallOptions,
@@ -181,7 +174,7 @@ function start(
 /** The same below a span of its own, which tells what came of it. */
 function invokeTraced(
   tracing: Tracing,
-  callable: Pick<LoadedCallback, 'call' | 'schema'>,
+  callable: Callable,
   message: ReceivedMessage,
   context: MessageContext,
   options: CallOptions,
@@ -216,7 +209,7 @@ class CallPayload implements Payload {
   readonly ack: Payload['ack'];
   readonly nack: Payload['nack'];
   readonly publish: Payload['publish'];
-  readonly isAckedByReturn: boolean;
+  readonly #isAckedByReturn: boolean;
   #outgoing: Outgoing[] | undefined;
   #isSettled = false;
   #controller: AbortController | undefined;
@@ -232,7 +225,7 @@ class CallPayload implements Payload {
     this.headers = headers;
     this.body = body;
     this.raw = raw;
-    this.isAckedByReturn = autoAck;
+    this.#isAckedByReturn = autoAck;
     this.ack = () => {
       const outgoing = this.take();
       const settled = settle('ack', outgoing);
@@ -272,6 +265,14 @@ class CallPayload implements Payload {
     this.#isSettled = true;
     return taken;
   }
+
+  /** The same for a callback that has returned, if that is an ack. What becomes of it is heard by who has the connection. */
+  takeReturned(): readonly Outgoing[] | undefined {
+    const taken = this.take();
+    if (!this.#isAckedByReturn) return undefined;
+    for (const { end } of taken ?? []) end?.();
+    return taken;
+  }
 }
 
 /** The spans of what was published end when the broker has confirmed it. */
@@ -289,11 +290,8 @@ async function callWith(
 ): Promise<RunResult> {
   try {
     await runInContext(context, () => callback(payload));
-    const outgoing = payload.take();
-    if (outgoing === undefined || !payload.isAckedByReturn) return RETURNED;
-    // What becomes of it is heard by who has the connection.
-    for (const { end } of outgoing) end?.();
-    return { kind: 'returned', outgoing };
+    const outgoing = payload.takeReturned();
+    return outgoing === undefined ? RETURNED : { kind: 'returned', outgoing };
   } catch (error) {
     payload.take();
     return { kind: 'threw', error };

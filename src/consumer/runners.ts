@@ -92,7 +92,7 @@ const callOptions = ({ source, settings }: Runnable) => ({
   bodyKind: settings.body,
   maxBodyBytes: settings.maxMessageBytes,
   autoAck: settings.autoAck,
-  traced: { queue: source.queue ?? source.destination, parent: settings.traceParent },
+  traced: { queue: source.queue, parent: settings.traceParent },
 });
 
 async function startGroup<One extends Runnable>(
