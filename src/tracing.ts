@@ -73,8 +73,9 @@ export class Tracing {
   readonly #api: typeof Api;
   #known: Api.Tracer | undefined;
 
-  constructor(api: typeof Api) {
-    this.#api = api;
+  /** Of `@opentelemetry/api`; its types are not for who imports ours and has none. */
+  constructor(api: unknown) {
+    this.#api = api as typeof Api;
   }
 
   /** Undefined for as long as nothing records: the API alone does not. */
@@ -231,7 +232,7 @@ let hasLooked = false;
 /** By the API that the callback would import; undefined when there is none. */
 export function openTracing(callbackFile: string | undefined): Tracing | undefined {
   hasLooked = true;
-  const api = requireOptional('@opentelemetry/api', callbackFile) as typeof Api | undefined;
+  const api = requireOptional('@opentelemetry/api', callbackFile);
   if (api === undefined) return undefined;
   latest = opened.get(api) ?? new Tracing(api);
   opened.set(api, latest);

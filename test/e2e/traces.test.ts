@@ -25,9 +25,9 @@ describe('the context of a trace', skipWithout(anyBroker()), () => {
     const lines = () => running.logLines.filter(({ msg }) => msg === 'forwarding');
     await until(() => lines().length === 1, SOON_MS, 'the line of the callback');
     assert.deepEqual([lines()[0]?.traceId, lines()[0]?.spanId], [traceId, spanId]);
+    await stopPubsub(running);
     const [next] = await drainQueue(broker, `${queue}-next`, { atLeast: 1 });
     assert.deepEqual([next?.headers.traceparent, next?.headers.tracestate], [traceparent, 'vendor=1']);
-    await stopPubsub(running);
   });
 
   it('outlives redrive and move-messages', async () => {
