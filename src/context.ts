@@ -1,5 +1,5 @@
 /** Which message the running code is about: set around each callback, read by the log, the publisher and its worker. */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 
 export interface MessageContext {
   readonly correlationId: string;
@@ -28,4 +28,9 @@ export function currentContext(): MessageContext | undefined {
 /** The correlation id of the message whose callback is running, undefined outside of one. */
 export function correlationId(): string | undefined {
   return storage.getStore()?.correlationId;
+}
+
+/** The function, which runs in the context of now whenever it is called. */
+export function boundHere<Args extends unknown[]>(work: (...args: Args) => void): (...args: Args) => void {
+  return AsyncResource.bind(work);
 }

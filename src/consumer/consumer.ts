@@ -29,6 +29,7 @@ import { keepAsking } from './canary.js';
 import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type DeliveryContext, type Surroundings } from './delivery.js';
 import type { ConsumerObserver } from './events.js';
+import type { Failure } from './dead-letters.js';
 import { FailureLimit } from './failure-limit.js';
 import { untilIdle } from './idleness.js';
 import type { Gone, RunResult } from './payload.js';
@@ -296,7 +297,7 @@ export class Consumer implements ConsumerView {
     this.#bounds.begun();
     delivery.startedMs = performance.now();
     this.#account.started(this.#isRepeated(delivery));
-    void this.#process(delivery, place);
+    this.#process(delivery, place);
   }
 
   /** Sends it behind the others, with how often it was delivered; what cannot be sent is run like any other. */
@@ -333,36 +334,45 @@ export class Consumer implements ConsumerView {
     return isKnown || frame.headers.redelivered === 'true';
   }
 
-  /** Never rejects: whatever is wrong with a message or its callback ends in its dead-letter queue. */
-  async #process(delivery: Delivery, place: number): Promise<void> {
-    const { log, settings, runner } = this.#options;
+  /** Whatever is wrong with a message or its callback ends in its dead-letter queue. */
+  #process(delivery: Delivery, place: number): void {
+    const { settings, runner } = this.#options;
+    const correlationId =
+      delivery.frame.headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
+    const failure = failureBefore(delivery, correlationId);
     try {
-      const { headers, oversized } = delivery.frame;
-      const correlationId =
-        headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
-      if (oversized !== undefined) {
-        delivery.deadLetter({ reason: 'too-large', detail: `its ${oversized} is larger than the limit` });
-      } else if (delivery.count.standing === 'ended') {
-        const detail = `delivered ${delivery.count.before} times and never settled; the last time it ran alone, and its consumer ended`;
-        delivery.deadLetter({ reason: 'killed', detail });
-      } else if (correlationId === undefined) {
-        const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
-        delivery.deadLetter({ reason: 'missing-correlation-id', detail });
-      } else {
-        this.#conclude(delivery, await runner.run(this.#job(delivery, correlationId)));
+      if (failure === undefined) {
+        const job = this.#job(delivery, correlationId ?? '');
+        runner.run(job, (result) => this.#end(delivery, place, result));
+        return;
       }
-      if (delivery.settling !== undefined) await delivery.settling;
-      if (delivery.fatal !== undefined) this.#fail(delivery.fatal);
+      delivery.deadLetter(failure);
     } catch (error) {
-      log.error(
-        { err: error, ...delivery.fields() },
-        'a message could not be settled; ending its connection',
-      );
-      const message = `a message could not be settled: ${reasonOf(error)}`;
-      delivery.session.abandon(message);
-      delivery.release();
+      this.#giveBack(delivery, error);
     }
-    this.#finish(delivery, place);
+    this.#end(delivery, place);
+  }
+
+  /** Nothing more comes of its callback; it may still be settling. */
+  #end(delivery: Delivery, place: number, result?: RunResult | Gone): void {
+    try {
+      if (result !== undefined) this.#conclude(delivery, result);
+    } catch (error) {
+      this.#giveBack(delivery, error);
+    }
+    const finish = () => {
+      if (delivery.fatal !== undefined) this.#fail(delivery.fatal);
+      this.#finish(delivery, place);
+    };
+    if (delivery.settling === undefined) finish();
+    else void delivery.settling.then(finish);
+  }
+
+  #giveBack(delivery: Delivery, error: unknown): void {
+    const fields = { err: error, ...delivery.fields() };
+    this.#options.log.error(fields, 'a message could not be settled; ending its connection');
+    delivery.session.abandon(`a message could not be settled: ${reasonOf(error)}`);
+    delivery.release();
   }
 
   #job(delivery: Delivery, correlationId: string): Job {
@@ -454,4 +464,20 @@ export class Consumer implements ConsumerView {
         `${messages} back to the queue${unfinished.length === 0 ? '' : `: ${unfinished.slice(0, 10).join(', ')}`}`,
     );
   }
+}
+
+/** What keeps a message from its callback. */
+function failureBefore(
+  { frame: { oversized }, count }: Delivery,
+  correlationId: string | undefined,
+): Failure | undefined {
+  if (oversized !== undefined)
+    return { reason: 'too-large', detail: `its ${oversized} is larger than the limit` };
+  if (count.standing === 'ended') {
+    const detail = `delivered ${count.before} times and never settled; the last time it ran alone, and its consumer ended`;
+    return { reason: 'killed', detail };
+  }
+  if (correlationId !== undefined) return undefined;
+  const detail = 'no correlation-id header; STOMP_CORRELATION_ID_REQUIRED=false accepts such messages';
+  return { reason: 'missing-correlation-id', detail };
 }

@@ -72,7 +72,11 @@ class ProgramRunner implements CallbackRunner {
     process.once('exit', this.#onExit);
   }
 
-  async run(job: Job): Promise<RunResult | Gone> {
+  run(job: Job, done: (result: RunResult | Gone) => void): void {
+    this.#run(job).then(done, (error: unknown) => done({ kind: 'threw', error }));
+  }
+
+  async #run(job: Job): Promise<RunResult | Gone> {
     const { command, log } = this.#options;
     job.setHeld(false);
     const { env, omitted } = environmentOf(job);

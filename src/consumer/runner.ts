@@ -11,11 +11,13 @@ import type { Session } from '../sending/connect.js';
 import {
   invoke,
   tracingOf,
+  SENT,
   type CallOptions,
   type Gone,
   type Invocation,
   type LoadedCallback,
   type RunResult,
+  type Settle,
   type Settlement,
 } from './payload.js';
 import { Slots } from '../slots.js';
@@ -42,8 +44,8 @@ export interface Job {
 }
 
 export interface CallbackRunner {
-  /** Resolves when the callback has returned or is given up; never rejects. */
-  run(job: Job): Promise<RunResult | Gone>;
+  /** `done` is called once, after this has returned: when the callback has returned or is given up. */
+  run(job: Job, done: (result: RunResult | Gone) => void): void;
   /** Loads the callback anew, where that can be done. Rejects with `callback-...`, and changes nothing, when it does not load. */
   renew?(): Promise<void>;
   /** Resolves when all processes have told their metrics, or have had their time. Never rejects. */
@@ -80,42 +82,41 @@ export async function startInlineRunner(
   await setup?.();
   const callable = { ...loaded, tracing: tracingOf(loaded) };
   const running = new Slots<Running>();
-  const tellStop = () => running.entries().forEach(([, { invocation }]) => invocation.abort('stop'));
+  const tellStop = () => running.entries().forEach(([, { invocation }]) => invocation?.abort('stop'));
   abort.addEventListener('abort', tellStop, { once: true });
   // Nothing can end it here, so it is no longer waited for.
   const detail = `${describeTimeout(timeoutMs)}; it runs on, and the next message is started beside it`;
-  const giveUpLater = (entry: Running) => {
+  const giveUpLater = (entry: Running, id: number) => {
     setTimeout(() => {
-      if (entry.isUntimed === true) giveUpLater(entry);
-      else entry.finish({ kind: 'refused', reason: 'timeout', detail });
+      if (entry.isUntimed) giveUpLater(entry, id);
+      else end(entry, id, { kind: 'refused', reason: 'timeout', detail });
     }, GRACE_MS).unref();
   };
-  const endLimit = watchLimit(running, timeoutMs, (entry) => {
-    entry.invocation.abort('timeout');
-    giveUpLater(entry);
+  const end = (entry: Running, id: number, result: RunResult) => {
+    running.remove(id);
+    entry.finish(result);
+  };
+  const endLimit = watchLimit(running, timeoutMs, (entry, id) => {
+    entry.invocation?.abort('timeout');
+    giveUpLater(entry, id);
   });
   return {
-    run: (job) => {
+    run: (job, tellEnd) => {
       job.setHeld(false);
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
       const message = {
         headers: copyHeaders(job.headers),
         raw: Buffer.from(job.raw),
       };
-      const timed: Timed = { startMs: performance.now(), isOverdue: false };
-      const invocation = invoke(callable, message, job.context, options, (verdict, outgoing) => {
+      const entry = new Running(tellEnd);
+      const settle: Settle = (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();
-        return typeof settlement === 'string' ? Promise.resolve(settlement) : untimed(timed, settlement);
-      });
-      return new Promise((resolve) => {
-        const finish = (result: RunResult) => {
-          running.remove(id);
-          invocation.end(result);
-          resolve(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
-        };
-        const id = running.add(Object.assign(timed, { invocation, finish }));
-        void invocation.result.then(finish);
-      });
+        if (typeof settlement !== 'string') return untimed(entry, settlement);
+        return settlement === 'sent' ? SENT : Promise.resolve(settlement);
+      };
+      const id = running.add(entry);
+      const done = (result: RunResult) => end(entry, id, result);
+      entry.invocation = invoke(callable, message, job.context, options, settle, done);
     },
     close: async () => {
       endLimit();
@@ -137,9 +138,24 @@ export async function startInlineRunner(
   };
 }
 
-interface Running extends Timed {
-  readonly invocation: Invocation;
-  readonly finish: (result: RunResult) => void;
+/** A class, for V8 gives objects of one shape, whose properties are set later, too. */
+class Running implements Timed {
+  startMs = performance.now();
+  isOverdue = false;
+  isUntimed = false;
+  invocation: Invocation | undefined;
+  #done: ((result: RunResult) => void) | undefined;
+
+  constructor(done: (result: RunResult) => void) {
+    this.#done = done;
+  }
+
+  /** Once: one that is given up runs on. */
+  finish(result: RunResult): void {
+    this.invocation?.end(result);
+    this.#done?.(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
+    this.#done = undefined;
+  }
 }
 
 export function describeTimeout(timeoutMs: number): string {

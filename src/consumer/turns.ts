@@ -75,12 +75,18 @@ export class Turns {
   #goOn(): void {
     const { concurrency, running, begin, isOver } = this.#options;
     while (!isOver() && running() < concurrency) {
-      const at = this.#waiting.findIndex((delivery) => this.#mayBegin(delivery));
-      const [next] = at === -1 ? [] : this.#waiting.splice(at, 1);
+      const next = this.#takeNext();
       if (next === undefined) return;
       if (next.count.standing === 'suspect') this.#markedMs = performance.now();
       begin(next);
     }
+  }
+
+  #takeNext(): Delivery | undefined {
+    const [first] = this.#waiting;
+    if (first === undefined || this.#mayBegin(first)) return this.#waiting.shift();
+    const at = this.#waiting.findIndex((delivery) => this.#mayBegin(delivery));
+    return at === -1 ? undefined : this.#waiting.splice(at, 1)[0];
   }
 
   #mayBegin(delivery: Delivery): boolean {

@@ -7,6 +7,7 @@ import { Slots } from '../../slots.js';
 import type { Tracing } from '../../tracing.js';
 import {
   invoke,
+  SENT,
   type AbortReason,
   type Invocation,
   type LoadedCallback,
@@ -36,7 +37,6 @@ const COPIED = 4096;
 const GATHER_MS = 0.5;
 /** No message of an older one is in flight. */
 const REMEMBERED = 1000;
-const SENT = Promise.resolve<Settlement>('sent');
 
 /**
  * For the thread that watches: the run whose callback is being called or 0, since when, the last run that was started,
@@ -151,15 +151,14 @@ export class Calls {
     if (ordered === undefined) throw new Error(`a message for callback ${which}, which was not loaded`);
     const { consumer } = ordered;
     const context = { correlationId, consumer, runId: number };
-    const invocation = invoke(ordered, { headers, raw }, context, ordered, settle);
-    calling[0] = 0;
-    const place = this.#running.add({ number, invocation });
-    void invocation.result.then((result) => {
+    const invocation = invoke(ordered, { headers, raw }, context, ordered, settle, (result) => {
       isSettled = true;
       invocation.end(result);
       this.#running.remove(place);
       this.#tellResult(number, result);
     });
+    calling[0] = 0;
+    const place = this.#running.add({ number, invocation });
   }
 
   /** Published with the ack: answered when the broker has confirmed it. */

@@ -10,11 +10,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { tell, type WorkerEvent } from '../events.js';
-import type { Gone, RunResult } from '../payload.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '../runner.js';
 import { WorkerProcess, type WorkerOptions } from './process.js';
 import type { LostReport } from './protocol.js';
-import type { Loss, Run } from './runs.js';
+import { endSoon, type Loss, type Run } from './runs.js';
 import { spawnWorker, type SpawnOptions } from './spawn.js';
 
 export interface PoolOptions extends PoolRunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
@@ -112,22 +111,20 @@ export class WorkerPool {
   runnerOf(which: number): CallbackRunner {
     this.#users++;
     return {
-      run: (job) => this.#run(job, which),
+      run: (job, done) => this.#run(job, which, done),
       renew: () => this.renew(),
       gatherMetrics: () => this.gatherMetrics(),
       close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
     };
   }
 
-  #run(job: Job, which: number): Promise<RunResult | Gone> {
-    return new Promise((resolve) => {
-      this.#waiting.push({ job, which, resolve, startMs: 0, isSuspect: false, losses: 0, wasKilled: false });
-      this.#assign();
-      if (this.#ready.size > 0) return;
-      job.setHeld(true);
-      // No worker may ever come that could find out.
-      void job.session.closed.then(() => this.#assign());
-    });
+  #run(job: Job, which: number, done: Run['done']): void {
+    this.#waiting.push({ job, which, done, startMs: 0, isSuspect: false, losses: 0, wasKilled: false });
+    this.#assign();
+    if (this.#ready.size > 0) return;
+    job.setHeld(true);
+    // No worker may ever come that could find out.
+    void job.session.closed.then(() => this.#assign());
   }
 
   async gatherMetrics(): Promise<void> {
@@ -213,7 +210,7 @@ export class WorkerPool {
       if (!job.isOpen()) {
         // While it waited for a worker its connection ended: it comes again by the next one.
         this.#waiting.shift();
-        run.resolve({ kind: 'gone' });
+        endSoon(run, { kind: 'gone' });
         continue;
       }
       let best: WorkerProcess | undefined;
@@ -245,7 +242,7 @@ export class WorkerPool {
         { detail: loss.detail },
         'a worker took the stop for its own; its messages go back',
       );
-      for (const run of loss.runs) run.resolve({ kind: 'gone' });
+      for (const run of loss.runs) endSoon(run, { kind: 'gone' });
       return;
     }
     this.#tellLost(loss);
@@ -258,9 +255,9 @@ export class WorkerPool {
     for (const { job } of again) job.setHeld(true);
     this.#waiting.unshift(...again);
     for (const run of runs) {
-      if (culprits.includes(run)) run.resolve({ kind: 'refused', reason, detail, error });
+      if (culprits.includes(run)) endSoon(run, { kind: 'refused', reason, detail, error });
       // Settled already, or the message comes again anyway.
-      else if (!again.includes(run)) run.resolve({ kind: 'gone' });
+      else if (!again.includes(run)) endSoon(run, { kind: 'gone' });
     }
     if (culprits.length === 0) this.#failures++;
     this.#releaseStranded();
@@ -330,7 +327,7 @@ export class WorkerPool {
   /** Those that only a worker could run that does not start: a stop does not wait for it. */
   #releaseStranded(): void {
     if (!this.#options.drain.aborted || this.#ready.size > 0 || this.#failures === 0) return;
-    for (const run of this.#waiting.splice(0)) run.resolve({ kind: 'gone' });
+    for (const run of this.#waiting.splice(0)) endSoon(run, { kind: 'gone' });
   }
 }
 

@@ -307,7 +307,7 @@ export class WorkerProcess {
     if (entry === undefined) return;
     this.#inFlight.remove(number);
     this.#hasSuspect = false;
-    entry.run.resolve(result);
+    entry.run.done(result);
   }
 
   #onlyContext(): MessageContext | undefined {

@@ -8,7 +8,7 @@ export interface Run {
   readonly job: Job;
   /** Which of the callbacks there it is for. */
   readonly which: number;
-  readonly resolve: (result: RunResult | Gone) => void;
+  readonly done: (result: RunResult | Gone) => void;
   /** Since when it runs in the latest worker: of the epoch, in ms. */
   startMs: number;
   /** A worker ended under it and it may have been its doing: it runs alone now. */
@@ -53,4 +53,9 @@ export type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Par
 export function restart(entry: InFlight): void {
   entry.startMs = performance.now();
   entry.isOverdue = false;
+}
+
+/** It ends when the code that runs now has ended. */
+export function endSoon(run: Run, result: RunResult | Gone): void {
+  queueMicrotask(() => run.done(result));
 }
