@@ -48,14 +48,15 @@ const lastNames = new Map<string, string[]>(
 
 /**
  * Reads a head, from its command to its blank line; text without one is read to its end. A lenient reader keeps undefined
- * escapes as they stand and skips lines without a colon, a strict one throws FrameError for each.
+ * escapes as they stand and skips lines without a colon, a strict one throws FrameError for each. `kind`: the command whose
+ * heads have the same names, where the first line is another one.
  */
-export function readHead(text: string, isStrict: boolean): Head {
+export function readHead(text: string, isStrict: boolean, kind?: string): Head {
   const hasCr = text.includes('\r');
   const commandEnd = text.indexOf('\n');
   const command = text.slice(0, hasCr ? beforeCr(text, 0, commandEnd) : commandEnd);
   const isEscaped = command !== 'CONNECTED' && text.includes('\\');
-  const names = (isEscaped ? undefined : lastNames.get(command)) ?? [];
+  const names = (isEscaped ? undefined : lastNames.get(kind ?? command)) ?? [];
   const headers = createHeaders();
   let start = commandEnd + 1;
   let lineEnd = text.indexOf('\n', start);

@@ -108,13 +108,15 @@ export function encodeRunHead({ job, which }: Pick<Run, 'job' | 'which'>, connec
 }
 
 export function readRunHead(text: string): RunHead {
-  const { command, headers } = readHead(text, false);
-  const [which = '', connection = ''] = command.split(',', 2);
+  const { command, headers } = readHead(text, false, 'MESSAGE');
+  const comma = command.indexOf(',');
   const quote = command.indexOf('"');
-  const correlationId =
-    quote === -1 ? (headers[CORRELATION_ID] ?? '') : (JSON.parse(command.slice(quote)) as string);
   return {
-    ...{ correlationId, which: Number(which), connection: Number(connection) },
+    which: Number(command.slice(0, comma)),
+    // What stands behind it is no part of a number.
+    connection: Number.parseInt(command.slice(comma + 1), 10),
+    correlationId:
+      quote === -1 ? (headers[CORRELATION_ID] ?? '') : (JSON.parse(command.slice(quote)) as string),
     headers: withoutDelay(headers),
   };
 }
