@@ -27,6 +27,11 @@ export interface ConsumeOptions<Body = unknown> extends LibrarySettings, Consume
    * arktype or whatever has the interface of Standard Schema. A module exports its own.
    */
   readonly schema?: Schema<Body> | undefined;
+  /**
+   * Asked when 5 messages in a row threw: while it says no (false, or a throw), nothing is started, and what threw is run again
+   * when it says yes. A module exports its own.
+   */
+  readonly healthy?: (() => unknown) | undefined;
   /** Aborted: `consume` drains, then resolves. */
   readonly signal?: AbortSignal;
   /** Default: the exported `log`. What a callback prints in a worker process goes to that one always. */
@@ -46,20 +51,23 @@ export function consume(
 ): Promise<ConsumeSummary>;
 export function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<ConsumeSummary>;
 export async function consume<Body>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
-  const { destination, callback, schema, signal, log: logger = log, metrics, ...others } = options;
+  const { destination, callback, schema, healthy, signal, log: logger = log, metrics, ...others } = options;
   const [observer, given] = splitObserver(others);
   if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
-  if (typeof callback === 'string' && schema !== undefined)
-    throw new PubsubError('invalid-usage', 'consume: a module exports its schema beside its callback');
+  if (typeof callback === 'string' && (schema ?? healthy) !== undefined)
+    throw new PubsubError(
+      'invalid-usage',
+      'consume: a module exports schema and healthy beside its callback',
+    );
   const settings = resolve(given);
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   const source = sourceOf(destination, settings);
   const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
   let observing: Observing | undefined;
   try {
-    const call = callable(callback, schema);
+    const call = callable(callback, schema, healthy);
     observing = await observe({ source, settings, callback: call, observer, metrics, log: logger });
     const runnable = { source, callback: call, settings, log: logger, observer: observing.observer };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
@@ -73,10 +81,14 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
   }
 }
 
-function callable(callback: Callback<never> | string, schema: Schema | undefined): LoadedCallback | string {
+function callable(
+  callback: Callback<never> | string,
+  schema: Schema | undefined,
+  healthy: (() => unknown) | undefined,
+): LoadedCallback | string {
   if (typeof callback === 'string') return callback;
   const call = callback as LoadedCallback['call'];
-  return schema === undefined ? { call } : { call, schema: asSchema(schema, 'the schema given') };
+  return { call, healthy, ...(schema === undefined ? {} : { schema: asSchema(schema, 'the schema given') }) };
 }
 
 type Observed = Pick<ConsumerOptions, 'source' | 'settings' | 'log'> & {

@@ -36,7 +36,7 @@ export function parseCallbackSpec(text: string): CallbackSpec {
 }
 
 /**
- * Loads the function, the functions `setup` and `teardown` that its module may export, and the `schema` beside it. Rejects
+ * Loads the function, the functions `setup`, `teardown` and `healthy` that its module may export, and the `schema` beside it. Rejects
  * with `callback-not-found`, `callback-not-loadable`, `callback-not-exported`, `callback-not-function` or
  * `callback-schema-invalid`, each with what to type; setup, when called, with `callback-setup-failed`.
  */
@@ -48,7 +48,7 @@ export async function loadCallback(text: string): Promise<LoadedCallback> {
   // A CommonJS module's names that Node could not detect are in its default export.
   const roots = [namespace, (namespace as { default?: unknown }).default].filter(isObject);
   const call = pick(spec, roots);
-  const beside = (name: 'setup' | 'teardown'): (() => unknown) | undefined =>
+  const beside = (name: 'setup' | 'teardown' | 'healthy'): (() => unknown) | undefined =>
     roots
       .map((root) => (root as Record<string, unknown>)[name])
       .find((value): value is () => unknown => typeof value === 'function' && spec.path.join('.') !== name);
@@ -56,6 +56,7 @@ export async function loadCallback(text: string): Promise<LoadedCallback> {
   return {
     ...{ origin, call, schema: schemaBeside(spec, roots) },
     ...{ setup: setup && explained(spec.module, setup), teardown: beside('teardown') },
+    healthy: beside('healthy'),
   };
 }
 

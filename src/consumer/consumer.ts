@@ -40,6 +40,7 @@ import { retriesOf } from './retries.js';
 import { deadLetterQueueIn } from './source.js';
 import { mayRenew, subscribe, warn, type SubscribingOptions } from './subscribe.js';
 import type { CallbackRunner, Job } from './runner.js';
+import { Pause } from './pause.js';
 import { Slots } from '../slots.js';
 import { Turns } from './turns.js';
 
@@ -52,6 +53,8 @@ export interface ConsumerView {
   readonly inFlight: number;
   /** For how long the callback that was started first has been running, in ms; 0 when none is. */
   readonly longestRunMs: number;
+  /** What the callback needs is away: nothing is started. */
+  readonly isPaused: boolean;
   /** Resolves when all worker processes have told their metrics, or have had their time. Never rejects. */
   gatherMetrics(): Promise<void>;
 }
@@ -92,6 +95,7 @@ export class Consumer implements ConsumerView {
   readonly #stuck: StuckWatch;
   readonly #failures: FailureLimit;
   readonly #bounds: Bounds;
+  readonly #pause: Pause;
   readonly #position: StreamPosition;
   #hasSubscribed = false;
   /** Rejects when the consumer must end; never resolves. */
@@ -116,13 +120,19 @@ export class Consumer implements ConsumerView {
     this.#subscribing = { source, settings, retries, counting, position: this.#position, log, drain };
     this.#turns = new Turns({
       concurrency,
-      isOver: () => drain.aborted || !this.#bounds.mayBegin,
+      isOver: () => drain.aborted || this.#pause.isOn || !this.#bounds.mayBegin,
       running: () => this.#inFlight.size,
       begin: (delivery) => this.#begin(delivery),
     });
-    this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () =>
-      this.#inFlight.entries().map(([, one]) => one),
-    );
+    this.#pause = new Pause({
+      ...{ isHealthy: options.runner.isHealthy, drain, log },
+      onPaused: () => this.#turns.waiting.forEach((one) => one.setHeld(true)),
+      onOver: () => this.#turns.goOn(),
+    });
+    this.#stuck = new StuckWatch(settings.holdSeconds * 1000, () => [
+      ...this.#inFlight.entries().map(([, one]) => one),
+      ...this.#turns.waiting,
+    ]);
     this.#deliveryContext = {
       ...{ source, log, retries },
       deadLetters: { source, queueType, callback, tellsError },
@@ -135,6 +145,10 @@ export class Consumer implements ConsumerView {
 
   get inFlight(): number {
     return this.#inFlight.size;
+  }
+
+  get isPaused(): boolean {
+    return this.#pause.isPaused;
   }
 
   async gatherMetrics(): Promise<void> {
@@ -242,7 +256,7 @@ export class Consumer implements ConsumerView {
     if (periodMs === 0 || !mayRenew(session, this.#subscribing)) return new Promise(() => undefined);
     return untilIdle(session, periodMs, {
       received: () => this.#account.summary.received,
-      isBusy: () => this.#inFlight.size > 0,
+      isBusy: () => this.#inFlight.size > 0 || this.#pause.isOn,
     });
   }
 
@@ -269,7 +283,7 @@ export class Consumer implements ConsumerView {
     else if (!this.#turns.offer(delivery)) {
       const message = `the broker delivers more than the prefetch of ${settings.concurrency} it was given`;
       session.abandon(message);
-    }
+    } else if (this.#pause.isPaused) delivery.setHeld(true);
   }
 
   /** Of a source that means several queues each message has a source of its own. */
@@ -336,14 +350,14 @@ export class Consumer implements ConsumerView {
 
   /** Whatever is wrong with a message or its callback ends in its dead-letter queue. */
   #process(delivery: Delivery, place: number): void {
-    const { settings, runner } = this.#options;
+    const { settings } = this.#options;
     const correlationId =
       delivery.frame.headers['correlation-id'] ?? (settings.correlationIdRequired ? undefined : randomUUID());
     const failure = failureBefore(delivery, correlationId);
     try {
       if (failure === undefined) {
         const job = this.#job(delivery, correlationId ?? '');
-        runner.run(job, (result) => this.#end(delivery, place, result));
+        this.#run(delivery, job, (result) => this.#end(delivery, place, result));
         return;
       }
       delivery.deadLetter(failure);
@@ -373,6 +387,33 @@ export class Consumer implements ConsumerView {
     this.#options.log.error(fields, 'a message could not be settled; ending its connection');
     delivery.session.abandon(`a message could not be settled: ${reasonOf(error)}`);
     delivery.release();
+  }
+
+  #run(delivery: Delivery, job: Job, done: (result: RunResult | Gone) => void): void {
+    this.#options.runner.run(job, (result) => {
+      if (result.kind === 'returned') this.#pause.returned();
+      const isUndone = result.kind === 'threw' && delivery.state === 'unsettled';
+      if (isUndone) void this.#excuse(delivery, job, result, done);
+      else done(result);
+    });
+  }
+
+  /** Runs it again if what it needs was away. */
+  async #excuse(
+    delivery: Delivery,
+    job: Job,
+    result: RunResult,
+    done: (result: RunResult | Gone) => void,
+  ): Promise<void> {
+    delivery.setHeld(true);
+    if (!(await this.#pause.threw())) {
+      done(result);
+    } else if (this.#options.drain.aborted || !job.isOpen()) {
+      done({ kind: 'gone' });
+    } else {
+      delivery.startedMs = performance.now();
+      this.#run(delivery, job, done);
+    }
   }
 
   #job(delivery: Delivery, correlationId: string): Job {

@@ -5,6 +5,7 @@
  */
 import { boundHere, runInContext, type MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
+import { log } from '../log.js';
 import type { QueueRules } from '../brokers/queues.js';
 import { traceHeadersOf } from '../trace-context.js';
 import { openTracing, type Failure, type TracedQueue, type Tracing } from '../tracing.js';
@@ -66,6 +67,18 @@ export interface LoadedCallback {
   readonly setup?: (() => unknown) | undefined;
   /** Awaited once in each process after its last message. */
   readonly teardown?: (() => unknown) | undefined;
+  /** Is what it needs there? A no is false, or a throw. */
+  readonly healthy?: (() => unknown) | undefined;
+}
+
+/** Never rejects. */
+export async function askHealth({ healthy }: Pick<LoadedCallback, 'healthy'>): Promise<boolean> {
+  try {
+    return (await healthy?.()) !== false;
+  } catch (error) {
+    log.warn({ err: error }, 'healthy() threw, which is a no');
+    return false;
+  }
 }
 
 type Callable = Pick<LoadedCallback, 'call' | 'schema'>;

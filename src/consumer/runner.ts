@@ -9,6 +9,7 @@ import type { ConsumerObserver } from './events.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
 import {
+  askHealth,
   invoke,
   tracingOf,
   SENT,
@@ -48,6 +49,8 @@ export interface CallbackRunner {
   run(job: Job, done: (result: RunResult | Gone) => void): void;
   /** Loads the callback anew, where that can be done. Rejects with `callback-...`, and changes nothing, when it does not load. */
   renew?(): Promise<void>;
+  /** What the `healthy()` beside the callback says, if it answers. Never rejects; absent where there can be none. */
+  isHealthy?: (() => Promise<boolean> | boolean) | undefined;
   /** Resolves when all processes have told their metrics, or have had their time. Never rejects. */
   gatherMetrics?(): Promise<void>;
   /** After the last run: awaits teardown, unless `abort` is aborted first. Never rejects. */
@@ -118,6 +121,7 @@ export async function startInlineRunner(
       const done = (result: RunResult) => end(entry, id, result);
       entry.invocation = invoke(callable, message, job.context, options, settle, done);
     },
+    isHealthy: loaded.healthy && (() => askHealth(loaded)),
     close: async () => {
       endLimit();
       if (abort.aborted) return;

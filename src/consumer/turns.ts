@@ -52,14 +52,19 @@ export class Turns {
       delivery.count = { ...delivery.count, standing: 'suspect' };
     }
     this.#waiting.push(delivery);
-    this.#goOn();
+    this.goOn();
     return this.#waiting.length <= this.#options.concurrency;
   }
 
   /** It was begun, and has ended. */
   end(delivery: Delivery): void {
     if (delivery === this.#alone) this.#alone = undefined;
-    this.#goOn();
+    this.goOn();
+  }
+
+  /** Those that were not begun. */
+  get waiting(): readonly Delivery[] {
+    return this.#waiting;
   }
 
   /** Forgets those that were not begun, and returns them. */
@@ -72,7 +77,8 @@ export class Turns {
     return forgotten;
   }
 
-  #goOn(): void {
+  /** Begins what may be begun. */
+  goOn(): void {
     const { concurrency, running, begin, isOver } = this.#options;
     while (!isOver() && running() < concurrency) {
       const next = this.#takeNext();
@@ -96,7 +102,7 @@ export class Turns {
     if (leftMs <= 0) return true;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.#goOn();
+      this.goOn();
     }, leftMs).unref();
     return false;
   }

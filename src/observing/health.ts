@@ -14,7 +14,7 @@ const LOOKS = 1.1;
 
 export interface HealthReport {
   readonly status: 'ok' | 'failing';
-  readonly state: 'starting' | 'connecting' | 'waiting' | 'consuming' | 'draining';
+  readonly state: 'starting' | 'connecting' | 'waiting' | 'consuming' | 'paused' | 'draining';
   /** Why it is not live, or not ready. */
   readonly reasons: readonly string[];
   readonly destination: string;
@@ -99,6 +99,7 @@ export class Health {
         this.#isSubscribed && canaryIntervalSeconds > 0 && silentMs > 2 * canaryIntervalSeconds * 1000,
         `the broker has not answered for ${Math.round(silentMs / 1000)} s`,
       ],
+      [this.#consumer?.isPaused === true, 'paused: healthy() says no'],
       [this.#state === 'draining', 'draining'],
     ]);
   }
@@ -123,7 +124,7 @@ export class Health {
     const roundTripMs = this.#roundTripMs;
     return {
       status: reasons.length === 0 ? 'ok' : 'failing',
-      state: this.#state,
+      state: this.#state === 'consuming' && this.#consumer?.isPaused === true ? 'paused' : this.#state,
       reasons,
       destination: this.#options.destination,
       ...(this.#server === undefined ? {} : { server: this.#server }),

@@ -48,6 +48,8 @@ export class WorkerPool {
   readonly #waiting: Run[] = [];
   /** Attempts that ended with their worker, for the next one to tell of. */
   #lost: LostReport[] = [];
+  /** Which callbacks can be asked whether they have what they need. */
+  #hasHealth: readonly boolean[] = [];
   /** Workers lost in a row by the doing of no message in flight: the next starts ever later. */
   #failures = 0;
   #isClosed = false;
@@ -113,6 +115,7 @@ export class WorkerPool {
     return {
       run: (job, done) => this.#run(job, which, done),
       renew: () => this.renew(),
+      isHealthy: () => this.#hasHealth[which] !== true || this.#askHealth(which),
       gatherMetrics: () => this.gatherMetrics(),
       close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
     };
@@ -125,6 +128,12 @@ export class WorkerPool {
     job.setHeld(true);
     // No worker may ever come that could find out.
     void job.session.closed.then(() => this.#assign());
+  }
+
+  /** Never resolves when the worker that is asked is blocked, or ends. */
+  #askHealth(which: number): Promise<boolean> {
+    const [worker] = this.#ready;
+    return worker === undefined ? Promise.resolve(false) : worker.askHealth(which);
   }
 
   async gatherMetrics(): Promise<void> {
@@ -178,8 +187,9 @@ export class WorkerPool {
     const origins = await worker.ready;
     // Those of the start load what is there; a later one may load a file that was changed meanwhile.
     const level = this.#hasStarted ? 'info' : 'debug';
-    for (const origin of origins)
-      this.#options.log[level]({ worker: worker.pid, ...origin }, 'a worker has loaded the callback');
+    for (const { file, changed } of origins)
+      this.#options.log[level]({ worker: worker.pid, file, changed }, 'a worker has loaded the callback');
+    this.#hasHealth = origins.map(({ hasHealth }) => hasHealth);
     this.#ready.add(worker);
     for (const report of this.#lost.splice(0)) worker.tellLost(report);
     this.#tell({ kind: 'ready', pid: worker.pid });

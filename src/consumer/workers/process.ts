@@ -73,6 +73,8 @@ export class WorkerProcess {
   readonly #memoryKills = countMemoryKills();
   /** Who has asked for metrics. */
   readonly #asking: (() => void)[] = [];
+  /** Who has asked whether a callback has what it needs, by its number. */
+  readonly #asked = new Map<number, ((isHealthy: boolean) => void)[]>();
   #askTimer: NodeJS.Timeout | undefined;
   #hasSuspect = false;
   #isRetired = false;
@@ -179,6 +181,12 @@ export class WorkerProcess {
     return new Promise((resolve) => this.#asking.push(resolve));
   }
 
+  /** What the healthy() of that callback says; never resolves when it is blocked. */
+  askHealth(which: number): Promise<boolean> {
+    this.#channel.send(toWorker.healthy, which);
+    return new Promise((resolve) => this.#asked.set(which, [...(this.#asked.get(which) ?? []), resolve]));
+  }
+
   /** For its spans: an attempt that ended with the process that it ran in. */
   tellLost(report: LostReport): void {
     this.#channel.send(toWorker.lost, 0, JSON.stringify(report));
@@ -269,6 +277,10 @@ export class WorkerProcess {
       case fromWorker.metrics:
         this.#events.onMetrics(head.toString());
         for (const resolve of this.#asking.splice(0)) resolve();
+        return;
+      case fromWorker.healthy:
+        for (const resolve of this.#asked.get(number) ?? []) resolve(parse<boolean>(head));
+        this.#asked.delete(number);
         return;
       case fromWorker.dying:
         this.#takeLastWords(number, parse<LastWords>(head));

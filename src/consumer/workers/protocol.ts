@@ -40,6 +40,8 @@ export const toWorker = {
   metrics: 0x88,
   /** An attempt that ended with its process. Head: LostReport. */
   lost: 0x89,
+  /** Is what it needs there? Number of the callback. */
+  healthy: 0x8a,
 } as const;
 
 export const fromWorker = {
@@ -67,6 +69,8 @@ export const fromWorker = {
   dying: 0x9c,
   /** Head: what prom-client has counted there. */
   metrics: 0x9d,
+  /** Number of the callback; head: JSON, true or false. */
+  healthy: 0x9e,
 } as const;
 
 const CORRELATION_ID = 'correlation-id';
@@ -135,6 +139,8 @@ export interface ReadyReport {
   /** The file of the callback, and its time. */
   readonly file?: string | undefined;
   readonly changed?: string | undefined;
+  /** There is a healthy() to be asked. */
+  readonly hasHealth: boolean;
 }
 
 export interface FailureReport {

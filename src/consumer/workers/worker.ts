@@ -9,7 +9,7 @@ import { PubsubError, reasonOf } from '../../errors.js';
 import { log } from '../../log.js';
 import { flushSpans } from '../../tracing.js';
 import { loadCallback } from '../callback.js';
-import { tracingOf, type Refusal } from '../payload.js';
+import { askHealth, tracingOf, type Refusal } from '../payload.js';
 import { Calls, createCalling, type OrderedCallback } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
 import { encodeError, type WireError } from '../thrown.js';
@@ -25,6 +25,7 @@ import {
   type FailureReport,
   type LastWords,
   type LoadOrder,
+  type ReadyReport,
   type WatchData,
 } from './protocol.js';
 
@@ -52,9 +53,14 @@ export function serve(signals: Signals): void {
       receive = (frame) => {
         if (frame.kind === toWorker.stop) void stop(loaded, tellMetrics);
         else if (frame.kind === toWorker.metrics) void tellMetrics?.();
+        else if (frame.kind === toWorker.healthy) void tellHealth(loaded, frame.number);
         else calls.receive(frame);
       };
-      outbox.send(fromWorker.ready, 0, JSON.stringify(loaded.map(({ origin }) => origin ?? {})));
+      const reports = loaded.map(({ origin, healthy }): ReadyReport => ({
+        ...origin,
+        hasHealth: healthy !== undefined,
+      }));
+      outbox.send(fromWorker.ready, 0, JSON.stringify(reports));
     });
   };
   const reader = new FrameReader(isKnownKind, (frame) => receive(frame));
@@ -122,6 +128,11 @@ async function stop(loaded: readonly OrderedCallback[], tellMetrics?: () => Prom
   await tellMetrics?.();
   await flushSpans();
   exit(0);
+}
+
+async function tellHealth(loaded: readonly OrderedCallback[], which: number): Promise<void> {
+  const isHealthy = await askHealth(loaded[which] ?? {});
+  outbox.send(fromWorker.healthy, which, JSON.stringify(isHealthy));
 }
 
 /** Tells what the callback has counted so far; never rejects. */
