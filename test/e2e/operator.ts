@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { declaringHeaders } from '../support/messages.js';
+import { declaringHeaders, putAll } from '../support/messages.js';
 import { packageRoot, run, type Running, type RunOptions } from '../support/process.js';
 import { withRaw, type RawHeaders } from '../support/raw-client.js';
 import { within } from '../support/until.js';
@@ -68,7 +68,10 @@ export function assertHarmless(screen: string): void {
   assert.doesNotMatch(shown, /[\p{Cc}\p{Bidi_Control}]/u);
 }
 
-/** Sends these to a queue, takes each and lets it die: they lie in its dead-letter queue when this resolves. */
+/**
+ * Sends these to a queue, takes each and lets it die: they lie in its dead-letter queue when this resolves. Where a NACK destroys
+ * them they are put there as the copies they would be.
+ */
 export async function letDie(
   broker: BrokerUnderTest,
   queue: string,
@@ -78,6 +81,10 @@ export async function letDie(
   const destination = `/queue/${queue}`;
   const declaring = declaringHeaders(broker, destination);
   const dead = declaringHeaders(broker, `/queue/DLQ.${queue}`);
+  if (!broker.capabilities.nackKeeps) {
+    await putAll(broker, `/queue/DLQ.${queue}`, bodies, { ...headers, 'original-destination': destination });
+    return;
+  }
   await withRaw(broker, async (client) => {
     client.send('BEGIN', { transaction: 't' });
     client.send('SEND', { destination: `/queue/DLQ.${queue}`, ...dead, transaction: 't' });

@@ -243,7 +243,6 @@ for (const broker of realBrokers()) {
       });
       assert.equal(code, 4, stderr);
       assert.match(complaint(stderr), /; nothing was published$/);
-      assert.equal(proxy.connections, 1);
       assert.deepEqual(await bodiesIn(broker, queue), []);
     });
   });

@@ -34,8 +34,10 @@ import {
 const nack = join(packageRoot, 'callbacks#nack');
 
 /** The header by which this broker tells where a message died. */
-const diedIn = ({ name }: BrokerUnderTest, queue: string): RawHeaders =>
-  name === 'activemq' ? { 'original-destination': `/queue/${queue}` } : { 'x-first-death-queue': queue };
+const diedIn = ({ capabilities }: BrokerUnderTest, queue: string): RawHeaders =>
+  capabilities.queueArguments
+    ? { 'x-first-death-queue': queue }
+    : { 'original-destination': `/queue/${queue}` };
 
 const plain = { 'x-dead-letter-exchange': undefined, 'x-dead-letter-routing-key': undefined };
 
@@ -191,7 +193,7 @@ for (const broker of brokersUnderTest()) {
       await published(broker, [`/topic/${topic}`, '{"n":1}']);
       await consumer.waitFor(/message dead-lettered/);
       await stopPubsub(consumer);
-      const hasQueue = broker.name !== 'activemq';
+      const hasQueue = broker.capabilities.queueArguments;
       const result = await operate(broker, ['redrive', topic, ...IDLE]);
       assert.deepEqual([result.redriven, result.unknown], hasQueue ? [1, 0] : [0, 1]);
       const holder = hasQueue ? topic : `DLQ.${topic}`;
@@ -262,8 +264,8 @@ describe('redrive', () => {
     async () => {
       const dead = 'ActiveMQ.DLQ';
       const queue = unique('redrive');
-      await put(broker!, dead, '1', { 'x-first-death-queue': `${queue}\u202e` });
-      await put(broker!, dead, '2', { 'x-first-death-queue': '/topic/a\x1b[2J\u009b31mb' });
+      await put(broker!, dead, '1', { 'tshoot-destination': `${queue}\u202e` });
+      await put(broker!, dead, '2', { 'tshoot-destination': '/topic/a\x1b[2J\u009b31mb' });
       const screen = await onTerminal(broker!, `redrive ${dead} --dry-run --idle 1`);
       assert.match(screen, new RegExp(`1 to ${queue}\\\\u202e`));
       assert.match(screen, /left where it is/);
