@@ -318,6 +318,8 @@ async function callWith(
   } catch (error) {
     payload.take();
     result = { kind: 'threw', error };
+    // It may have thrown at once, and who called it does not have the invocation yet.
+    await Promise.resolve();
   }
   done(result);
 }
