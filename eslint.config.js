@@ -9,9 +9,9 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots waiting-line aborted printable log-output optional version trace-context', ''],
+  ['errors context slots waiting-line aborted printable log-output optional version trace-context stack', ''],
   ['settings', 'errors dotenv'],
-  ['log', 'errors context settings printable log-output trace-context pino pino-pretty'],
+  ['log', 'errors context settings printable log-output trace-context stack pino pino-pretty'],
   ['tracing', 'log optional trace-context version @opentelemetry/api'],
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log'],

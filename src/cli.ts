@@ -1,11 +1,13 @@
 /**
  * The commands `stomp-pubsub`, `pubsub` and `publish`: which of the programs runs, the error line and the exit status.
  */
-import { CommanderError } from 'commander';
+import { CommanderError, type Command } from 'commander';
 import { createPublish, createPubsub, type Typed } from './cli/programs.js';
 import { withCommandMeant } from './cli/suggest.js';
+import { adviceFor } from './commands/first-broker.js';
 import { PubsubError, reasonOf } from './errors.js';
 import { writeFatal } from './log.js';
+import { logFormatMeant } from './settings.js';
 
 /** Runs the command with the process's arguments and ends the process. */
 export async function runCommand(name: 'stomp-pubsub' | 'pubsub' | 'publish'): Promise<void> {
@@ -17,7 +19,7 @@ export async function runCommand(name: 'stomp-pubsub' | 'pubsub' | 'publish'): P
     await program.parseAsync(typed.own);
     process.exit(0);
   } catch (error) {
-    process.exit(report(withCommandMeant(error, program, name), name));
+    process.exit(report(withCommandMeant(error, program, name), name, program));
   }
 }
 
@@ -29,25 +31,33 @@ function splitArguments(name: string, argv: readonly string[]): Typed {
 }
 
 /** Says what went wrong in the last line; returns the exit status. */
-function report(error: unknown, name: string): number {
+function report(error: unknown, name: string, program: Command): number {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
-  if (error instanceof CommanderError) {
-    const problem = error.message
-      .replace(/^error: /, '')
-      .replace(/\n\(Did you mean (.*)\?\)$/s, '; did you mean $1?');
-    const message = `${problem} (${name} --help shows what there is)`;
-    return report(new PubsubError('invalid-usage', message), name);
-  }
-  if (error instanceof PubsubError) {
-    const { code, message, exitStatus } = error;
-    writeFatal(name, message, { code, exitStatus });
+  const known = error instanceof CommanderError ? misuse(error, name) : error;
+  const flag = [program, ...program.commands].map(
+    (command) => command.getOptionValue('logFormat') as unknown,
+  );
+  const format = logFormatMeant(flag.find((value) => value !== undefined));
+  if (known instanceof PubsubError) {
+    const { code, exitStatus } = known;
+    const message = `${known.message}${process.stderr.isTTY ? firstSteps(known) : ''}`;
+    writeFatal({ program: name, code, exitStatus, message }, format);
     return exitStatus;
   }
-  writeFatal(
-    name,
-    `this is a bug, please report it: ${reasonOf(error)}`,
-    { code: 'bug', exitStatus: 1 },
-    error,
-  );
+  const message = `this is a bug, please report it: ${reasonOf(error)}`;
+  writeFatal({ program: name, code: 'bug', exitStatus: 1, message, bug: error }, format);
   return 1;
+}
+
+function misuse({ message }: CommanderError, name: string): PubsubError {
+  const problem = message
+    .replace(/^error: /, '')
+    .replace(/\n\(Did you mean (.*)\?\)$/s, '; did you mean $1?');
+  return new PubsubError('invalid-usage', `${problem} (${name} --help shows what there is)`);
+}
+
+/** What to do about a broker that is not there yet, for the error's own line. */
+function firstSteps(error: PubsubError): string {
+  const advice = adviceFor(error.message);
+  return advice === undefined ? '' : `\n${advice}`;
 }

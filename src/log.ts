@@ -10,6 +10,7 @@ import { reasonOf } from './errors.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
 import { hasColors, type Settings } from './settings.js';
+import { foldStack } from './stack.js';
 import { traceFields } from './trace-context.js';
 
 /** What this program needs of a logger; pino's own interface fits. Fields first, constant text second. */
@@ -33,8 +34,8 @@ const output = new LogOutput((dropped) => {
 });
 /** In a line of JSON, only characters inside of texts are changed, for the escapes that mean them. */
 let render = printableText;
-/** Asked for in so many words. */
-let isJson = false;
+/** Undefined until it is known. */
+let isJson: boolean | undefined;
 /** To the start of the line and erase it: what stands there is a progress line. */
 const ERASE_LINE = '\r\x1b[K';
 let isTerminalShared = false;
@@ -84,9 +85,8 @@ export function serializeError(error: unknown): unknown {
     const told = pino.stdSerializers.err(error as Error) as unknown;
     if (told === error) return told;
     const { message, stack } = told as { message: unknown; stack: unknown };
-    if (typeof message === 'string' && typeof stack === 'string' && stack.length > LONGEST_TEXT)
-      return { ...(told as object), message: cutText(message), stack: cutText(stack) };
-    return told;
+    if (typeof message !== 'string' || typeof stack !== 'string') return told;
+    return { ...(told as object), message: cutText(message), stack: cutText(foldStack(stack)) };
   } catch {
     return { message: cutText(reasonOf(error)), stack: cutText(inspectOr(error, '')) };
   }
@@ -100,22 +100,44 @@ function inspectOr(value: unknown, fallback: string): string {
   }
 }
 
-/**
- * The last line of a process that fails: a line of JSON where that is the format asked for, else `name: text`. Only the lines
- * of one that lists problems all begin so; what follows elsewhere is to be copied.
- */
-export function writeFatal(name: string, message: string, fields: object, bug?: unknown): void {
-  if (isJson) {
-    const err = bug === undefined ? {} : { err: serializeError(bug) };
-    const head = { level: 'fatal', time: new Date().toISOString(), pid: process.pid };
-    sink(cutLine(`${JSON.stringify({ ...head, ...fields, ...err, msg: message })}\n`));
+/** What went wrong, and which of the programs says so. */
+export interface Fatal {
+  readonly program: string;
+  readonly code: string;
+  readonly exitStatus: number;
+  readonly message: string;
+  /** An error that this program does not know. */
+  readonly bug?: unknown;
+}
+
+/** The last line of a process that fails: JSON where the log is, which `format` tells of a process that did not get to know. */
+export function writeFatal(fatal: Fatal, format: Settings['logFormat']): void {
+  if (!(isJson ?? isJsonWanted(format))) {
+    output.write(`${isTerminalShared ? ERASE_LINE : ''}${fatalText(fatal)}\n`);
     return;
   }
-  const text = bug instanceof Error ? `${message}\n${bug.stack ?? ''}` : message;
-  const isList = 'code' in fields && fields.code === 'invalid-setting';
-  const line = printableText(text).replace(isList ? /^/gm : /^/, `${name}: `);
-  output.write(`${isTerminalShared ? ERASE_LINE : ''}${line}\n`);
+  const { message, bug, ...fields } = fatal;
+  const err = bug === undefined ? {} : { err: serializeError(bug) };
+  const head = { level: 'fatal', time: new Date().toISOString(), pid: process.pid };
+  sink(cutLine(`${JSON.stringify({ ...head, ...fields, ...err, msg: message })}\n`));
 }
+
+/** For people. Only the lines of one that lists problems all begin so: what follows elsewhere is to be copied. */
+export function fatalText({ program, code, message, bug }: Fatal): string {
+  const text = bug instanceof Error ? `${message}\n${foldStack(bug.stack ?? '')}` : message;
+  const line = printableText(text);
+  return line.replace(code === 'invalid-setting' ? /^/gm : /^/, `${program}: error: `);
+}
+
+/** A sentence for a person at a terminal, in the place of a line of the log. False when nobody is there to read it. */
+export function tellPerson(sentence: string): boolean {
+  if (isJson !== false || !process.stderr.isTTY || !log.isLevelEnabled('info')) return false;
+  output.write(`${isTerminalShared ? ERASE_LINE : ''}${printableText(sentence)}\n`);
+  return true;
+}
+
+const isJsonWanted = (format: Settings['logFormat']): boolean =>
+  format === 'json' || (format === 'auto' && !process.stderr.isTTY);
 
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
 export const log = pino(
@@ -155,8 +177,8 @@ export async function configureLog({
   color,
 }: Pick<Settings, 'logLevel' | 'logFormat' | 'color'>): Promise<void> {
   log.level = logLevel;
-  isJson = logFormat === 'json';
-  if (isJson || (logFormat === 'auto' && !process.stderr.isTTY)) return;
+  isJson = isJsonWanted(logFormat);
+  if (isJson) return;
   const { prettyFactory } = await import('pino-pretty');
   const pretty = prettyFactory({
     ...{

@@ -487,6 +487,16 @@ export function environmentForPrograms(
   return Object.fromEntries(shown) as Record<string, string>;
 }
 
+/** The format of the log, as far as it can be told when not all settings are known. */
+export function logFormatMeant(given: unknown, env: Environment = process.env): Settings['logFormat'] {
+  const { parse, variable, default: fallback } = settings.logFormat;
+  try {
+    return parse(typeof given === 'string' ? given : (env[variable] ?? fallback));
+  } catch {
+    return fallback;
+  }
+}
+
 /** Are colours written there? As asked for; else as NO_COLOR says, then FORCE_COLOR; else on a terminal that has them. */
 export function hasColors(
   stream: NodeJS.WriteStream,

@@ -9,6 +9,7 @@ import { PubsubError } from '../errors.js';
 import { bridgeConsole, log } from '../log.js';
 import { admitCallbackVariables, ineffective, type Settings } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
+import { advising } from './first-broker.js';
 import { start } from './start.js';
 
 /** `module#export`, or a program and its arguments. */
@@ -35,7 +36,7 @@ export async function pubsub(
   const watching = flags.watch === true ? await watch(runner, callback) : undefined;
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
   const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
-  const seen = { ...observer, onBegin };
+  const seen = { ...advising(observer), onBegin };
   const summary = await runConsumer({ source, settings, runner, callbackName, log, ...seen, ...stop });
   log.info({ ...summary, why: stop.why() }, 'stopped');
   await watching?.close();

@@ -2,7 +2,7 @@
 import { defaultTypes, kindOf, type Content } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
 import { PubsubError } from '../errors.js';
-import { log } from '../log.js';
+import { log, tellPerson } from '../log.js';
 import { showProgress } from '../progress.js';
 import { messageEncoder } from '../sending/heads.js';
 import { flushSpans } from '../tracing.js';
@@ -77,7 +77,9 @@ export async function publish(
     durationMs: Math.round(seconds * 1000),
     perSecond: Math.round(confirmed / seconds),
   };
-  log.info(fields, confirmed === 1 ? 'message published' : 'messages published');
+  const left = input.skipped() > 0 ? `, ${input.skipped()} left out` : '';
+  const sentence = `${confirmed} ${confirmed === 1 ? 'message' : 'messages'} sent to ${destination}${left}`;
+  if (!tellPerson(sentence)) log.info(fields, confirmed === 1 ? 'message published' : 'messages published');
 }
 
 function describe(

@@ -11,6 +11,7 @@ import { bridgeConsole, log, type Logger } from '../log.js';
 import { admitCallbackVariables } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { bringBroker } from './consume.js';
+import { advising } from './first-broker.js';
 import { start } from './start.js';
 
 const defaultFiles = ['ts', 'mts', 'mjs', 'js', 'json'].map((extension) => `pubsub.config.${extension}`);
@@ -43,7 +44,8 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   surviveStrayErrors(log);
   bridgeConsole();
   const broker = embedded === true ? await bringBroker(settings) : undefined;
-  const ends = Array.from(runners, ([one, runner]) => runOne(one, runner, stop));
+  const observer = advising();
+  const ends = Array.from(runners, ([one, runner]) => runOne({ ...one, ...observer }, runner, stop));
   for (const end of ends) end.catch(() => failed.abort());
   const results = await Promise.allSettled(ends);
   stop.forget();

@@ -216,7 +216,7 @@ describe('ack-all-messages', () => {
     assert.equal((await running.exit()).code, 4);
     assert.match(
       running.stderr,
-      /^pubsub: stdout cannot be written: ENOSPC.*; 2 messages removed from ack-all-/m,
+      /^pubsub: error: stdout cannot be written: ENOSPC.*; 2 messages removed from ack-all-/m,
     );
   });
 

@@ -172,7 +172,7 @@ for (const broker of brokersUnderTest().filter((broker) => !hasComposites(broker
     assert.deepEqual(await running.exit(), { code: 2, signal: null });
     assert.match(
       running.stderr,
-      /^pubsub: cannot consume from "orders\.>": \w+ has no wildcards for queues/m,
+      /^pubsub: error: cannot consume from "orders\.>": \w+ has no wildcards for queues/m,
     );
   });
 }

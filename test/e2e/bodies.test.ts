@@ -204,7 +204,7 @@ describe('a schema beside the callback', () => {
       assert.deepEqual(await running.exit(), { code: 3, signal: null });
       assert.match(
         running.stderr,
-        /^pubsub: \S+\.mjs#(?:orders\.)?schema is no schema .*zod, valibot, arktype.*another name\n$/m,
+        /^pubsub: error: \S+\.mjs#(?:orders\.)?schema is no schema .*zod, valibot, arktype.*another name\n$/m,
       );
     });
   }

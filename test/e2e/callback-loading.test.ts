@@ -35,9 +35,9 @@ async function complaintAbout(spec: string, cwd = callbacks): Promise<string> {
   const { code } = await consumer.exit();
   assert.equal(code, 3, consumer.stderr);
   assert.equal(consumer.stdout, '');
-  assert.match(consumer.stderr, /^pubsub: [^\n]+\n$/);
+  assert.match(consumer.stderr, /^pubsub: error: [^\n]+\n$/);
   assert.equal(server.connections, 0);
-  return consumer.stderr.slice('pubsub: '.length).trimEnd();
+  return consumer.stderr.slice('pubsub: error: '.length).trimEnd();
 }
 
 const packages = {

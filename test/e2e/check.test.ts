@@ -89,7 +89,7 @@ describe('check without a broker', () => {
       const checked = await check(at(1), args);
       assert.equal(checked.code, code, checked.stderr);
       assert.match(checked.wrong[0] ?? '', expected);
-      assert.match(checked.stderr, /^pubsub: check failed: /m);
+      assert.match(checked.stderr, /^pubsub: error: check failed: /m);
     });
   }
 

@@ -125,13 +125,13 @@ describe('settings', () => {
     assert.deepEqual(await running.exit(), { code: 2, signal: null });
     const lines = running.stderr.trimEnd().split('\n');
     const expected = [
-      /^pubsub: STOMP_SERVER_PORT: .*65535 expected, not "61613x"$/,
-      /^pubsub: STOMP_SERVER_PASSWORD: /,
-      /^pubsub: STOMP_USE_SSL: true or false expected, not "maybe"$/,
-      /^pubsub: --concurrency: .* not "0"$/,
-      /^pubsub: STOMP_GRACEFUL_WAIT_SECONDS: .* not "-1"$/,
-      /^pubsub: STOMP_PROCESS_MSG_WORKERS: .* not "many"$/,
-      /^pubsub: --log-level: one of trace, .* not "loud"$/,
+      /^pubsub: error: STOMP_SERVER_PORT: .*65535 expected, not "61613x"$/,
+      /^pubsub: error: STOMP_SERVER_PASSWORD: /,
+      /^pubsub: error: STOMP_USE_SSL: true or false expected, not "maybe"$/,
+      /^pubsub: error: --concurrency: .* not "0"$/,
+      /^pubsub: error: STOMP_GRACEFUL_WAIT_SECONDS: .* not "-1"$/,
+      /^pubsub: error: STOMP_PROCESS_MSG_WORKERS: .* not "many"$/,
+      /^pubsub: error: --log-level: one of trace, .* not "loud"$/,
     ];
     assert.equal(lines.length, expected.length, running.stderr);
     for (const pattern of expected)
@@ -211,7 +211,7 @@ describe('settings', () => {
       const cwd = temporaryFolder({ '.env/file': '' });
       const running = run(bin, ['/queue/x', bin === 'pubsub' ? ack : '1'], { cwd, env: server.env });
       assert.deepEqual(await running.exit(), { code: 2, signal: null });
-      assert.match(running.stderr, new RegExp(`^${bin}: \\.env cannot be read: [^\\n]+\\n$`));
+      assert.match(running.stderr, new RegExp(`^${bin}: error: \\.env cannot be read: [^\\n]+\\n$`));
       assert.equal(server.connections, 0);
     });
   }
@@ -240,7 +240,7 @@ describe('a destination that cannot be consumed ends with 2 and one line before 
       await using server = await startScriptedServer();
       const running = pubsub(server, destination, ack, { flags });
       assert.deepEqual(await running.exit(), { code: 2, signal: null }, running.stderr);
-      assert.match(running.stderr, /^pubsub: cannot consume from [^\n]+\n$/);
+      assert.match(running.stderr, /^pubsub: error: cannot consume from [^\n]+\n$/);
       assert.match(running.stderr, expected);
       assert.equal(server.connections, 0);
     });
@@ -313,7 +313,7 @@ describe('a broker that cannot be reached', () => {
       const env = { STOMP_USE_SSL: 'true', STOMP_CONNECT_TIMEOUT: '2' };
       const { code, stderr } = await publish(broker, ['/queue/x', '1'], { env });
       assert.equal(code, 4, stderr);
-      assert.match(stderr, /^publish: cannot connect to .*check STOMP_USE_SSL(?: and|,) the port/m);
+      assert.match(stderr, /^publish: error: cannot connect to .*check STOMP_USE_SSL(?: and|,) the port/m);
     });
   }
 
@@ -368,7 +368,7 @@ describe('a command that was meant otherwise', () => {
     const stderr = await refused(await publish({ env: at(1) }, [`{"it's":1}`]), 2);
     assert.equal(
       stderr,
-      `publish: {"it's":1} looks like the body: write publish <destination> '{"it'\\''s":1}'\n`,
+      `publish: error: {"it's":1} looks like the body: write publish <destination> '{"it'\\''s":1}'\n`,
     );
   });
 });
@@ -452,14 +452,14 @@ describe('what is printed', () => {
     async () => {
       for (const env of [{}, { NO_COLOR: '1' }]) {
         await using server = await startScriptedServer();
-        const command = `'${process.execPath}' '${join(packageRoot, 'bin/publish.js')}' /queue/x 1`;
+        const command = `'${process.execPath}' '${join(packageRoot, 'bin/publish.js')}' /queue/x 1 -l debug`;
         const { PATH, HOME } = process.env;
         const terminal = spawn(script!, ['-qec', command, '/dev/null'], {
           env: { PATH, HOME, TERM: 'xterm-256color', ...server.env, ...env },
           stdio: ['ignore', 'pipe', 'inherit'],
         });
         const shown = await within(text(terminal.stdout), DEADLINE_MS, 'the end of publish on a terminal');
-        assert.match(shown, /INFO.*message published/);
+        assert.match(shown, /DEBUG.*connected/);
         assert.equal(shown.includes('\x1b['), !('NO_COLOR' in env), JSON.stringify(shown));
       }
     },

@@ -94,7 +94,7 @@ export async function publish(
 
 /** The last line on stderr of a `publish`, without its name. */
 export function complaint(stderr: string): string {
-  return (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: /, '');
+  return (stderr.trimEnd().split('\n').at(-1) ?? '').replace(/^publish: error: /, '');
 }
 
 /** Runs `publish`, which must end with 0. */

@@ -137,5 +137,5 @@ test('pubsub broker with a user and no password is refused, and does not let eve
   const { env } = await place();
   const broker = run('pubsub', ['broker', '--user', 'app'], { env });
   assert.equal((await broker.exit(SUMMARY_MS)).code, 2);
-  assert.match(broker.stderr, /^pubsub: [^\n]*a user and no password; give both or neither\n$/);
+  assert.match(broker.stderr, /^pubsub: error: [^\n]*a user and no password; give both or neither\n$/);
 });

@@ -83,7 +83,10 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
       env: { STOMP_HEALTH_HOST: '127.0.0.1' },
     });
     assert.equal((await running.exit()).code, 2);
-    assert.match(running.stderr, new RegExp(`pubsub: STOMP_HEALTH_PORT: cannot listen on port ${port} `));
+    assert.match(
+      running.stderr,
+      new RegExp(`pubsub: error: STOMP_HEALTH_PORT: cannot listen on port ${port} `),
+    );
     assert.equal(proxy.connections, 0);
     taken.close();
   });

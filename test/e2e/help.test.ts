@@ -44,7 +44,7 @@ describe('a slip', () => {
       const stderr = await refused(run('pubsub', args), 2);
       assert.match(
         stderr,
-        /^pubsub: there is no command \S+; did you mean pubsub (?:peek|redrive|move-messages)\?/,
+        /^pubsub: error: there is no command \S+; did you mean pubsub (?:peek|redrive|move-messages)\?/,
       );
       assert.doesNotMatch(stderr, /install/);
     }

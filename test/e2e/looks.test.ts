@@ -44,7 +44,10 @@ describe('looks at a quorum queue', skip, () => {
       const { code } = await running.exit();
       codes.push(code);
       if (code === 0) continue;
-      assert.match(running.stderr, new RegExp(`^pubsub: a message of ${dead} was delivered 1\\d times`, 'm'));
+      assert.match(
+        running.stderr,
+        new RegExp(`^pubsub: error: a message of ${dead} was delivered 1\\d times`, 'm'),
+      );
       assert.match(running.stderr, /rabbitmqctl set_policy .* '\^DLQ\\\.' '\{"delivery-limit":1000000\}'/);
     }
     const refused = RENEWED - WORN + 1;

@@ -43,7 +43,7 @@ export async function refused(
   const running = startOperator(...given);
   const { code } = await running.exit();
   assert.equal(running.stdout, '');
-  return { code, complaint: running.stderr.match(/^pubsub: .*$/gm)?.join('\n') ?? running.stderr };
+  return { code, complaint: running.stderr.match(/^pubsub: error: .*$/gm)?.join('\n') ?? running.stderr };
 }
 
 /** Runs it on a terminal without colours, which `script` makes; resolves with all that this got. */

@@ -51,7 +51,7 @@ for (const broker of brokersUnderTest()) {
       const program = [process.execPath, join(packageRoot, 'bin/pubsub.js'), 'peek', queue, ...IDLE];
       const peeking = runProgram('sh', ['-c', 'exec "$@" >/dev/full', 'sh', ...program], { env: broker.env });
       assert.deepEqual(await peeking.exit(), { code: 4, signal: null });
-      assert.match(peeking.stderr, /^pubsub: stdout cannot be written: ENOSPC/m);
+      assert.match(peeking.stderr, /^pubsub: error: stdout cannot be written: ENOSPC/m);
     });
 
     it('shows the first ten, or --count of them, without waiting for more', async () => {

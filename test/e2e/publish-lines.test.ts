@@ -144,7 +144,7 @@ describe('publish --lines', () => {
       assert.equal(code, 0, output);
       // The line is erased before the last one is printed.
       const [, end = ''] = output.split('\x1b[0J');
-      assert.match(end, /^[^=%]*messages published/);
+      assert.match(end, /^[^=%]*messages sent to /);
     });
   }
 });
@@ -192,7 +192,7 @@ describe('publish --lines --skip-invalid', () => {
     const refused = await publishing('');
     assert.match(
       refused,
-      /publish: line 2 is not JSON: .*\\u001b\]0;title\\u0007.*go on with --resume-from 1/,
+      /publish: error: line 2 is not JSON: .*\\u001b\]0;title\\u0007.*go on with --resume-from 1/,
     );
     const skipped = await publishing('--skip-invalid');
     assert.match(skipped, /line left out \{"line":2,"reason":"line 2 is not JSON/);

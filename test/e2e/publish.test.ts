@@ -89,7 +89,7 @@ describe('publish refuses with 2 and one line, before it connects,', () => {
       await using server = await startScriptedServer();
       const { code, stderr } = await publish(server, ['/queue/x', ...args(folder())], { input });
       assert.equal(code, 2, stderr);
-      assert.match(stderr, /^publish: [^\n]+\n$/);
+      assert.match(stderr, /^publish: error: [^\n]+\n$/);
       assert.match(complaint(stderr), expected);
       assert.equal(server.connections, 0);
     });
@@ -100,7 +100,7 @@ describe('publish refuses with 2 and one line, before it connects,', () => {
       await using server = await startScriptedServer();
       const { code, stderr } = await publish(server, [destination, '1']);
       assert.equal(code, 2, stderr);
-      assert.match(stderr, /^publish: cannot publish to [^\n]+\n$/);
+      assert.match(stderr, /^publish: error: cannot publish to [^\n]+\n$/);
       assert.equal(server.connections, 0);
     });
   }
@@ -120,7 +120,10 @@ describe("publish refuses headers that are not a caller's to give, before anythi
       const { code, stderr } = await publish(server, ['/queue/x', '1', '--header', header]);
       assert.equal(code, 2, stderr);
       const [name] = header.split('=');
-      assert.match(stderr, new RegExp(`^publish: --header ${name}: this header cannot be given: [^\n]+\n$`));
+      assert.match(
+        stderr,
+        new RegExp(`^publish: error: --header ${name}: this header cannot be given: [^\n]+\n$`),
+      );
       assert.equal(server.connections, 0);
     });
   }
@@ -253,7 +256,7 @@ describe('publish ends with 4 and one line', () => {
     const [port] = await freePorts(1);
     const { code, stderr } = await publish({ env: at(port!) }, ['/queue/x', '1']);
     assert.equal(code, 4, stderr);
-    assert.match(stderr, /^publish: [^\n]+\n$/);
+    assert.match(stderr, /^publish: error: [^\n]+\n$/);
     assert.match(stderr, new RegExp(`127\\.0\\.0\\.1:${port}.*ECONNREFUSED`));
   });
 
@@ -262,7 +265,7 @@ describe('publish ends with 4 and one line', () => {
     const env = { STOMP_RECEIPT_TIMEOUT: '0.5' };
     const { code, stderr } = await publish(server, ['/queue/x', '--lines'], { env, input: '1\n2\n3\n' });
     assert.equal(code, 4, stderr);
-    assert.match(stderr, /^publish: [^\n]+\n$/);
+    assert.match(stderr, /^publish: error: [^\n]+\n$/);
     assert.match(complaint(stderr), /blocked.*; 0 confirmed, 1 unknown; go on with --resume-from 0$/);
   });
 

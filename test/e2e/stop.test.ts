@@ -133,7 +133,7 @@ describe('stopping', skipWithout(anyBroker()), () => {
       assert.match(consumer.stdout + consumer.stderr, /told to stop/);
       assert.match(
         consumer.stderr.trimEnd().split('\n').at(-1) ?? '',
-        /^pubsub: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
+        /^pubsub: error: .*STOMP_GRACEFUL_WAIT_SECONDS.*1 message/,
       );
       assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
     });

@@ -444,7 +444,7 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
       assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
       assert.match(
         consumer.stderr,
-        /^pubsub: setup\(\) of \S+lifecycle\.mjs failed: no database at \S+lifecycle\.mjs:11:\d+\n$/,
+        /^pubsub: error: setup\(\) of \S+lifecycle\.mjs failed: no database at \S+lifecycle\.mjs:11:\d+\n$/,
       );
     });
   }
@@ -457,7 +457,7 @@ describe('setup and teardown beside a callback', skipWithout(anyBroker()), () =>
     assert.deepEqual(await consumer.exit(), { code: 3, signal: null });
     assert.match(
       consumer.stderr,
-      /^pubsub: \S+lifecycle\.mjs#ack does not load: .*setup\(\).*2 s \(STOMP_SETUP_TIMEOUT\)\n$/,
+      /^pubsub: error: \S+lifecycle\.mjs#ack does not load: .*setup\(\).*2 s \(STOMP_SETUP_TIMEOUT\)\n$/,
     );
   });
 

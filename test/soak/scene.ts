@@ -102,8 +102,8 @@ export async function openScene(broker: OwnBroker, isHostile: boolean): Promise<
   const countConnections = () => {
     for (const consumer of [steady, mortal]) {
       connections += consumer.said('subscribed').length;
-      // A flood of prints would fill this process. A line that is not complete is looked at the next time.
-      consumer.stderr = consumer.stderr.slice(consumer.stderr.lastIndexOf('\n') + 1);
+      // A flood of prints would fill this process.
+      consumer.forgetLines();
     }
     return connections;
   };

@@ -5,6 +5,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { after } from 'node:test';
+import { type Fatal, fatalText } from '../../src/log.js';
 import { keepGroup, releaseGroup } from './keeper.js';
 import { type Said, says } from './log-lines.js';
 import { until, within } from './until.js';
@@ -38,14 +39,14 @@ export class Running {
   readonly exited: Promise<Exit>;
   /** Everything printed so far. */
   stdout = '';
-  stderr = '';
+  #stderr = '';
   #exit: Exit | undefined;
 
   constructor(child: ChildProcessWithoutNullStreams) {
     this.child = child;
     this.pid = child.pid!;
     child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#stderr += text));
     // It may end before it has read all of its input.
     child.stdin.on('error', () => undefined);
     this.exited = new Promise((resolve) => {
@@ -54,6 +55,19 @@ export class Running {
         resolve(this.#exit);
       });
     });
+  }
+
+  /** Everything printed so far; a last, fatal line of JSON as a terminal shows it, which is what people are told. */
+  get stderr(): string {
+    return this.#stderr.replace(/^\{"level":"fatal",.*\}$/gm, (line) => {
+      const { msg, err, ...fatal } = JSON.parse(line) as Fatal & { msg: string; err?: { stack: string } };
+      return fatalText({ ...fatal, message: err === undefined ? msg : `${msg}\n${err.stack}` });
+    });
+  }
+
+  /** Frees what it printed to stderr; a line that is not complete is kept. */
+  forgetLines(): void {
+    this.#stderr = this.#stderr.slice(this.#stderr.lastIndexOf('\n') + 1);
   }
 
   /** Resolves with the first match in stdout or stderr. Rejects at the deadline and when it ends without one. */
@@ -80,7 +94,7 @@ export class Running {
 
   /** stderr as the JSON lines it should be; lines that are none are left out. */
   get logLines(): Record<string, unknown>[] {
-    return this.stderr
+    return this.#stderr
       .split('\n')
       .filter((line) => line.startsWith('{') && line.endsWith('}'))
       .map((line) => JSON.parse(line) as Record<string, unknown>);
