@@ -23,13 +23,13 @@ const rooms = [
     'errors context settings log slots aborted optional trace-context tracing brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
   ['observing', 'errors settings log optional version consumer prom-client'],
-  ['consume publish consumers', 'errors settings log aborted brokers sending consumer observing'],
+  ['consume observe publish consumers', 'errors settings log aborted brokers sending consumer observing'],
   ['index', 'errors context settings log sending consumer observing consume publish consumers'],
   ['embedded', 'errors stomp/frames stomp/headers'],
   ['testing', 'settings log brokers consumer consume embedded'],
   [
     'commands',
-    'errors settings log tracing printable progress shutdown stomp/frames brokers sending consumer consume publish consumers embedded chokidar',
+    'errors settings log tracing printable progress shutdown stomp/frames brokers sending consumer consume observe publish consumers embedded chokidar',
   ],
   ['cli', 'errors settings log version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));

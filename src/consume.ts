@@ -4,17 +4,16 @@
  */
 import { whenAborted } from './aborted.js';
 import { nothingYet, type ConsumeSummary } from './consumer/account.js';
-import { locateCallback } from './consumer/callback.js';
 import { Consumer, type ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Callback, LoadedCallback } from './consumer/payload.js';
 import { asSchema, type Schema } from './consumer/schema.js';
 import { sourceOf } from './consumer/source.js';
-import { startRunners, type Runnable } from './consumer/runners.js';
+import { startRunners } from './consumer/runners.js';
 import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
+import { observe, type Observing } from './observe.js';
 import type { MetricsRegistry } from './observing/metrics.js';
-import type { Observing } from './observing/observe.js';
 import { resolve, unknownOptions, type LibrarySettings } from './settings.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
@@ -68,12 +67,13 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
   let observing: Observing | undefined;
   try {
     const call = callable(callback, schema, healthy);
-    observing = await observe({ source, settings, callback: call, observer, metrics, log: logger });
-    const runnable = { source, callback: call, settings, log: logger, observer: observing.observer };
+    observing = await observe([{ source, settings, callback: call, observer }], { metrics, log: logger });
+    const { observer: told, onBegin } = observing.observed[0];
+    const runnable = { source, callback: call, settings, log: logger, observer: told };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;
-    const seen = { ...observing.observer, onBegin: observing.onBegin };
+    const seen = { ...told, onBegin };
     return await runConsumer({ source, settings, runner, callbackName, log: logger, ...seen, ...stop });
   } finally {
     await observing?.close();
@@ -89,29 +89,6 @@ function callable(
   if (typeof callback === 'string') return callback;
   const call = callback as LoadedCallback['call'];
   return { call, healthy, ...(schema === undefined ? {} : { schema: asSchema(schema, 'the schema given') }) };
-}
-
-type Observed = Pick<ConsumerOptions, 'source' | 'settings' | 'log'> & {
-  readonly callback: Runnable['callback'];
-  /** The caller's own. */
-  readonly observer?: ConsumerObserver;
-  readonly metrics?: MetricsRegistry | undefined;
-};
-
-/**
- * Lets the consumer be seen from outside, as its settings ask for: to be closed after it. Nothing is loaded that is not
- * asked for. Rejects with `invalid-setting`.
- */
-export async function observe({ source, observer = {}, metrics, ...options }: Observed): Promise<Observing> {
-  const { settings, callback } = options;
-  const isSeen = settings.healthPort !== undefined || settings.healthFile !== undefined;
-  if (!isSeen && metrics === undefined)
-    return { observer, onBegin: undefined, close: () => Promise.resolve() };
-  const { startObserving } = await import('./observing/observe.js');
-  const hasWorkers = typeof callback === 'string' && settings.processOnBackground;
-  const file = typeof callback === 'string' ? await locateCallback(callback) : undefined;
-  const what = { destination: source.destination, callbackFile: file, hasWorkers };
-  return startObserving({ ...options, ...what, observer, registry: metrics });
 }
 
 /** The functions that observe, and everything else. */

@@ -1,6 +1,7 @@
 /** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
 import { basename } from 'node:path';
-import { observe, runConsumer } from '../consume.js';
+import { runConsumer } from '../consume.js';
+import { observe } from '../observe.js';
 import { locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { startRunners } from '../consumer/runners.js';
@@ -26,8 +27,8 @@ export async function pubsub(
   const source = sourceOf(destination, settings);
   const stop = listen();
   if (!settings.processOnBackground) admitCallbackVariables();
-  const observing = await observe({ source, settings, callback, log });
-  const { observer, onBegin } = observing;
+  const observing = await observe([{ source, settings, callback }], { log });
+  const { observer, onBegin } = observing.observed[0];
   const runnable = { source, callback, settings, log, observer };
   const runner = (await startRunners([runnable], stop))?.get(runnable);
   if (runner === undefined) return;

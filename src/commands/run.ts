@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { runConsumer, stopBy } from '../consume.js';
+import { observe, type Observed } from '../observe.js';
 import { loadModule } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { startRunners, type Stop } from '../consumer/runners.js';
@@ -26,15 +27,19 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   const found = locateConfig(file);
   const names = typeof only === 'string' ? only.split(',') : undefined;
   const consumers = resolveConsumers(await loadConfig(found), { only: names, given });
-  refuseProbes(consumers);
   if (consumers.some((one) => !one.settings.processOnBackground)) admitCallbackVariables();
-  const runnables = consumers.map((one) => ({
+  const defined = consumers.map((one) => ({
     ...one,
     // What dead letters call it is what the file says.
     callbackName: typeof one.callback === 'string' ? one.callback : path.basename(one.callback[0]),
     callback: relativeTo(found, one.callback),
     log: log.child({ consumer: one.name }),
   }));
+  const observing = await observe(defined, { log });
+  const runnables = defined.flatMap((one, index) => {
+    const seen = observing.observed[index];
+    return seen === undefined ? [] : [{ ...one, seen, observer: seen.observer }];
+  });
   const gracefulWaitSeconds = Math.max(...consumers.map((one) => one.settings.gracefulWaitSeconds));
   const failed = new AbortController();
   const drain = AbortSignal.any([listen(gracefulWaitSeconds).drain, failed.signal]);
@@ -49,6 +54,7 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   for (const end of ends) end.catch(() => failed.abort());
   const results = await Promise.allSettled(ends);
   stop.forget();
+  await observing.close();
   await broker?.close();
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
@@ -57,34 +63,23 @@ export async function run(file: string | undefined, flags: Record<string, unknow
 interface Named extends DefinedConsumer {
   readonly callbackName: string;
   readonly log: Logger;
+  readonly seen: Observed;
 }
 
 /** A limit that one reaches is its own; a stop is for all of them. */
 async function runOne(one: Named, runner: CallbackRunner, { drain }: Stop): Promise<void> {
   const stop = stopBy(drain, one.settings.gracefulWaitSeconds * 1000);
   try {
-    const summary = await runConsumer({ ...one, ...stop, runner });
+    const { observer, onBegin } = one.seen;
+    const summary = await runConsumer({ ...one, ...observer, onBegin, ...stop, runner });
     one.log.info(summary, 'stopped');
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;
     throw new PubsubError(error.code, `${one.name}: ${error.message}`, { cause: error });
   } finally {
+    one.seen.end();
     stop.forget();
   }
-}
-
-/** They tell of one consumer: nothing here is asked for in vain. */
-function refuseProbes(consumers: readonly DefinedConsumer[]): void {
-  const asked = consumers.filter(
-    ({ settings: { healthPort, healthFile, servesMetrics } }) =>
-      servesMetrics || (healthPort ?? healthFile) !== undefined,
-  );
-  if (asked.length === 0) return;
-  const names = asked.map(({ name }) => name).join(', ');
-  throw new PubsubError(
-    'invalid-setting',
-    `${names}: STOMP_HEALTH_PORT, STOMP_HEALTH_FILE and STOMP_METRICS are of a consumer in a process of its own: leave them out, or start it with pubsub <destination> <callback>`,
-  );
 }
 
 function locateConfig(file: string | undefined): string {

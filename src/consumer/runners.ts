@@ -95,12 +95,24 @@ const callOptions = ({ source, settings }: Runnable) => ({
   traced: { queue: source.queue, parent: settings.traceParent },
 });
 
+/** Each is told of the workers that they share; what is counted there is told once. */
+function observerOf(group: readonly Runnable[]): RunnerObserver | undefined {
+  const [first, ...others] = group.flatMap(({ observer }) => observer ?? []);
+  if (first === undefined || others.length === 0) return first;
+  const all = [first, ...others];
+  return {
+    onWorker: (event) => all.map(({ onWorker }) => onWorker?.(event)).at(-1),
+    onMetrics: first.onMetrics,
+  };
+}
+
 async function startGroup<One extends Runnable>(
   group: readonly One[],
   { drain, abort }: Stop,
 ): Promise<[One, CallbackRunner][]> {
   const [first] = group as [One];
-  const { callback, settings, log: own, observer, isOnlyLoaded = false } = first;
+  const { callback, settings, log: own, isOnlyLoaded = false } = first;
+  const observer = observerOf(group);
   const options = { ...callOptions(first), ...workerSettings(settings), abort, log: own, observer };
   if (typeof callback !== 'string') {
     const isFunction = 'call' in callback;

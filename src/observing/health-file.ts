@@ -6,7 +6,12 @@ import { lstatSync, rmSync } from 'node:fs';
 import { open, rm, utimes } from 'node:fs/promises';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
-import type { Health } from './health.js';
+
+/** What the files tell. */
+export interface Told {
+  readonly live: () => { readonly status: 'ok' | 'failing' };
+  readonly ready: () => { readonly status: 'ok' | 'failing' };
+}
 
 const TOUCH_MS = 2000;
 
@@ -14,7 +19,7 @@ const TOUCH_MS = 2000;
  * Removes what an earlier process has left, and keeps the files up to date until the function that it resolves with is
  * called, or the process ends. Rejects with `invalid-setting` when they cannot be written, or something else is there.
  */
-export async function keepHealthFiles(path: string, health: Health, log: Logger): Promise<() => void> {
+export async function keepHealthFiles(path: string, health: Told, log: Logger): Promise<() => void> {
   const files = [
     { file: path, isDue: () => health.live().status === 'ok' },
     { file: `${path}.ready`, isDue: () => health.ready().status === 'ok' },

@@ -1,7 +1,7 @@
 /**
  * Metrics of consumers by prom-client, which writes the text. It is not ours but the callback's or the program's, so that what
- * these count is in the same scrape. Hides that a registry may be shared by several consumers, and that callbacks count in
- * processes of their own.
+ * these count is in the same scrape. Hides that a registry may be shared by several consumers, as their workers may, and
+ * that callbacks count in processes of their own.
  */
 import type * as PromClient from 'prom-client';
 import type { ConsumerView } from '../consumer/consumer.js';
@@ -20,25 +20,33 @@ export interface MetricsRegistry {
 }
 
 export interface MetricsOptions {
-  readonly destination: string;
   readonly version: string;
-  readonly concurrency: number;
   /** Where prom-client is looked for first. */
   readonly callbackFile: string | undefined;
-  /** The caller's own; default: one for this consumer, with Node's own metrics. */
+  /** The caller's own; default: one with Node's own metrics. */
   readonly registry: MetricsRegistry | undefined;
-  readonly hasWorkers: boolean;
   readonly log: Logger;
 }
 
-export interface Metrics {
+/** A consumer that is counted. */
+export interface Counted {
+  readonly destination: string;
+  readonly concurrency: number;
+  readonly hasWorkers: boolean;
+}
+
+export interface Counting {
   readonly observer: ConsumerObserver;
+  begin(consumer: ConsumerView): void;
+  end(): void;
+}
+
+export interface Metrics {
+  join(consumer: Counted): Counting;
   /** A worker has told what its callback has counted. */
   readonly take: (pid: number | undefined, text: string) => void;
-  begin(consumer: ConsumerView): void;
   /** One scrape. */
   page(): Promise<Page>;
-  end(): void;
 }
 
 /** What was counted into a registry, by destination: consumers come and go, and counters stay. */
@@ -46,7 +54,7 @@ const talliesOf = new WeakMap<object, Map<string, Tally>>();
 
 /** Throws `invalid-setting` when there is no prom-client. */
 export function openMetrics(options: MetricsOptions): Metrics {
-  const { destination, version, concurrency, callbackFile, log } = options;
+  const { version, callbackFile, log } = options;
   const client = requireOptional('prom-client', callbackFile) as typeof PromClient | undefined;
   if (client === undefined)
     throw new PubsubError(
@@ -54,31 +62,42 @@ export function openMetrics(options: MetricsOptions): Metrics {
       'STOMP_METRICS: there is no prom-client; npm install prom-client',
     );
   const registry = (options.registry ?? ownRegistry(client)) as PromClient.Registry;
-  const tally = tallyOf(registry, destination, version);
-  const counted = tally.join(concurrency);
-  const { observer } = counted;
   const aggregate: Aggregate = (all) => client.AggregatorRegistry.aggregate([...all]);
   const callbacks = new CallbackMetrics(aggregate, log);
-  let consumer: ConsumerView | undefined;
+  const views = new Set<ConsumerView>();
+  const runs = { inline: false };
   const gather = async (): Promise<readonly (readonly ToldMetric[])[]> => {
-    await consumer?.gatherMetrics();
-    if (options.hasWorkers) return callbacks.all();
-    if (client.register === registry) return [];
-    return [(await client.register.getMetricsAsJSON()) as unknown as ToldMetric[]];
+    await Promise.all([...views].map((view) => view.gatherMetrics()));
+    const told = await callbacks.all();
+    if (!runs.inline || client.register === registry) return told;
+    return [...told, (await client.register.getMetricsAsJSON()) as unknown as ToldMetric[]];
   };
   return {
-    observer: {
-      ...observer,
-      onWorker: (event) => {
-        if (event.kind === 'ended') callbacks.end(event.pid);
-        return observer.onWorker?.(event);
-      },
+    join: ({ destination, concurrency, hasWorkers }) => {
+      if (!hasWorkers) runs.inline = true;
+      const counted = tallyOf(registry, destination, version).join(concurrency);
+      const { observer } = counted;
+      let own: ConsumerView | undefined;
+      return {
+        observer: {
+          ...observer,
+          onWorker: (event) => {
+            if (event.kind === 'ended') callbacks.end(event.pid);
+            return observer.onWorker?.(event);
+          },
+        },
+        begin: (view) => {
+          own = view;
+          views.add(view);
+          counted.begin(view);
+        },
+        end: () => {
+          if (own !== undefined) views.delete(own);
+          counted.end();
+        },
+      };
     },
     take: (pid, text) => callbacks.take(pid, text),
-    begin: (view) => {
-      consumer = view;
-      counted.begin(view);
-    },
     page: async () => {
       const names = new Set(registry.getMetricsAsArray().map(({ name }) => name));
       const others = (await gather()).map((all) => all.filter(({ name }) => !names.has(name)));
@@ -86,7 +105,6 @@ export function openMetrics(options: MetricsOptions): Metrics {
       const body = `${own}\n${await textOf(client, registry, others, log)}`;
       return { status: 200, type: registry.contentType, body };
     },
-    end: () => counted.end(),
   };
 }
 

@@ -1,4 +1,7 @@
-/** What was asked for to be seen of one consumer from outside, from before its start until after its end. */
+/**
+ * What was asked for to be seen from outside of the consumers of this process, from before their start until after their end.
+ * Hides whether there is one or several: of several, each answer is about all of them.
+ */
 import type { ConsumerView } from '../consumer/consumer.js';
 import type { ConsumerObserver } from '../consumer/events.js';
 import type { RunnerObserver } from '../consumer/runner.js';
@@ -11,56 +14,88 @@ import { openMetrics, type MetricsRegistry } from './metrics.js';
 import { observers } from './observers.js';
 import { servePages, type Page, type Pages } from './pages.js';
 
-export interface ObservingOptions {
+export interface Watched {
+  /** Where a process has several. */
+  readonly name?: string | undefined;
   readonly destination: string;
   readonly settings: Settings;
   /** Do callbacks run in processes of their own? */
   readonly hasWorkers: boolean;
-  /** Where prom-client is looked for first. */
+  /** Where prom-client is looked for first: from that of the first one. */
   readonly callbackFile: string | undefined;
-  /** Metrics go there, too. */
-  readonly registry: MetricsRegistry | undefined;
   /** The caller's own. */
   readonly observer: ConsumerObserver;
+}
+
+export interface ObservingOptions {
+  readonly pages: Pick<Settings, 'healthPort' | 'healthHost' | 'healthFile' | 'servesMetrics'>;
+  /** Metrics go there, too. */
+  readonly registry: MetricsRegistry | undefined;
   readonly log: Logger;
 }
 
-export interface Observing {
+/** Of one consumer. */
+export interface Observed {
   /** For the consumer to tell. */
   readonly observer: ConsumerObserver & RunnerObserver;
   readonly onBegin: ((consumer: ConsumerView) => void) | undefined;
+  /** It has ended; the others go on. */
+  readonly end: () => void;
+}
+
+export interface Observing {
+  /** In the order of the consumers, of which there is one at least. */
+  readonly observed: readonly [Observed, ...Observed[]];
   /** Never rejects. */
   close(): Promise<void>;
 }
 
+/** What probes are told of several. */
+interface HealthReports {
+  readonly status: HealthReport['status'];
+  readonly consumers: Readonly<Record<string, HealthReport>>;
+}
+
 /** Resolves when probes are answered. Rejects with `invalid-setting`. */
-export async function startObserving(options: ObservingOptions): Promise<Observing> {
-  const { settings, log, observer, registry } = options;
-  const health = new Health(options);
-  const isMeasured = registry !== undefined || settings.servesMetrics;
-  const metrics = isMeasured
-    ? openMetrics({ ...options, version, concurrency: settings.concurrency })
-    : undefined;
+export async function startObserving(
+  consumers: readonly Watched[],
+  {
+    pages: { healthPort: port, healthHost: host, healthFile, servesMetrics },
+    registry,
+    log,
+  }: ObservingOptions,
+): Promise<Observing> {
+  const isMeasured = registry !== undefined || servesMetrics;
+  const callbackFile = consumers[0]?.callbackFile;
+  const metrics = isMeasured ? openMetrics({ version, callbackFile, registry, log }) : undefined;
+  const running = new Map(consumers.map((one) => [one, new Health(one)]));
+  const ask = (question: 'live' | 'ready') => reportOn(running, question);
+  const told = { live: () => ask('live'), ready: () => ask('ready') };
   const pages: Pages = {
-    '/live': () => asPage(health.live()),
-    '/ready': () => asPage(health.ready()),
+    '/live': () => asPage(told.live()),
+    '/ready': () => asPage(told.ready()),
     ...(metrics === undefined ? {} : { '/metrics': () => metrics.page() }),
   };
-  const { healthPort: port, healthHost: host, healthFile } = settings;
+  const observed = Array.from(running, ([one, health]): Observed => {
+    const counting = metrics?.join({ ...one, concurrency: one.settings.concurrency });
+    const heard = [health.observer, ...(counting === undefined ? [] : [counting.observer]), one.observer];
+    const onBegin = (view: ConsumerView) => {
+      health.begin(view);
+      counting?.begin(view);
+    };
+    const end = () => {
+      running.delete(one);
+      counting?.end();
+    };
+    return { observer: { ...observers(heard), onMetrics: metrics?.take }, onBegin, end };
+  });
   const server = port === undefined ? undefined : await servePages(pages, { host, port }, log);
   try {
-    const removeFiles = healthFile === undefined ? undefined : await keepHealthFiles(healthFile, health, log);
+    const removeFiles = healthFile === undefined ? undefined : await keepHealthFiles(healthFile, told, log);
     return {
-      observer: {
-        ...observers([health.observer, ...(metrics === undefined ? [] : [metrics.observer]), observer]),
-        onMetrics: metrics?.take,
-      },
-      onBegin: (consumer) => {
-        health.begin(consumer);
-        metrics?.begin(consumer);
-      },
+      observed: observed as [Observed, ...Observed[]],
       close: async () => {
-        metrics?.end();
+        for (const { end } of observed) end();
         removeFiles?.();
         await server?.close();
       },
@@ -71,7 +106,21 @@ export async function startObserving(options: ObservingOptions): Promise<Observi
   }
 }
 
-function asPage(report: HealthReport): Page {
+/** One without a name is the only one. */
+function reportOn(
+  running: ReadonlyMap<Watched, Health>,
+  question: 'live' | 'ready',
+): HealthReport | HealthReports {
+  const reports = Array.from(running, ([{ name }, health]) => [name, health[question]()] as const);
+  const [first] = reports;
+  if (first !== undefined && first[0] === undefined) return first[1];
+  return {
+    status: reports.every(([, { status }]) => status === 'ok') ? 'ok' : 'failing',
+    consumers: Object.fromEntries(reports.map(([name = '', report]) => [name, report])),
+  };
+}
+
+function asPage(report: HealthReport | HealthReports): Page {
   const status = report.status === 'ok' ? 200 : 503;
   return { status, type: 'application/json', body: `${JSON.stringify(report)}\n` };
 }

@@ -4,9 +4,20 @@ import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { bodiesIn, put, putAll } from '../support/messages.js';
+import { pagesOf } from '../support/probes.js';
 import { packageRoot, run, type Running } from '../support/process.js';
+import { Scrape } from '../support/scrape.js';
 import { until } from '../support/until.js';
-import { anyBroker, at, DEADLINE_MS, printed, skipWithout, temporaryFolder, unique } from './commands.js';
+import {
+  anyBroker,
+  at,
+  DEADLINE_MS,
+  fixture,
+  printed,
+  skipWithout,
+  temporaryFolder,
+  unique,
+} from './commands.js';
 
 const id = { 'correlation-id': 'c-1' };
 const nobody = at(1);
@@ -130,6 +141,48 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
     assert.deepEqual(await bodiesIn(broker, `/queue/${good}`), []);
   });
 
+  it('answers probes and scrapes for all of them on one port, and leaves out one that has ended', async () => {
+    const [orders, mails, jobs] = [unique('orders'), unique('mails'), unique('jobs')];
+    const counted = fixture('counted.mjs#byBody');
+    const consumers = {
+      orders: { destination: orders, callback: counted },
+      mails: { destination: mails, callback: counted },
+      jobs: { destination: jobs, callback: ['cat'], limit: 1 },
+    };
+    const defaults = { healthPort: 0, servesMetrics: true };
+    const running = runIn(temporaryFolder({ 'pubsub.config.json': config(consumers, defaults) }));
+    const get = await pagesOf(running);
+    const reports = async () => (await get('/ready')).report.consumers as Record<string, { status: string }>;
+    await until(async () => (await get('/ready')).status === 200, DEADLINE_MS, 'all of them ready');
+    assert.deepEqual(Object.keys(await reports()), ['orders', 'mails', 'jobs']);
+    await putAll(
+      broker,
+      `/queue/${orders}`,
+      ['ack', 'ack', 'nack'].map((how) => JSON.stringify({ how })),
+      id,
+    );
+    await put(broker, `/queue/${mails}`, { how: 'ack' }, id);
+    await put(broker, `/queue/${jobs}`, '1', id);
+    const scrape = async () => new Scrape((await get('/metrics')).body);
+    const total = async (labels = {}) => (await scrape()).sum('pubsub_messages_total', labels);
+    await until(async () => (await total()) === 5, DEADLINE_MS, 'all five counted');
+    assert.deepEqual(
+      [
+        await total({ destination: orders }),
+        await total({ destination: mails }),
+        await total({ destination: jobs }),
+      ],
+      [3, 1, 1],
+    );
+    assert.deepEqual((await scrape()).by('orders_seen_total', 'how'), { ack: 3, nack: 1 });
+    await until(async () => !('jobs' in (await reports())), DEADLINE_MS, 'the end of one');
+    assert.equal((await get('/live')).status, 200);
+    const { consumers: left, status } = (await get('/ready')).report;
+    assert.deepEqual([status, Object.keys(left as object)], ['ok', ['orders', 'mails']]);
+    running.signal('SIGTERM');
+    await ends(running, 0);
+  });
+
   it('serves those that are named alone', async () => {
     const [one, other] = [unique('one'), unique('other')];
     const folder = temporaryFolder({
@@ -209,10 +262,13 @@ describe('pubsub run, before anything is sent', () => {
       assert.match(said, problem);
   });
 
-  it('refuses probes, which it does not answer', async () => {
-    const consumers = { one: { destination: 'x', callback: './callbacks.mjs#tell', healthPort: 8080 } };
+  it('has one port for all: other ones are refused', async () => {
+    const consumers = {
+      one: { destination: 'x', callback: './callbacks.mjs#tell', healthPort: 8080 },
+      other: { destination: 'y', callback: './callbacks.mjs#tell', healthPort: 8081 },
+    };
     const said = await refused({ 'pubsub.config.json': config(consumers) }, [], 2);
-    assert.match(said, /one: STOMP_HEALTH_PORT.* leave them out/);
+    assert.match(said, /STOMP_HEALTH_PORT: one for all consumers of a process, not 8080 and 8081/);
   });
 
   it('says that there is no file, what is no JSON, what does not load and what defines nothing', async () => {
