@@ -31,6 +31,12 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: Ad
   ],
   [/unknown delivery tag|Unexpected ACK/, false, 'a message was settled twice or on another connection'],
   [/inequivalent arg/, true, adviseOnMismatch, 'other-queue'],
+  [
+    // RabbitMQ 3.10.8 and 4.0.5: a quorum queue has no priorities, a stream no limits in time.
+    /invalid arg '[^']*' for queue .* of queue type rabbit_/,
+    true,
+    ofTypeWithout,
+  ],
   [/in exclusive use/, false, 'another consumer has the queue for itself', 'other-queue'],
   [
     /is larger than configured max size|maximum data length was exceeded/,
@@ -121,6 +127,13 @@ function adviseOnMismatch(text: string): string {
     return `the dead-letter queue exists with other arguments: delete it, or ${asItIs}`;
   const option = optionFor(argument, current);
   return `the queue exists with other arguments: ${option}${option === '' ? '' : ', or '}${asItIs}`;
+}
+
+/** There is no queue of this type with this argument. */
+function ofTypeWithout(text: string): string {
+  const [, argument = '', type = ''] =
+    /arg '([^']*)' for queue .* of queue type rabbit_(\w+)_queue/.exec(text) ?? [];
+  return `a ${type} queue has no ${argument}: leave it away, or use another --queue-type`;
 }
 
 /** The option that makes this argument equal; empty where there is none. */

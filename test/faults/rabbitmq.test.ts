@@ -14,30 +14,38 @@ const COMPLETE_MS = 60_000;
 const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);
 
 describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
-  test("a callback slower than RabbitMQ's consumer_timeout is named as the cause, and its message comes again", async (t) => {
-    // It looks for such callbacks once in a tick, of a minute by default.
-    const advanced = '[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 500}]}].';
-    await using broker = await startRabbitmq({ advanced });
-    const queue = uniqueName(t);
-    const ledger = new Ledger(1);
-    let finish: () => void = () => undefined;
-    const finished = new Promise<void>((resolve) => (finish = resolve));
-    let calls = 0;
-    const consuming = await startConsuming(t, broker, `/queue/${queue}`, async (payload) => {
-      if (++calls === 1) await finished;
-      if ((await payload.ack()) === 'sent') ledger.record(payload);
+  for (const queueType of ['classic', 'quorum'] as const) {
+    test(`a callback slower than RabbitMQ's consumer_timeout is named as the cause, and its message comes again, ${queueType}`, async (t) => {
+      // It looks for such callbacks once in a tick, of a minute by default.
+      const advanced = '[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 500}]}].';
+      await using broker = await startRabbitmq({ advanced });
+      const queue = uniqueName(t);
+      const ledger = new Ledger(1);
+      let finish: () => void = () => undefined;
+      const finished = new Promise<void>((resolve) => (finish = resolve));
+      let calls = 0;
+      const consuming = await startConsuming(
+        t,
+        broker,
+        `/queue/${queue}`,
+        async (payload) => {
+          if (++calls === 1) await finished;
+          if ((await payload.ack()) === 'sent') ledger.record(payload);
+        },
+        { queueType },
+      );
+      await publisherTo(t, broker, { queueType }).send(`/queue/${queue}`, { n: 0 });
+      const lost = await consuming.logged('reason', 'retryInMs');
+      assert.equal(lost.level, 'warn');
+      assert.match(String(lost.fields.reason), /timed out.*raise consumer_timeout/);
+      const back = await consuming.turned('subscribed');
+      finish();
+      await ledger.complete(COMPLETE_MS);
+      const { acked, released, redelivered } = await consuming.stop();
+      assert.deepEqual({ acked, released, redelivered }, { acked: 1, released: 1, redelivered: 1 });
+      ledger.report(t, broker, back.atMs - lost.atMs);
     });
-    await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
-    const lost = await consuming.logged('reason', 'retryInMs');
-    assert.equal(lost.level, 'warn');
-    assert.match(String(lost.fields.reason), /timed out.*raise consumer_timeout/);
-    const back = await consuming.turned('subscribed');
-    finish();
-    await ledger.complete(COMPLETE_MS);
-    const { acked, released, redelivered } = await consuming.stop();
-    assert.deepEqual({ acked, released, redelivered }, { acked: 1, released: 1, redelivered: 1 });
-    ledger.report(t, broker, back.atMs - lost.atMs);
-  });
+  }
 
   test('a dead-letter queue and the target of a forward that are deleted under a consumer are there again when needed', async (t) => {
     await using broker = await startRabbitmq();

@@ -77,6 +77,11 @@ describe('diagnose', () => {
       /other arguments: use it as it is: --no-declare$/,
     ],
     [
+      "precondition_failed: PRECONDITION_FAILED - invalid arg 'x-max-priority' for queue 'xpto' in vhost '/' of queue type rabbit_quorum_queue",
+      true,
+      /^a quorum queue has no x-max-priority: leave it away, or use another --queue-type$/,
+    ],
+    [
       "precondition_failed: PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'DLQ.xpto' in vhost '/': received none but current is the value '60000' of type 'long'",
       true,
       /the dead-letter queue exists with other arguments: delete it, or use it as it is: --no-declare$/,
