@@ -69,19 +69,35 @@ interface Provider extends Api.TracerProvider {
 const FLUSH_MS = 5000;
 const NAME = 'stomp-pubsub';
 
+/** Where the API, of whatever copy, keeps what an SDK has registered with it: without that it need not be loaded. */
+const REGISTERED = Symbol.for('opentelemetry.js.api.1');
+
 export class Tracing {
-  readonly #api: typeof Api;
+  readonly #callbackFile: string | undefined;
+  #hasLooked = false;
+  #loaded: typeof Api | undefined;
   #known: Api.Tracer | undefined;
 
-  /** Of `@opentelemetry/api`; its types are not for who imports ours and has none. */
-  constructor(api: unknown) {
-    this.#api = api as typeof Api;
+  /** By the API that this callback would import. */
+  constructor(callbackFile: string | undefined) {
+    this.#callbackFile = callbackFile;
+  }
+
+  /** To be asked for when it is on. */
+  get #api(): typeof Api {
+    if (this.#loaded === undefined) throw new Error('nothing records');
+    return this.#loaded;
   }
 
   /** Undefined for as long as nothing records: the API alone does not. */
   get #tracer(): Api.Tracer | undefined {
     if (this.#known !== undefined) return this.#known;
-    const provider = this.#api.trace.getTracerProvider() as Provider;
+    if (!(REGISTERED in globalThis)) return undefined;
+    if (!this.#hasLooked)
+      this.#loaded = requireOptional('@opentelemetry/api', this.#callbackFile) as typeof Api | undefined;
+    this.#hasLooked = true;
+    if (this.#loaded === undefined) return undefined;
+    const provider = this.#loaded.trace.getTracerProvider() as Provider;
     this.#known =
       provider.getDelegateTracer === undefined
         ? provider.getTracer(NAME, version)
@@ -224,25 +240,18 @@ export class Tracing {
   }
 }
 
-const opened = new Map<unknown, Tracing>();
 /** Of this process: what it sends uses the API that its callback uses. */
 let latest: Tracing | undefined;
-let hasLooked = false;
 
-/** By the API that the callback would import; undefined when there is none. */
-export function openTracing(callbackFile: string | undefined): Tracing | undefined {
-  hasLooked = true;
-  const api = requireOptional('@opentelemetry/api', callbackFile);
-  if (api === undefined) return undefined;
-  latest = opened.get(api) ?? new Tracing(api);
-  opened.set(api, latest);
-  return latest;
+/** By the API that the callback would import. */
+export function openTracing(callbackFile: string | undefined): Tracing {
+  return (latest = new Tracing(callbackFile));
 }
 
 /** That of the callback that was loaded here, or what a program has; undefined when nothing records. */
 export function currentTracing(): Tracing | undefined {
-  if (!hasLooked) openTracing(undefined);
-  return latest?.isOn === true ? latest : undefined;
+  const tracing = latest ?? openTracing(undefined);
+  return tracing.isOn ? tracing : undefined;
 }
 
 /** Before this process ends. Never rejects. */

@@ -146,8 +146,7 @@ export interface CallOptions extends BodyOptions {
 }
 
 /** What records the spans of a callback, if anything does. */
-export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing | undefined =>
-  openTracing(origin?.file);
+export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing => openTracing(origin?.file);
 
 /**
  * Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. `done` is called once, after
@@ -155,7 +154,7 @@ export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing |
  * cost a tenth of a short message.
  */
 export function invoke(
-  callable: Callable & { readonly tracing: Tracing | undefined },
+  callable: Callable & { readonly tracing: Tracing },
   message: ReceivedMessage,
   context: MessageContext,
   options: CallOptions,
@@ -163,7 +162,7 @@ export function invoke(
   done: (result: RunResult) => void,
 ): Invocation {
   const { tracing } = callable;
-  if (tracing?.isOn === true) return invokeTraced(tracing, callable, message, context, options, settle, done);
+  if (tracing.isOn) return invokeTraced(tracing, callable, message, context, options, settle, done);
   const trace = traceHeadersOf(message.headers);
   const within = trace === undefined ? context : { ...context, trace };
   return start(callable, message, within, options, settle, done);

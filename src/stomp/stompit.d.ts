@@ -1,5 +1,5 @@
 /** Our own typing of the stompit members in use: the published one describes another version (and members it lacks). */
-declare module 'stompit' {
+declare module 'stompit/lib/Client.js' {
   import type { EventEmitter } from 'node:events';
   import type { Duplex } from 'node:stream';
 
@@ -45,7 +45,6 @@ declare module 'stompit' {
     destroy(error?: Error): void;
   }
 
-  const stompit: { readonly Client: typeof Client };
-  export default stompit;
-  export type { Client, ClientOptions, OutgoingFrame, OutgoingFrameStream, IncomingFrame };
+  export default Client;
+  export type { ClientOptions, OutgoingFrame, OutgoingFrameStream, IncomingFrame };
 }

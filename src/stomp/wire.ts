@@ -6,7 +6,8 @@
  */
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import stompit from 'stompit';
+// Its Client alone: what else `stompit` brings along takes time at each start, and is not used.
+import Client from 'stompit/lib/Client.js';
 import { reasonOf } from '../errors.js';
 import { FrameDecoder, type Frame } from './frames.js';
 import type { Headers } from './headers.js';
@@ -17,8 +18,6 @@ import { FrameWriter } from './writer.js';
 const MAX_HEADER_BYTES = 16 * 1024 * 1024;
 /** Beats leave early: ActiveMQ 5.17 drops a client whose beat is a few ms late. */
 const EARLY_BEAT = 0.3;
-
-type StompitClient = InstanceType<typeof stompit.Client>;
 
 export interface Wire {
   readonly writer: FrameWriter;
@@ -64,7 +63,7 @@ export function createWire(
       onEnd({ kind: 'protocol', message: reasonOf(error) });
     }
   });
-  const client: StompitClient = new stompit.Client(standIn, {
+  const client = new Client(standIn, {
     outgoingFrameStream: writer,
     transform(_chunk, _encoding, callback) {
       if (connected !== undefined) this.push(asStompitFrame(connected));

@@ -49,7 +49,7 @@ export function createCalling(): Float64Array {
 }
 
 /** A callback that is loaded, and how it is called. */
-export type OrderedCallback = LoadedCallback & CallbackOrder & { readonly tracing: Tracing | undefined };
+export type OrderedCallback = LoadedCallback & CallbackOrder & { readonly tracing: Tracing };
 
 interface Running {
   readonly number: number;
@@ -103,7 +103,7 @@ export class Calls {
   /** The process that began it is gone: its span is told of here. */
   #recordLost({ which, ...attempt }: LostReport): void {
     const ordered = this.#callbacks[which];
-    if (ordered?.tracing?.isOn === true) ordered.tracing.lost(ordered.traced, attempt);
+    if (ordered?.tracing.isOn === true) ordered.tracing.lost(ordered.traced, attempt);
   }
 
   #startWaiting(): void {
