@@ -14,6 +14,7 @@ import { PubsubError } from './errors.js';
 import { log, type Logger } from './log.js';
 import { observe, type Observing } from './observe.js';
 import type { MetricsRegistry } from './observing/metrics.js';
+import { checkSignal, misused } from './sending/misuse.js';
 import { resolve, unknownOptions, type LibrarySettings } from './settings.js';
 
 export interface ConsumeOptions<Body = unknown> extends LibrarySettings, ConsumerObserver {
@@ -52,9 +53,11 @@ export function consume<Body = unknown>(options: ConsumeOptions<Body>): Promise<
 export async function consume<Body>(options: ConsumeOptions<Body>): Promise<ConsumeSummary> {
   const { destination, callback, schema, healthy, signal, log: logger = log, metrics, ...others } = options;
   const [observer, given] = splitObserver(others);
-  if (typeof destination !== 'string') throw misused('destination', 'a string', destination);
+  if (typeof destination !== 'string')
+    throw misused('destination', 'a string, like "/queue/orders"', destination);
   if (typeof callback !== 'function' && typeof callback !== 'string')
     throw misused('callback', 'a function or "module#export"', callback);
+  checkSignal(signal);
   if (typeof callback === 'string' && (schema ?? healthy) !== undefined)
     throw new PubsubError(
       'invalid-usage',
@@ -124,11 +127,6 @@ export function stopBy(
     forgetSignal?.();
   };
   return { drain: drain.signal, abort: abort.signal, stop, forget };
-}
-
-/** What the compiler refuses, from JavaScript. */
-function misused(option: string, expected: string, given: never): PubsubError {
-  return new PubsubError('invalid-usage', `consume: ${option} must be ${expected}, not ${typeof given}`);
 }
 
 /** Consumes until drained, then closes the runner. Resolves and rejects as Consumer.run does. */

@@ -82,8 +82,9 @@ export const errorCodes = {
   },
   interrupted: {
     exit: 5,
-    meaning: 'publish or restore was asked to stop before the end of its input',
-    remedy: 'go on with the --resume-from it names',
+    meaning:
+      'publish or restore was asked to stop before the end of its input; or a signal came before a message was sent',
+    remedy: 'go on with the --resume-from it names; the message may be sent again',
   },
   'not-saved': {
     exit: 4,

@@ -22,5 +22,6 @@ export { errorCodes, exitStatuses, PubsubError, type ErrorCode, type ExitStatus 
 export { log, type Logger } from './log.js';
 export type { MetricsRegistry } from './observing/metrics.js';
 export type { Settings } from './settings.js';
+export type { Abortable } from './sending/giving-up.js';
 export type { SendOptions } from './sending/heads.js';
 export type { Publisher, TransactionSender } from './sending/publisher.js';

@@ -1,5 +1,6 @@
 /** Publishing, for the library: a publisher by settings. */
 import { log, type Logger } from './log.js';
+import { misused } from './sending/misuse.js';
 import { Publisher } from './sending/publisher.js';
 import { resolve, unknownOptions, type LibrarySettings } from './settings.js';
 
@@ -8,8 +9,14 @@ export interface PublisherOptions extends LibrarySettings {
   readonly log?: Logger;
 }
 
-/** A publisher; it connects when first used. Settings not given come from the environment. Throws `invalid-setting`. */
-export function openPublisher({ log: logger = log, ...given }: PublisherOptions = {}): Publisher {
+/**
+ * A publisher; it connects when first used, and keeps the process alive until it is closed. Settings not given come from the
+ * environment. Throws `invalid-setting` and `invalid-usage`.
+ */
+export function openPublisher(options: PublisherOptions = {}): Publisher {
+  if (typeof options !== 'object' || (options as unknown) === null)
+    throw misused('options', 'an object, like { url: "stomp://broker" }', options);
+  const { log: logger = log, ...given } = options;
   for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
   return new Publisher(resolve(given), logger);
 }

@@ -21,6 +21,7 @@ import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
 import { carrying } from '../trace-context.js';
 import { currentTracing, type Failure } from '../tracing.js';
+import { checkSending } from './misuse.js';
 
 export interface SendOptions {
   /**
@@ -75,6 +76,7 @@ export function messageEncoder(
   log: Logger = ownLog,
   cause = currentContext(),
 ): (body: string | Uint8Array) => Outgoing {
+  checkSending(destination, options);
   const { correlationId, isPersistent = true, contentType, contentEncoding } = options;
   const tracing = currentTracing();
   const headers =
@@ -179,7 +181,8 @@ function checkText(charset: string, contentEncoding: string | undefined): void {
 }
 
 /** What of this body goes out as it stands. Throws `invalid-json`, and `invalid-usage` for what its type does not allow. */
-export function contentOf(body: unknown, { contentType }: SendOptions = {}): string | Uint8Array {
+export function contentOf(body: unknown, options?: SendOptions): string | Uint8Array {
+  const contentType = options?.contentType;
   if (contentType === undefined) return stringify(body);
   if (typeof body === 'string' || body instanceof Uint8Array) return body;
   if (kindOf(contentType) === 'json') return stringify(body);

@@ -10,8 +10,10 @@ import { connectOnce } from './connect.js';
 import { requireTarget } from './existing.js';
 import { contentOf, failureOf, linesFor, messageEncoder, type Outgoing, type SendOptions } from './heads.js';
 import { Link, type Lease } from './link.js';
+import { refuseGivenUp, untilGivenUp, type Abortable, type Attempt } from './giving-up.js';
 import { explained, Losses } from './losses.js';
-import { asUnconfirmed, transact } from './transaction.js';
+import { checkSignal, misused } from './misuse.js';
+import { asUnconfirmed, transact, type Add } from './transaction.js';
 import { WaitingLine } from '../waiting-line.js';
 
 /** What a transaction's work sends with. */
@@ -56,21 +58,21 @@ export class Publisher implements TransactionSender {
    * Sends one message; resolves when the broker has confirmed it. A body is sent as JSON; with a `contentType` text and bytes
    * go out as they are, and bytes must not be changed before it resolves. Rejects with `not-confirmed` (it may or may not have
    * arrived; also when the broker refuses one of several under way), `message-too-large`, `broker-refused`,
-   * `broker-unreachable` (nothing was sent), `invalid-destination`, `invalid-header` or `invalid-json` (a body JSON cannot
-   * express).
+   * `broker-unreachable` (nothing was sent), `invalid-usage`, `invalid-destination`, `invalid-header` or `invalid-json` (a body
+   * JSON cannot express), and as its signal says.
    */
-  send(destination: string, body: unknown, options?: SendOptions): Promise<void> {
+  send(destination: string, body: unknown, options?: SendOptions & Abortable): Promise<void> {
     try {
-      return this.#sendTraced(this.#encode(destination, contentOf(body, options), options));
+      return this.#sendTraced(this.#encode(destination, contentOf(body, options), options), options?.signal);
     } catch (error) {
       return rejected(error);
     }
   }
 
   /** Like send, with a body that is JSON text already and goes out as it stands. */
-  sendJson(destination: string, json: string, options?: SendOptions): Promise<void> {
+  sendJson(destination: string, json: string, options?: SendOptions & Abortable): Promise<void> {
     try {
-      return this.#sendTraced(this.#encode(destination, json, options));
+      return this.#sendTraced(this.#encode(destination, jsonText(json), options), options?.signal);
     } catch (error) {
       return rejected(error);
     }
@@ -79,30 +81,52 @@ export class Publisher implements TransactionSender {
   /**
    * All or nothing: COMMIT when `work` resolves, ABORT when it rejects, and then with its error. Resolves with what
    * `work` gave when the broker has confirmed every message. A lost connection before COMMIT means that nothing was sent
-   * (`connection-lost`, and `message-too-large` at any time); after it nobody knows (`not-confirmed`). Never replayed.
+   * (`connection-lost`, and `message-too-large` at any time); after it nobody knows (`not-confirmed`). Never replayed. Rejects as
+   * its signal says, too.
    */
-  async transaction<T>(work: (transaction: TransactionSender) => Promise<T>): Promise<T> {
+  async transaction<T>(
+    work: (transaction: TransactionSender) => Promise<T>,
+    { signal }: Abortable = {},
+  ): Promise<T> {
+    if (typeof work !== 'function')
+      throw misused('work', 'a function, like async (transaction) => { ... }', work);
+    checkSignal(signal);
+    if (signal === undefined) return this.#transact(work);
+    return untilGivenUp(signal, (attempt) => this.#transact(work, attempt));
+  }
+
+  async #transact<T>(work: (transaction: TransactionSender) => Promise<T>, attempt?: Attempt): Promise<T> {
     this.#begin();
     try {
-      return await this.#transactions.use((session) =>
-        transact(session, this.#log, (add) => {
+      return await this.#transactions.use((session) => {
+        refuseGivenUp(attempt);
+        const carryOut = (add: Add) => {
           const send = (destination: string, content: string | Uint8Array, options?: SendOptions) =>
             add(this.#encode(destination, content, options));
           return work({
             send: async (destination, body, options) => send(destination, contentOf(body, options), options),
-            sendJson: async (destination, json, options) => send(destination, json, options),
+            sendJson: async (destination, json, options) => send(destination, jsonText(json), options),
           });
-        }),
-      );
+        };
+        return transact(session, this.#log, carryOut, attempt);
+      });
     } finally {
       this.#end();
     }
   }
 
-  /** Waits for what is unconfirmed, disconnects. Never rejects; sending afterwards does. */
+  /**
+   * Waits for what is unconfirmed, disconnects. Never rejects; sending afterwards does. Until then the connection keeps the
+   * process alive.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** Closes it at the end of the block of an `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 
   async #close(): Promise<void> {
@@ -114,9 +138,13 @@ export class Publisher implements TransactionSender {
     return messageEncoder(destination, this.#settings, options, this.#log)(content);
   }
 
-  #sendTraced(message: Outgoing): Promise<void> {
+  #sendTraced(message: Outgoing, signal?: AbortSignal): Promise<void> {
     const { end } = message;
-    const sent = this.#send(message);
+    checkSignal(signal);
+    const sent =
+      signal === undefined
+        ? this.#send(message)
+        : untilGivenUp(signal, (attempt) => this.#send(message, attempt));
     if (end !== undefined)
       sent.then(
         () => end(),
@@ -126,46 +154,51 @@ export class Publisher implements TransactionSender {
   }
 
   /** At once when there is room and a connection: waiting for nothing costs as much as sending. */
-  #send(message: Outgoing): Promise<void> {
+  #send(message: Outgoing, attempt?: Attempt): Promise<void> {
     this.#begin();
-    if (this.#unconfirmed === this.window) return this.#sendLater(message);
+    if (this.#unconfirmed === this.window) return this.#sendLater(message, attempt);
     this.#unconfirmed++;
     const lease = this.#link.tryLease(message.destination);
-    if (lease === undefined || lease.session.isFull) return this.#sendInTurn(message, lease);
-    return this.#transmit(message, lease);
+    if (lease === undefined || lease.session.isFull) return this.#sendInTurn(message, lease, attempt);
+    return this.#transmit(message, lease, attempt);
   }
 
-  async #sendLater(message: Outgoing): Promise<void> {
+  async #sendLater(message: Outgoing, attempt?: Attempt): Promise<void> {
     await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    await this.#sendInTurn(message, this.#link.tryLease(message.destination));
+    const isGivenUp = attempt?.signal.aborted === true;
+    const lease = isGivenUp ? undefined : this.#link.tryLease(message.destination);
+    await this.#sendInTurn(message, lease, attempt);
   }
 
-  async #sendInTurn(message: Outgoing, tried: Lease | undefined): Promise<void> {
+  async #sendInTurn(message: Outgoing, tried: Lease | undefined, attempt?: Attempt): Promise<void> {
     let lease: Lease;
     try {
+      if (tried === undefined) refuseGivenUp(attempt);
       lease = tried ?? (await this.#link.lease(message.destination));
-      await this.#prepare(message.destination, lease);
+      await this.#prepare(message.destination, lease, attempt);
     } catch (error) {
       this.#leave();
       throw asDoubtful(error);
     }
-    await this.#transmit(message, lease);
+    await this.#transmit(message, lease, attempt);
   }
 
-  /** Rejects, having ended the loan, when the queue is to be there and is not. */
-  async #prepare(destination: string, lease: Lease): Promise<void> {
+  /** Rejects, having ended the loan, when the queue is to be there and is not, and when it is given up. */
+  async #prepare(destination: string, lease: Lease, attempt?: Attempt): Promise<void> {
     const { session, isAlone } = lease;
     try {
       if (isAlone) await requireTarget(session, destination, this.#log);
+      if (session.isFull) await session.drained();
+      refuseGivenUp(attempt);
     } catch (error) {
       lease.end();
       throw error;
     }
-    if (session.isFull) await session.drained();
   }
 
-  #transmit(message: Outgoing, lease: Lease): Promise<void> {
+  #transmit(message: Outgoing, lease: Lease, attempt?: Attempt): Promise<void> {
     const { session, isAlone } = lease;
+    if (attempt !== undefined) attempt.isSent = true;
     return new Promise((resolve, reject) => {
       session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
         lease.end(error === undefined ? message.destination : undefined);
@@ -212,6 +245,12 @@ export class Publisher implements TransactionSender {
     const doubt = `it may mean another of the ${this.#unconfirmed} messages under way: this one may or may not have arrived`;
     return new PubsubError('not-confirmed', `${error.message}; ${doubt}`, { cause: error });
   }
+}
+
+/** Throws `invalid-usage` for what is no text. */
+function jsonText(json: unknown): string {
+  if (typeof json === 'string') return json;
+  throw misused('json', 'text that is JSON already (send takes any value)', json);
 }
 
 const rejected = (error: unknown): Promise<never> =>

@@ -7,6 +7,7 @@ import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Session } from './connect.js';
 import { requireTarget } from './existing.js';
+import { refuseGivenUp, whenGivenUp, type Attempt } from './giving-up.js';
 import { failureOf, linesFor, type Outgoing } from './heads.js';
 import { FRESH_MS } from './link.js';
 import { explained, Suspects } from './losses.js';
@@ -19,15 +20,20 @@ export type Add = (message: Outgoing) => Promise<void> | undefined;
  * gave when the broker has confirmed every message. Rejects with `connection-lost` before COMMIT (nothing was sent), with
  * `not-confirmed` after it (nobody knows), and with `message-too-large` when one is over a limit of the broker.
  */
-export async function transact<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
+export async function transact<T>(
+  session: Session,
+  log: Logger,
+  work: (add: Add) => Promise<T>,
+  attempt?: Attempt,
+): Promise<T> {
   const ends: NonNullable<Outgoing['end']>[] = [];
   try {
-    const result = await carryOut(session, log, (add) =>
+    const noting = (add: Add) =>
       work((message) => {
         if (message.end !== undefined) ends.push(message.end);
         return add(message);
-      }),
-    );
+      });
+    const result = await carryOut(session, log, noting, attempt);
     for (const end of ends) end();
     return result;
   } catch (error) {
@@ -36,7 +42,12 @@ export async function transact<T>(session: Session, log: Logger, work: (add: Add
   }
 }
 
-async function carryOut<T>(session: Session, log: Logger, work: (add: Add) => Promise<T>): Promise<T> {
+async function carryOut<T>(
+  session: Session,
+  log: Logger,
+  work: (add: Add) => Promise<T>,
+  attempt: Attempt | undefined,
+): Promise<T> {
   const transaction = session.begin();
   const suspects = new Suspects();
   let isOver = false;
@@ -55,19 +66,24 @@ async function carryOut<T>(session: Session, log: Logger, work: (add: Add) => Pr
     const known = targets.require(message.destination);
     return known === undefined ? send(message) : known.then(() => send(message));
   };
+  const givingUp = attempt && whenGivenUp(attempt);
   let result: T;
   try {
     // Work may wait for something else: a connection that is lost meanwhile ends the transaction at once.
     const lost = transaction.confirmed.then(() => new Promise<never>(() => undefined));
-    result = await Promise.race([work(add), lost]);
+    result = await Promise.race([work(add), lost, ...(givingUp === undefined ? [] : [givingUp.stopped])]);
+    refuseGivenUp(attempt);
   } catch (error) {
     isOver = true;
     await session.abort(transaction).catch((abortError: unknown) => {
       log.debug({ err: abortError }, 'the connection ended with its transaction: nothing was sent');
     });
     throw await explainLoss(session, error, suspects, log);
+  } finally {
+    givingUp?.forget();
   }
   isOver = true;
+  if (attempt !== undefined) attempt.isSent = true;
   try {
     await session.commit(transaction);
   } catch (error) {

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { consume, openPublisher, PubsubError, type ConsumeOptions } from '../../src/index.js';
+import { consume, openPublisher, PubsubError, type ConsumeOptions, type Publisher } from '../../src/index.js';
+import { startBroker, type TestBroker } from '../../src/testing.js';
 import { packageRoot, runProgram } from '../support/process.js';
 import { within } from '../support/until.js';
 import { fixture } from './commands.js';
@@ -17,13 +18,19 @@ describe('consume refuses, before it connects,', () => {
       { destination: '/queue/x', callback: {} },
       /callback must be .* not object/,
     ],
-    ['a missing destination', { callback }, /destination must be a string, not undefined/],
+    ['a missing destination', { callback }, /destination must be a string, like .*, not undefined/],
     [
       'a destination of another type',
       { destination: 5, callback },
-      /destination must be a string, not number/,
+      /destination must be a string, like .*, not 5/,
     ],
   ];
+  const signal = 'SIGTERM';
+  wrong.push([
+    'a signal of another type',
+    { destination: '/queue/x', callback, signal },
+    /signal must be an AbortSignal.* not "SIGTERM"/,
+  ]);
   for (const [what, options, expected] of wrong) {
     it(what, async () => {
       await using server = await startScriptedServer();
@@ -91,3 +98,161 @@ describe('an option that there is not', () => {
     assert.deepEqual(warnings, expected);
   });
 });
+
+describe('a publisher', () => {
+  /** What JavaScript sees of it. */
+  type Untyped = Record<'send' | 'sendJson' | 'transaction', (...given: unknown[]) => Promise<unknown>>;
+  const misuses: [what: string, use: (publisher: Untyped) => Promise<unknown>, expected: RegExp][] = [
+    [
+      'no destination',
+      (publisher) => publisher.send(undefined, 1),
+      /destination must be .*"\/queue\/orders", not undefined/,
+    ],
+    [
+      'the body first',
+      (publisher) => publisher.send({ id: 1 }, '/queue/x'),
+      /destination must be .*, not object/,
+    ],
+    [
+      'headers of another type',
+      (publisher) => publisher.send('/queue/x', 1, { headers: ['a=b'] }),
+      /headers must be .*, not an array/,
+    ],
+    [
+      'options of another type',
+      (publisher) => publisher.send('/queue/x', 1, 'text/csv'),
+      /options must be .*, not "text\/csv"/,
+    ],
+    [
+      'a content type of another type',
+      (publisher) => publisher.send('/queue/x', 'a', { contentType: true }),
+      /contentType must be .*, not true/,
+    ],
+    [
+      'a time for a signal',
+      (publisher) => publisher.send('/queue/x', 1, { signal: 5000 }),
+      /signal must be an AbortSignal, like AbortSignal\.timeout\(5000\), not 5000/,
+    ],
+    [
+      'a value for JSON text',
+      (publisher) => publisher.sendJson('/queue/x', { id: 1 }),
+      /json must be text .*, not object/,
+    ],
+    ['no work', (publisher) => publisher.transaction(), /work must be a function.*, not undefined/],
+    [
+      'a message within a transaction',
+      (publisher) => publisher.transaction((transaction: Untyped) => transaction.send(null, 1)),
+      /destination must be .*, not null/,
+    ],
+  ];
+  for (const [what, use, expected] of misuses) {
+    it(`refuses ${what}, and goes on`, async () => {
+      await using broker = await startBroker();
+      await using publisher = openPublisher(at(broker));
+      await assert.rejects(use(publisher as unknown as Untyped), isMisuse(expected));
+      await publisher.send('/queue/x', 2);
+      assert.deepEqual(
+        broker.messages('x').map(({ body }) => body),
+        [2],
+      );
+    });
+  }
+
+  it('is not opened with a URL for its options', () => {
+    assert.throws(
+      () => openPublisher('stomp://broker' as never),
+      isMisuse(/options must be an object.*, not "stomp:\/\/broker"/),
+    );
+  });
+
+  it('of an await using is closed at the end of its block, when everything is confirmed', async () => {
+    await using broker = await startBroker();
+    let kept: Publisher;
+    {
+      await using publisher = openPublisher(at(broker));
+      kept = publisher;
+      void publisher.send('/queue/x', 1);
+    }
+    assert.equal(broker.depth('x'), 1);
+    await assert.rejects(kept.send('/queue/x', 2), isCode('invalid-usage'));
+  });
+
+  it('sends nothing by a signal that is aborted before, or while there is no connection', async () => {
+    await using server = await startScriptedServer();
+    await using publisher = openPublisher({ host: '127.0.0.1', port: server.port, connectTimeoutSeconds: 1 });
+    await assert.rejects(
+      publisher.send('/queue/x', 1, { signal: AbortSignal.abort() }),
+      isCode('interrupted'),
+    );
+    await assert.rejects(
+      publisher.transaction(() => Promise.resolve(), { signal: AbortSignal.abort() }),
+      isCode('interrupted'),
+    );
+    assert.equal(server.connections, 0);
+  });
+
+  it('says of a message that is given up on its way that it may have arrived, and is usable after it', async () => {
+    await using broker = await startBroker();
+    await using publisher = openPublisher(at(broker));
+    await publisher.send('/queue/x', 0);
+    const giveUp = new AbortController();
+    const sending = publisher.send('/queue/x', 1, { signal: giveUp.signal });
+    giveUp.abort(new Error('the request is over'));
+    await assert.rejects(sending, (error: unknown) => {
+      assert.ok(isCode('not-confirmed')(error));
+      assert.equal(((error as PubsubError).cause as Error).message, 'the request is over');
+      return true;
+    });
+    await publisher.send('/queue/x', 2, { signal: new AbortController().signal });
+    assert.deepEqual(
+      broker.messages('x').map(({ body }) => body),
+      [0, 1, 2],
+    );
+  });
+
+  it('does not send what waits for room when it is given up, and keeps the room', async () => {
+    await using broker = await startBroker();
+    await using publisher = openPublisher({ ...at(broker), publishWindow: 1 });
+    const giveUp = new AbortController();
+    const first = publisher.send('/queue/x', 1);
+    const second = publisher.send('/queue/x', 2, { signal: giveUp.signal });
+    const third = publisher.send('/queue/x', 3);
+    giveUp.abort();
+    await assert.rejects(second, isCode('interrupted'));
+    await Promise.all([first, third]);
+    assert.deepEqual(
+      broker.messages('x').map(({ body }) => body),
+      [1, 3],
+    );
+  });
+
+  it('rolls a transaction back that is given up in the middle', async () => {
+    await using broker = await startBroker();
+    await using publisher = openPublisher(at(broker));
+    const giveUp = new AbortController();
+    const transaction = publisher.transaction(
+      async (sender) => {
+        await sender.send('/queue/x', 1);
+        giveUp.abort();
+        await new Promise(() => undefined);
+      },
+      { signal: giveUp.signal },
+    );
+    await assert.rejects(transaction, isCode('interrupted'));
+    await publisher.transaction((sender) => sender.send('/queue/x', 2), {
+      signal: new AbortController().signal,
+    });
+    assert.deepEqual(
+      broker.messages('x').map(({ body }) => body),
+      [2],
+    );
+  });
+});
+
+const at = ({ host, port }: TestBroker) => ({ host, port });
+const isCode = (code: string) => (error: unknown) => error instanceof PubsubError && error.code === code;
+const isMisuse = (expected: RegExp) => (error: unknown) => {
+  assert.ok(isCode('invalid-usage')(error), String(error));
+  assert.match((error as Error).message, expected);
+  return true;
+};

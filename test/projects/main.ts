@@ -25,8 +25,9 @@ export async function nack(payload: Payload): Promise<void> {
 export async function main(signal: AbortSignal): Promise<number> {
   const broker = await startBroker();
   const publisher = openPublisher({ host: broker.host, port: broker.port });
-  await publisher.send('/queue/orders', { id: 1 });
-  await publisher.close();
+  await publisher.send('/queue/orders', { id: 1 }, { signal });
+  await publisher.transaction((transaction) => transaction.send('/queue/orders', { id: 2 }), { signal });
+  await publisher[Symbol.asyncDispose]();
   const { outcome } = await consumeOnce(onOrder, { body: { id: 1 } });
   try {
     const { acked } = await consume<Order>({ destination: '/queue/orders', callback: onOrder, signal });
