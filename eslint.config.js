@@ -17,7 +17,10 @@ const rooms = [
   ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
   ['brokers', 'errors stomp/frames stomp/session-end'],
-  ['sending', 'errors context settings log aborted printable trace-context tracing brokers stomp waiting-line'],
+  [
+    'sending',
+    'errors context settings log aborted printable trace-context tracing brokers stomp waiting-line',
+  ],
   [
     'consumer',
     'errors context settings log slots aborted optional trace-context tracing brokers stomp/frames stomp/headers stomp/session-end sending jiti',
