@@ -74,22 +74,25 @@ export class InputReader {
   }
 
   /**
-   * One document a line, without blank lines, after the first `skip` lines. A line that is not what it should be is handed
-   * to `onInvalid`, and ends the reading when `onInvalid` throws.
+   * One document a line, without blank lines, after the first `skip` lines; those that came together at once, for to be
+   * handed on one by one costs more than to be sent. A line that is not what it should be is handed to `onInvalid`, and ends
+   * the reading when `onInvalid` throws.
    */
   async *lines(
     content: Content,
     skip: number,
     onInvalid: (error: PubsubError, line: number) => void,
-  ): AsyncGenerator<Document> {
+  ): AsyncGenerator<Iterable<Document>> {
     const splitter = new LineSplitter(content, skip, onInvalid);
-    for await (const chunk of this.chunks()) {
-      for (const document of splitter.push(chunk)) {
-        yield document;
-        this.#throwIfStopped();
-      }
+    for await (const chunk of this.chunks()) yield this.#untilStopped(splitter.push(chunk));
+    yield splitter.end();
+  }
+
+  *#untilStopped(documents: Iterable<Document>): Generator<Document> {
+    for (const document of documents) {
+      yield document;
+      this.#throwIfStopped();
     }
-    yield* splitter.end();
   }
 
   #throwIfStopped(): void {

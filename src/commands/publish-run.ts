@@ -38,7 +38,7 @@ export interface Publishing {
   readonly start: () => Promise<void>;
 }
 
-type Documents = AsyncIterable<Document>;
+type Documents = AsyncIterable<Iterable<Document>>;
 
 /** With more messages than this the limits of a broker are worth a word when it fails. */
 const LARGE_TRANSACTION = 1000;
@@ -48,9 +48,11 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
   const onUnreadable = options.onInvalid;
   const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
-    for await (const { line, body } of documents) {
-      outbox.add(line, options.encode(body));
-      if (outbox.isFull) await outbox.room();
+    for await (const together of documents) {
+      for (const { line, body } of together) {
+        outbox.add(line, options.encode(body));
+        if (outbox.isFull) await outbox.room();
+      }
     }
     await outbox.settled();
   };
@@ -80,7 +82,7 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
 export function sendInTransactions(documents: Documents, size: number, options: PublishOptions): Publishing {
   const { settings, log, encode, stop, abort } = options;
   const counts = { sent: 0, confirmed: 0, transactions: 0, upTo: options.resumeFrom ?? 0 };
-  const iterator = documents[Symbol.asyncIterator]();
+  const iterator = oneByOne(documents);
   const next = async (): Promise<Document | undefined> => {
     const result: IteratorResult<Document, unknown> = await iterator.next();
     return result.done === true ? undefined : result.value;
@@ -123,6 +125,10 @@ export function sendInTransactions(documents: Documents, size: number, options: 
     }
   };
   return { counts, start };
+}
+
+async function* oneByOne(documents: Documents): AsyncGenerator<Document> {
+  for await (const together of documents) yield* together;
 }
 
 interface TransactionCounts extends Counts {

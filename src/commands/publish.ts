@@ -93,7 +93,7 @@ function describe(
 }
 
 interface PublishInput {
-  readonly documents: AsyncIterable<Document>;
+  readonly documents: AsyncIterable<Iterable<Document>>;
   readonly reader?: InputReader;
   /** For a document that cannot be sent: leaves it out, or throws. */
   readonly onInvalid: (error: PubsubError, line: number) => void;
@@ -147,8 +147,8 @@ async function openInput(
 }
 
 // eslint-disable-next-line @typescript-eslint/require-await -- one kind of source for all
-async function* only(document: Document): AsyncGenerator<Document> {
-  yield document;
+async function* only(document: Document): AsyncGenerator<Iterable<Document>> {
+  yield [document];
 }
 
 function checkFlags(flags: PublishFlags): { resumeFrom: number; transactionSize: number | undefined } {
