@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { moveMessages } from '../src/commands/move.js';
 import { redrive } from '../src/commands/redrive.js';
 import { consume, log, openPublisher } from '../src/index.js';
+import { Registry } from 'prom-client';
 import { consumeAll, type Login, publishAll, RawClient } from './raw-client.js';
 import { BENCH_RESULT, BENCH_TASK, countingCallback } from './counting-callback.js';
 import { Meter } from './meter.js';
@@ -36,7 +37,8 @@ function consumeSettingsOf({ work, login, queue, window }: Task) {
 async function consumeOurs(task: Task, meter: Meter): Promise<void> {
   const stop = new AbortController();
   const callback = countingCallback(task, meter, () => stop.abort());
-  const one = () => consume({ ...consumeSettingsOf(task), signal: stop.signal, callback });
+  const seen = task.client === 'metered' ? { metrics: new Registry(), healthPort: 0 } : {};
+  const one = () => consume({ ...consumeSettingsOf(task), ...seen, signal: stop.signal, callback });
   await Promise.all(Array.from({ length: task.consumers ?? 1 }, one));
 }
 

@@ -53,6 +53,10 @@ export const scenarios: readonly Scenario[] = [
     ...{ name: 'consume inline, prefetch 10, 1 MB / raw', work: 'consume', window: 10, bodyBytes: 1_000_000 },
     clients: ['ours', 'raw'],
   },
+  {
+    ...{ name: 'consume inline with metrics, prefetch 50 / without', work: 'consume', window: 50 },
+    clients: ['metered', 'ours'],
+  },
   { name: 'consume in a worker, prefetch 1 / raw', work: 'consume', window: 1, clients: ['workers', 'raw'] },
   {
     name: 'consume in a worker, prefetch 50 / inline',

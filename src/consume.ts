@@ -71,12 +71,12 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
   try {
     const call = callable(callback, schema, healthy);
     observing = await observe([{ source, settings, callback: call, observer }], { metrics, log: logger });
-    const { observer: told, onBegin } = observing.observed[0];
+    const { observer: told, numbers, onBegin } = observing.observed[0];
     const runnable = { source, callback: call, settings, log: logger, observer: told };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
     if (runner === undefined) return nothingYet();
     const callbackName = typeof callback === 'string' ? callback : callback.name;
-    const seen = { ...told, onBegin };
+    const seen = { ...told, numbers, onBegin };
     return await runConsumer({ source, settings, runner, callbackName, log: logger, ...seen, ...stop });
   } finally {
     await observing?.close();

@@ -30,6 +30,7 @@ export async function observe(
   if (pages === undefined && registry === undefined) {
     const unseen = ({ observer = {} }: Observable) => ({
       observer,
+      numbers: undefined,
       onBegin: undefined,
       end: () => undefined,
     });

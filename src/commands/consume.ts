@@ -28,7 +28,7 @@ export async function pubsub(
   const stop = listen();
   if (!settings.processOnBackground) admitCallbackVariables();
   const observing = await observe([{ source, settings, callback }], { log });
-  const { observer, onBegin } = observing.observed[0];
+  const { observer, numbers, onBegin } = observing.observed[0];
   const runnable = { source, callback, settings, log, observer };
   const runner = (await startRunners([runnable], stop))?.get(runnable);
   if (runner === undefined) return;
@@ -37,7 +37,7 @@ export async function pubsub(
   const watching = flags.watch === true ? await watch(runner, callback) : undefined;
   const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
   const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
-  const seen = { ...advising(observer), onBegin };
+  const seen = { ...advising(observer), numbers, onBegin };
   const summary = await runConsumer({ source, settings, runner, callbackName, log, ...seen, ...stop });
   log.info({ ...summary, why: stop.why() }, 'stopped');
   await watching?.close();

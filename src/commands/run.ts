@@ -4,6 +4,7 @@ import path from 'node:path';
 import { runConsumer, stopBy } from '../consume.js';
 import { observe, type Observed } from '../observe.js';
 import { loadModule } from '../consumer/callback.js';
+import type { ConnectionEvent, ConsumerObserver } from '../consumer/events.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { startRunners, type Stop } from '../consumer/runners.js';
 import { resolveConsumers, type DefinedConsumer } from '../consumers.js';
@@ -49,8 +50,8 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   surviveStrayErrors(log);
   bridgeConsole();
   const broker = embedded === true ? await bringBroker(settings) : undefined;
-  const observer = advising();
-  const ends = Array.from(runners, ([one, runner]) => runOne({ ...one, ...observer }, runner, stop));
+  const advice = advising();
+  const ends = Array.from(runners, ([one, runner]) => runOne(one, runner, stop, advice));
   for (const end of ends) end.catch(() => failed.abort());
   const results = await Promise.allSettled(ends);
   stop.forget();
@@ -67,11 +68,21 @@ interface Named extends DefinedConsumer {
 }
 
 /** A limit that one reaches is its own; a stop is for all of them. */
-async function runOne(one: Named, runner: CallbackRunner, { drain }: Stop): Promise<void> {
+async function runOne(
+  one: Named,
+  runner: CallbackRunner,
+  { drain }: Stop,
+  advice: ConsumerObserver,
+): Promise<void> {
   const stop = stopBy(drain, one.settings.gracefulWaitSeconds * 1000);
   try {
-    const { observer, onBegin } = one.seen;
-    const summary = await runConsumer({ ...one, ...observer, onBegin, ...stop, runner });
+    const { observer, numbers, onBegin } = one.seen;
+    const onConnection = (event: ConnectionEvent) => {
+      advice.onConnection?.(event);
+      return observer.onConnection?.(event);
+    };
+    const seen = { ...observer, onConnection, numbers, onBegin };
+    const summary = await runConsumer({ ...one, ...seen, ...stop, runner });
     one.log.info(summary, 'stopped');
   } catch (error) {
     if (!(error instanceof PubsubError)) throw error;

@@ -14,6 +14,7 @@ import {
   type RoundTripEvent,
   type SettledEvent,
 } from './events.js';
+import type { Numbers } from './numbers.js';
 import { attemptOf } from './retries.js';
 
 /**
@@ -49,18 +50,22 @@ const countOf = {
 export class Account {
   readonly #observer: ConsumerObserver;
   readonly #log: Logger;
+  readonly #numbers: Numbers | undefined;
   readonly summary = nothingYet();
   #isClosed = false;
 
-  constructor(observer: ConsumerObserver, log: Logger) {
+  constructor(observer: ConsumerObserver, log: Logger, numbers: Numbers | undefined) {
     this.#observer = observer;
     this.#log = log;
+    this.#numbers = numbers;
   }
 
-  started(isRedelivered: boolean): void {
+  started({ startedMs }: Delivery, isRedelivered: boolean): void {
     this.summary.received++;
     if (isRedelivered) this.summary.redelivered++;
-    tell(this.#observer.onReceived, { isRedelivered }, this.#log);
+    this.#numbers?.received(startedMs, isRedelivered);
+    const { onReceived } = this.#observer;
+    if (onReceived !== undefined) tell(onReceived, { isRedelivered }, this.#log);
   }
 
   published(event: PublishedEvent): void {
@@ -74,7 +79,9 @@ export class Account {
   settled(delivery: Delivery): void {
     const { outcome, why } = delivery;
     this.summary[countOf[outcome]]++;
-    if (this.#isHeard && !this.#isClosed) this.#tellSettled(delivery, { outcome, ...why });
+    if (this.#isClosed) return;
+    this.#numbers?.settled(outcome, why.reason, performance.now() - delivery.startedMs);
+    if (this.#isHeard) this.#tellSettled(delivery, { outcome, ...why });
   }
 
   /** The last that is told: the attempts whose callbacks still run. */
@@ -83,6 +90,7 @@ export class Account {
     for (const delivery of unfinished) {
       const { outcome, why } = delivery;
       const told = outcome === 'released' ? ({ outcome, reason: 'stopped' } as const) : { outcome, ...why };
+      this.#numbers?.settled(outcome, told.reason, performance.now() - delivery.startedMs);
       this.#tellSettled(delivery, told);
     }
   }

@@ -40,6 +40,7 @@ import { retriesOf } from './retries.js';
 import { deadLetterQueueIn } from './source.js';
 import { mayRenew, subscribe, warn, type SubscribingOptions } from './subscribe.js';
 import type { CallbackRunner, Job } from './runner.js';
+import type { Numbers } from './numbers.js';
 import { Pause } from './pause.js';
 import { Slots } from '../slots.js';
 import { Turns } from './turns.js';
@@ -53,6 +54,8 @@ export interface ConsumerView {
   readonly inFlight: number;
   /** For how long the callback that was started first has been running, in ms; 0 when none is. */
   readonly longestRunMs: number;
+  /** When the last message came, on performance's clock. */
+  readonly receivedMs: number | undefined;
   /** What the callback needs is away: nothing is started. */
   readonly isPaused: boolean;
   /** Resolves when all worker processes have told their metrics, or have had their time. Never rejects. */
@@ -77,6 +80,8 @@ export interface ConsumerOptions extends ConsumerObserver {
   readonly abort: AbortSignal;
   /** Drains and ends as a stop signal does, when a limit of the settings is reached. */
   readonly stop: (why: BoundReached) => void;
+  /** Attempts are counted there. */
+  readonly numbers?: Numbers | undefined;
   /** Called once, before anything else. */
   readonly onBegin?: ((consumer: ConsumerView) => void) | undefined;
 }
@@ -98,6 +103,7 @@ export class Consumer implements ConsumerView {
   readonly #pause: Pause;
   readonly #position: StreamPosition;
   #hasSubscribed = false;
+  #receivedMs: number | undefined;
   /** Rejects when the consumer must end; never resolves. */
   readonly #failed: Promise<never>;
   #fail: (error: PubsubError) => void = () => undefined;
@@ -108,7 +114,7 @@ export class Consumer implements ConsumerView {
     this.#options = options;
     this.#failures = new FailureLimit(settings.failureLimit, options.stop, log);
     const { queueType, tellsFailure: tellsError, concurrency, maxDeliveries: limit } = settings;
-    this.#account = new Account(options, log);
+    this.#account = new Account(options, log, options.numbers);
     this.#failed = new Promise((_resolve, reject) => (this.#fail = reject));
     this.#failed.catch(() => undefined);
     this.#bounds = new Bounds(settings, options.stop);
@@ -145,6 +151,10 @@ export class Consumer implements ConsumerView {
 
   get inFlight(): number {
     return this.#inFlight.size;
+  }
+
+  get receivedMs(): number | undefined {
+    return this.#receivedMs;
   }
 
   get isPaused(): boolean {
@@ -310,7 +320,8 @@ export class Consumer implements ConsumerView {
     const place = this.#inFlight.add(delivery);
     this.#bounds.begun();
     delivery.startedMs = performance.now();
-    this.#account.started(this.#isRepeated(delivery));
+    this.#receivedMs = delivery.startedMs;
+    this.#account.started(delivery, this.#isRepeated(delivery));
     this.#process(delivery, place);
   }
 

@@ -46,7 +46,6 @@ export class Health {
   /** When the next word of the loop that connects is overdue. */
   #connectDueMs = Infinity;
   #stopDueMs = Infinity;
-  #messageMs: number | undefined;
   /** When the broker last proved that it answers, and how long that took. */
   #answeredMs = 0;
   #roundTripMs: number | undefined;
@@ -59,7 +58,6 @@ export class Health {
         if (kind === 'ready') this.#workers.add(pid);
         else this.#workers.delete(pid);
       },
-      onReceived: () => (this.#messageMs = performance.now()),
       onRoundTrip: ({ durationMs }) => {
         this.#roundTripMs = durationMs;
         this.#answeredMs = performance.now();
@@ -122,6 +120,7 @@ export class Health {
     const nowMs = performance.now();
     const seconds = (ms: number) => Math.round(ms) / 1000;
     const roundTripMs = this.#roundTripMs;
+    const receivedMs = this.#consumer?.receivedMs;
     return {
       status: reasons.length === 0 ? 'ok' : 'failing',
       state: this.#state === 'consuming' && this.#consumer?.isPaused === true ? 'paused' : this.#state,
@@ -129,7 +128,7 @@ export class Health {
       destination: this.#options.destination,
       ...(this.#server === undefined ? {} : { server: this.#server }),
       inFlight: this.#consumer?.inFlight ?? 0,
-      ...(this.#messageMs === undefined ? {} : { lastMessageAgeSeconds: seconds(nowMs - this.#messageMs) }),
+      ...(receivedMs === undefined ? {} : { lastMessageAgeSeconds: seconds(nowMs - receivedMs) }),
       ...(roundTripMs === undefined
         ? {}
         : { roundTripSeconds: seconds(roundTripMs), roundTripAgeSeconds: seconds(nowMs - this.#answeredMs) }),

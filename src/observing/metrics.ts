@@ -6,6 +6,7 @@
 import type * as PromClient from 'prom-client';
 import type { ConsumerView } from '../consumer/consumer.js';
 import type { ConsumerObserver } from '../consumer/events.js';
+import type { Numbers } from '../consumer/numbers.js';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import { requireOptional } from '../optional.js';
@@ -37,6 +38,8 @@ export interface Counted {
 
 export interface Counting {
   readonly observer: ConsumerObserver;
+  /** For the consumer to count in. */
+  readonly numbers: Numbers;
   begin(consumer: ConsumerView): void;
   end(): void;
 }
@@ -86,6 +89,7 @@ export function openMetrics(options: MetricsOptions): Metrics {
             return observer.onWorker?.(event);
           },
         },
+        numbers: counted.numbers,
         begin: (view) => {
           own = view;
           views.add(view);

@@ -4,6 +4,7 @@
  */
 import type { ConsumerView } from '../consumer/consumer.js';
 import type { ConsumerObserver } from '../consumer/events.js';
+import type { Numbers } from '../consumer/numbers.js';
 import type { RunnerObserver } from '../consumer/runner.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
@@ -38,6 +39,7 @@ export interface ObservingOptions {
 export interface Observed {
   /** For the consumer to tell. */
   readonly observer: ConsumerObserver & RunnerObserver;
+  readonly numbers: Numbers | undefined;
   readonly onBegin: ((consumer: ConsumerView) => void) | undefined;
   /** It has ended; the others go on. */
   readonly end: () => void;
@@ -87,7 +89,12 @@ export async function startObserving(
       running.delete(one);
       counting?.end();
     };
-    return { observer: { ...observers(heard), onMetrics: metrics?.take }, onBegin, end };
+    return {
+      observer: { ...observers(heard), onMetrics: metrics?.take },
+      numbers: counting?.numbers,
+      onBegin,
+      end,
+    };
   });
   const server = port === undefined ? undefined : await servePages(pages, { host, port }, log);
   try {

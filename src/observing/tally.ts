@@ -3,7 +3,8 @@
  * become samples when somebody asks. The one place that names metrics.
  */
 import type { ConsumerView } from '../consumer/consumer.js';
-import type { ConsumerObserver, ConnectionEvent, SettledEvent } from '../consumer/events.js';
+import type { ConsumerObserver, ConnectionEvent } from '../consumer/events.js';
+import { DURATION_BOUNDS, Numbers } from '../consumer/numbers.js';
 import { droppedLines } from '../log.js';
 
 export type MetricType = 'counter' | 'gauge' | 'histogram';
@@ -23,9 +24,6 @@ interface Live {
   workers: number;
 }
 
-/** Upper bounds of the durations of callbacks, in seconds: from a cache hit to the default time limit. */
-const BOUNDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1500];
-
 class Counts {
   readonly #numbers = new Map<string, number>();
 
@@ -39,9 +37,12 @@ class Counts {
   }
 
   samples(label: string): Sample[] {
-    return [...this.#numbers].map(([name, value]) => ({ value, labels: { [label]: name } }));
+    return samplesBy(label, this.#numbers);
   }
 }
+
+const samplesBy = (label: string, numbers: Iterable<readonly [string, number]>): Sample[] =>
+  Array.from(numbers, ([name, value]) => ({ value, labels: { [label]: name } }));
 
 const resultOf = (code: ConnectionEvent['code']): string =>
   code === 'broker-unreachable' ? 'unreachable' : 'refused';
@@ -49,31 +50,24 @@ const resultOf = (code: ConnectionEvent['code']): string =>
 export class Tally {
   readonly #version: string;
   readonly #live = new Set<Live>();
-  readonly #outcomes = new Counts(['acked', 'dead-lettered', 'retried', 'released']);
-  readonly #deadLetters = new Counts();
+  readonly #numbers = new Numbers();
   readonly #workerEnds = new Counts();
   readonly #connects = new Counts(['connected', 'unreachable', 'refused']);
   readonly #published = new Counts(['confirmed', 'refused', 'unconfirmed']);
-  readonly #buckets = new Float64Array(BOUNDS.length + 1);
-  #durationSeconds = 0;
-  #redelivered = 0;
-  #lastMessageMs: number | undefined;
   #canarySeconds: number | undefined;
   #broker = '';
   readonly #read: Readonly<Record<MetricName, () => readonly Sample[]>> = {
-    pubsub_messages_total: () => this.#outcomes.samples('outcome'),
-    pubsub_dead_letters_total: () => this.#deadLetters.samples('reason'),
-    pubsub_redelivered_total: () => one(this.#redelivered),
-    pubsub_callback_duration_seconds: () =>
-      histogram('pubsub_callback_duration_seconds', this.#buckets, this.#durationSeconds),
+    pubsub_messages_total: () => samplesBy('outcome', Object.entries(this.#numbers.outcomes)),
+    pubsub_dead_letters_total: () => samplesBy('reason', this.#numbers.deadLetters),
+    pubsub_redelivered_total: () => one(this.#numbers.redelivered),
+    pubsub_callback_duration_seconds: () => histogram('pubsub_callback_duration_seconds', this.#numbers),
     pubsub_in_flight: () => this.#sum(({ view }) => view?.inFlight ?? 0),
     pubsub_concurrency: () => this.#sum(({ concurrency }) => concurrency),
     pubsub_workers: () => this.#sum(({ workers }) => workers),
     pubsub_worker_ends_total: () => this.#workerEnds.samples('reason'),
     pubsub_connected: () => this.#sum(({ isSubscribed }) => Number(isSubscribed)),
     pubsub_connects_total: () => this.#connects.samples('result'),
-    pubsub_last_message_timestamp_seconds: () =>
-      one(this.#lastMessageMs === undefined ? undefined : this.#lastMessageMs / 1000),
+    pubsub_last_message_timestamp_seconds: () => one(secondsOfEpoch(this.#numbers.lastReceivedMs)),
     pubsub_canary_seconds: () => one(this.#canarySeconds),
     pubsub_published_total: () => this.#published.samples('result'),
     pubsub_log_lines_dropped_total: () => one(droppedLines()),
@@ -87,6 +81,7 @@ export class Tally {
   /** Counts one consumer more, from now on. */
   join(concurrency: number): {
     readonly observer: ConsumerObserver;
+    readonly numbers: Numbers;
     begin(view: ConsumerView): void;
     end(): void;
   } {
@@ -94,11 +89,6 @@ export class Tally {
     this.#live.add(live);
     return {
       observer: {
-        onReceived: ({ isRedelivered }) => {
-          this.#lastMessageMs = Date.now();
-          if (isRedelivered) this.#redelivered++;
-        },
-        onSettled: (event) => this.#settle(event),
         onConnection: (event) => this.#turn(live, event),
         onWorker: ({ kind, reason }) => {
           live.workers += kind === 'ready' ? 1 : reason === 'not-started' ? 0 : -1;
@@ -107,19 +97,10 @@ export class Tally {
         onPublished: ({ result }) => this.#published.add(result),
         onRoundTrip: ({ durationMs }) => (this.#canarySeconds = durationMs / 1000),
       },
+      numbers: this.#numbers,
       begin: (view) => (live.view = view),
       end: () => this.#live.delete(live),
     };
-  }
-
-  #settle({ outcome, reason, durationMs }: SettledEvent): void {
-    this.#outcomes.add(outcome);
-    if (outcome === 'dead-lettered') this.#deadLetters.add(reason ?? 'unknown');
-    const seconds = durationMs / 1000;
-    let at = 0;
-    while (at < BOUNDS.length && seconds > (BOUNDS[at] ?? 0)) at++;
-    this.#buckets[at] = (this.#buckets[at] ?? 0) + 1;
-    this.#durationSeconds += seconds;
   }
 
   #turn(live: Live, { kind, code, broker }: ConnectionEvent): void {
@@ -166,15 +147,18 @@ export const families = {
 
 export type MetricName = keyof typeof families;
 
-function histogram(name: string, buckets: Float64Array, sum: number): Sample[] {
+const secondsOfEpoch = (ms: number | undefined): number | undefined =>
+  ms === undefined ? undefined : (performance.timeOrigin + ms) / 1000;
+
+function histogram(name: string, { durations, durationMs }: Numbers): Sample[] {
   let count = 0;
-  const upTo = [...BOUNDS, '+Inf'].map((le, at): Sample => {
-    count += buckets[at] ?? 0;
+  const upTo = [...DURATION_BOUNDS, '+Inf'].map((le, at): Sample => {
+    count += durations[at] ?? 0;
     return { metricName: `${name}_bucket`, labels: { le }, value: count };
   });
   return [
     ...upTo,
-    { metricName: `${name}_sum`, labels: {}, value: sum },
+    { metricName: `${name}_sum`, labels: {}, value: durationMs / 1000 },
     { metricName: `${name}_count`, labels: {}, value: count },
   ];
 }
