@@ -10,7 +10,13 @@ function healthAt(t: TestContext, given = {}) {
   t.mock.method(performance, 'now', () => nowMs);
   const settings = resolve(given, {});
   const health = new Health({ destination: '/queue/x', settings, hasWorkers: true });
-  const consumer = { inFlight: 0, longestRunMs: 0, isPaused: false, receivedMs: undefined, gatherMetrics: () => Promise.resolve() };
+  const consumer = {
+    inFlight: 0,
+    longestRunMs: 0,
+    isPaused: false,
+    receivedMs: undefined,
+    gatherMetrics: () => Promise.resolve(),
+  };
   health.begin(consumer);
   return {
     health,
