@@ -22,6 +22,7 @@ export const activemq: Dialect = {
       ? { 'activemq.subscriptionName': durableName }
       : {}),
   }),
+  knowsBareNames: true,
   destinationOf: plainQueue,
   declarations: () => [],
   subscriptionHeaders: [

@@ -26,6 +26,8 @@ export const artemis: Dialect = {
       : {}),
     ...oneByOne,
   }),
+  // It takes one for a topic, and drops what is sent there.
+  knowsBareNames: false,
   destinationOf,
   declarations: () => [],
   subscriptionHeaders: ['selector'],

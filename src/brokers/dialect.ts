@@ -23,6 +23,8 @@ export interface Dialect {
   readonly name: 'rabbitmq' | 'activemq' | 'artemis' | 'embedded';
   /** Destination and product-specific headers of the SUBSCRIBE; acknowledgement mode and id are the caller's. */
   subscribeHeaders(source: Source, options: SubscribeOptions): Headers;
+  /** Is a name without a kind that of a queue? */
+  readonly knowsBareNames: boolean;
   /** Where a SEND goes that is to reach the queue of this name and no other. */
   destinationOf(queue: string): string;
   /** Queues that must exist before a message can be dead-lettered, beyond those the SUBSCRIBE declares. */

@@ -39,11 +39,6 @@ export function plainQueue(queue: string): string {
   return `/queue/${queue}`;
 }
 
-/** A bare name is that of a queue; Artemis 2.40.0 takes one for a topic, and drops what is sent to it. */
-export function namedByKind(destination: string): string {
-  return destination.includes('/') ? destination : plainQueue(destination);
-}
-
 const EXISTING = '/amq/queue/';
 
 /** RabbitMQ's name for a queue that is neither declared nor compared. A SEND to a missing one is confirmed and lost. */

@@ -39,6 +39,7 @@ export const rabbitmq: Dialect = {
           ...own,
         }),
   }),
+  knowsBareNames: true,
   destinationOf: plainQueue,
   // Of the same type: a dead letter must survive what its message survives.
   declarations: ({ deadLetterQueue, isExisting }, queueType) => {

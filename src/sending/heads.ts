@@ -12,7 +12,7 @@ import type { Dialect } from '../brokers/dialect.js';
 import {
   existingQueue,
   existingQueueOf,
-  namedByKind,
+  plainQueue,
   queueArguments,
   type QueueRules,
 } from '../brokers/queues.js';
@@ -129,7 +129,7 @@ function standardHeaders(kind: Kind): Headers {
   const isDeclared = existingTarget(kind) === undefined;
   const queue = queueNameOf(destination);
   return {
-    ...(isDeclared ? { destination: namedByKind(destination) } : {}),
+    ...(isDeclared ? { destination } : {}),
     'content-type': contentType ?? defaultTypes.json,
     ...(contentEncoding === undefined ? {} : { 'content-encoding': contentEncoding }),
     'tshoot-destination': destination,
@@ -158,9 +158,13 @@ function standardFor(kind: Kind): { readonly target: string; readonly lines: str
 /** The lines of its SEND on this broker: a queue that is used as it is has another name on each. */
 export function linesFor({ destination, lines }: Outgoing, dialect: Dialect): string {
   const queue = existingQueueOf(destination);
-  if (queue === undefined) return lines;
+  if (queue === undefined) return dialect.knowsBareNames ? lines : withKind(lines, destination);
   return `${lines}${encodeHeaders({ destination: dialect.existing(queue) })}`;
 }
+
+/** A bare name is that of a queue. */
+const withKind = (lines: string, destination: string): string =>
+  destination.includes('/') ? lines : lines.replace('\ndestination:', `\ndestination:${plainQueue('')}`);
 
 const isSame = (one: Kind, other: Kind): boolean =>
   one.destination === other.destination &&

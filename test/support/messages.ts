@@ -3,7 +3,6 @@
  * queues and how the end of a queue is recognised: by a message of our own behind all others, not by silence.
  */
 import { randomUUID } from 'node:crypto';
-import { namedByKind } from '../../src/brokers/queues.js';
 import type { Frame } from '../../src/stomp/frames.js';
 import type { BrokerUnderTest } from './brokers.js';
 import { ErrorFrame, type RawClient, type RawHeaders, settlingHeaders, withRaw } from './raw-client.js';
@@ -53,7 +52,9 @@ export async function putAll(
   headers: RawHeaders = {},
 ): Promise<void> {
   const all = { ...declaringHeaders(broker, destination), ...headers };
-  const target = fullName(broker, queueNameOf(destination)) ?? namedByKind(destination);
+  const target =
+    fullName(broker, queueNameOf(destination)) ??
+    (destination.includes('/') ? destination : `/queue/${destination}`);
   await withRaw(broker, async (client) => {
     await Promise.all(bodies.map((body) => client.put(target, body, all)));
   });

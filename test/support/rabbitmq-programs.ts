@@ -3,7 +3,7 @@
  * root of its own. Hides how a program runs in there: with mounts that nobody else sees, on this machine's network.
  */
 import { execFile } from 'node:child_process';
-import { chmod } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -121,4 +121,6 @@ async function debootstrap(release: string, folder: string): Promise<void> {
     throw new Error(`debootstrap ${args.join(' ')} failed (it needs root):\n${why}`, { cause: error });
   }
   await chmod(folder, 0o755);
+  // Debian's sid makes none, and Erlang looks its own host up.
+  await writeFile(join(folder, 'etc/hosts'), '127.0.0.1 localhost\n', { flag: 'a' });
 }
