@@ -1,10 +1,14 @@
 /** The subcommands of `pubsub` that look after queues: their arguments, flags and examples. */
+import type { CallbackArgument } from '../commands/consume.js';
 import type { Command } from 'commander';
 import { addSettings, append, flagsOf } from './flags.js';
 import { addHelp } from './help.js';
 
+/** What is to be called: undefined when nothing is given. Throws `invalid-usage`. */
+type CallbackMeant = (module: string | undefined) => CallbackArgument | undefined;
+
 /** Adds all of the subcommands, under django-stomp's names too. */
-export function addOperators(program: Command): void {
+export function addOperators(program: Command, meant: CallbackMeant): void {
   const takers = [addMove, addAckAll, addPeek, addRedrive, addDeadLetters].map((add) => add(program));
   for (const command of takers) {
     command.option(
@@ -12,7 +16,7 @@ export function addOperators(program: Command): void {
       'deliveries after which a quorum queue drops a message, if a policy says so (default 20)',
     );
   }
-  addCheck(program);
+  addCheck(program, meant);
   for (const command of [...takers, addRestore(program)]) {
     addSettings(command, ['operator', command.name()]);
     addHelp(command, examples[command.name()] ?? []);
@@ -23,6 +27,7 @@ const examples: Readonly<Record<string, readonly string[]>> = {
   check: [
     'check /queue/xpto ./callbacks#ack',
     'check /queue/xpto ./callbacks#ack --declare --setup --strict --wait 60s',
+    'check /queue/xpto --declare -- ./job.sh',
   ],
   'move-messages': ['move-messages DLQ.xpto xpto', 'move-messages xpto xpto old-broker 61613'],
   'ack-all-messages': ['ack-all-messages DLQ.xpto', 'ack-all-messages DLQ.xpto --yes --save removed.ndjson'],
@@ -46,21 +51,21 @@ function operator(program: Command, name: string, description: string): Command 
   return command;
 }
 
-function addCheck(program: Command): void {
+function addCheck(program: Command, meant: CallbackMeant): void {
   const command = operator(
     program,
     'check',
     'tell whether a consumer would start, step by step: for a deploy, before it',
   )
     .argument('<destination>', 'what the consumer consumes')
-    .argument('[callback]', 'its callback: <module>#<export>')
+    .argument('[callback]', 'its callback: <module>#<export>; or -- and a program with its arguments')
     .option('--declare', 'declare the queues that the start would declare, and see whether the broker agrees')
     .option('--setup', 'run setup() and teardown() of the callback too')
     .option('--strict', 'a warning is a failure')
     .option('--wait <duration>', 'wait so long for a broker that does not answer yet, like 60s')
     .action(async (destination: string, callback?: string) => {
       const { check } = await import('../commands/check.js');
-      await check(destination, callback, flagsOf(command));
+      await check(destination, meant(callback), flagsOf(command));
     });
   addSettings(command, ['pubsub']);
   addHelp(command, examples.check ?? []);

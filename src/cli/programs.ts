@@ -47,7 +47,9 @@ export function createPubsub(name: string, typed: Typed): Command {
   makeConsume(program, typed);
   addHelp(makeConsume(program.command('consume'), typed), prefixed('consume', consumeExamples));
   addHelp(makePublish(program.command('publish')), prefixed('publish', publishExamples));
-  addOperators(program);
+  addOperators(program, (module) =>
+    module === undefined && typed.words.length === 0 ? undefined : callbackMeant(module, typed.words),
+  );
   addHelp(addBroker(program), ['broker', 'broker --port 61700 --user app --password secret --host 0.0.0.0']);
   addHelp(addRun(program), ['run', 'run consumers.mjs --only orders,invoices']);
   addHelp(addDemo(program), ['demo']);

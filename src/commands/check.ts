@@ -12,6 +12,7 @@ import { ineffective, loadDotenv, resolve, uselessVariables, type Settings } fro
 import { durationMs } from '../settings/kinds.js';
 import { listenForStop, type Shutdown } from '../shutdown.js';
 import { checkBroker } from './check-broker.js';
+import type { CallbackArgument } from './consume.js';
 import { CheckReport, failed, type Finding } from './check-report.js';
 import { checkServers, type Reached } from './check-server.js';
 
@@ -25,7 +26,7 @@ export interface CheckFlags extends Record<string, unknown> {
 /** Resolves when a consumer would start. Rejects with a PubsubError whose exit status is that of the first failure. */
 export async function check(
   destination: string,
-  callback: string | undefined,
+  callback: CallbackArgument | undefined,
   flags: CheckFlags,
 ): Promise<void> {
   const waitMs = flags.wait === undefined ? 0 : durationMs(flags.wait);
@@ -81,7 +82,7 @@ function doubtsOf(settings: Settings): string[] {
 
 async function checkAll(
   { settings, source }: Known,
-  callback: string | undefined,
+  callback: CallbackArgument | undefined,
   flags: CheckFlags,
   waitMs: number,
   report: CheckReport,
@@ -101,7 +102,7 @@ async function checkAll(
 }
 
 async function checkCallback(
-  callback: string | undefined,
+  callback: CallbackArgument | undefined,
   { settings, source }: Known,
   stop: Shutdown,
   isSetUp: boolean,
@@ -112,6 +113,8 @@ async function checkCallback(
     const runnable = { source, callback, settings, log, isOnlyLoaded: !isSetUp };
     const runner = (await startRunners([runnable], stop))?.get(runnable);
     await runner?.close();
+    if (typeof callback !== 'string')
+      return { step, status: 'ok', detail: `${callback.join(' ')} is there, and may be run` };
     const done = isSetUp
       ? 'loads, and setup() and teardown() succeed'
       : 'loads (--setup would run its setup())';

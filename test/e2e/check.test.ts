@@ -3,10 +3,12 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:tls';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { startActivemq } from '../support/activemq.js';
 import { brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { put } from '../support/messages.js';
+import { packageRoot } from '../support/process.js';
 import { findProgram, freePorts } from '../support/server-process.js';
 import { Authority, opensslMissing } from '../unit/sending/certificates.js';
 import { at, fixture, skipWithout, temporaryFolder, unique } from './commands.js';
@@ -78,6 +80,18 @@ describe('check without a broker', () => {
       /^fail callback: no module .* -> correct the path or install the package$/,
     ],
     [
+      'a program that there is not',
+      ['x', '--', './no-job.sh'],
+      3,
+      /^fail callback: there is no program \.\/no-job\.sh \(/,
+    ],
+    [
+      'a program that may not be run',
+      ['x', '--', join(packageRoot, 'package.json')],
+      3,
+      /^fail callback: .*package\.json is not executable: chmod \+x /,
+    ],
+    [
       'a callback that is no function',
       ['x', fixture('plain.js#version')],
       3,
@@ -92,6 +106,14 @@ describe('check without a broker', () => {
       assert.match(checked.stderr, /^pubsub: error: check failed: /m);
     });
   }
+
+  it('takes a program in the place of a callback, and not beside one', async () => {
+    const found = await check(at(1), ['x', '--', 'cat', '-']);
+    assert.deepEqual(found.steps.slice(0, 2), ['ok settings', 'ok callback']);
+    const both = await check(at(1), ['x', callback, '--', 'cat']);
+    assert.equal(both.code, 2);
+    assert.match(both.stderr, /either the callback .* or the program cat, not both/);
+  });
 
   it('runs setup() when asked to, and teardown() after it', async () => {
     const folder = temporaryFolder({
@@ -229,6 +251,16 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
     assert.ok(declared.steps.includes('ok queues'), declared.steps.join());
     const lines = (await queues()).split('\n').filter((name) => name.includes(queue));
     assert.deepEqual(lines.toSorted(), [`DLQ.${queue}`, queue, `${queue}.retry.5000`].toSorted());
+  });
+
+  it('looks for a queue that others declared, and its dead-letter queue', async () => {
+    const queue = unique('check');
+    const missing = await reaching(rabbitmq!, [queue, callback, '--no-declare']);
+    assert.equal(missing.code, 4, missing.stderr);
+    assert.match(missing.wrong[0] ?? '', new RegExp(`^fail .*${queue}`));
+    for (const name of [queue, `DLQ.${queue}`]) await put(rabbitmq!, `/queue/${name}`, {}, {});
+    const there = await reaching(rabbitmq!, [queue, callback, '--no-declare']);
+    assert.deepEqual([there.code, there.wrong], [0, []]);
   });
 
   it('tells of a queue that has other arguments with 4', async () => {
