@@ -84,6 +84,7 @@ function addRun(program: Command): Command {
     .description('all the consumers that a file defines, in one process')
     .argument('[file]', 'exports defineConsumers({ ... }); default: pubsub.config.ts, .mjs, .js or .json')
     .option('--only <names>', 'these consumers alone, with commas between')
+    .option('--watch', 'load changed callbacks anew, for development')
     .option('--embedded', 'bring an in-memory broker along, for development')
     .action(async (file: string | undefined) => {
       const { run } = await import('../commands/run.js');

@@ -49,8 +49,8 @@ export async function pubsub(
 async function watch(runner: CallbackRunner, callback: CallbackArgument) {
   if (typeof callback !== 'string')
     throw new PubsubError('invalid-usage', '--watch: a program is started anew for each message anyway');
-  const { watchCallback } = await import('./watch.js');
-  return watchCallback(runner, await locateCallback(callback), log);
+  const { watchCallbacks } = await import('./watch.js');
+  return watchCallbacks([{ runner, file: await locateCallback(callback) }], log);
 }
 
 /** The embedded broker is loaded only for who asks for it. */

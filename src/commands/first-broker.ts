@@ -13,9 +13,10 @@ export function adviceFor(text: string): string | undefined {
   );
 }
 
-/** Tells the advice at the first connection that is refused. */
-export function advising(observer: ConsumerObserver = {}): ConsumerObserver {
-  let isTold = false;
+let isTold = false;
+
+/** Tells the advice at the first connection of this process that is refused. */
+export function advising(observer: ConsumerObserver): ConsumerObserver {
   return {
     ...observer,
     onConnection: (event) => {

@@ -3,8 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { runConsumer, stopBy } from '../consume.js';
 import { observe, type Observed } from '../observe.js';
-import { loadModule } from '../consumer/callback.js';
-import type { ConnectionEvent, ConsumerObserver } from '../consumer/events.js';
+import { loadModule, locateCallback } from '../consumer/callback.js';
 import type { CallbackRunner } from '../consumer/runner.js';
 import { startRunners, type Stop } from '../consumer/runners.js';
 import { resolveConsumers, type DefinedConsumer } from '../consumers.js';
@@ -24,7 +23,7 @@ const defaultFiles = ['ts', 'mts', 'mjs', 'js', 'json'].map((extension) => `pubs
  */
 export async function run(file: string | undefined, flags: Record<string, unknown>): Promise<void> {
   const { settings, listen } = await start(flags);
-  const { only, embedded, ...given } = flags;
+  const { only, embedded, watch: isWatching, ...given } = flags;
   const found = locateConfig(file);
   const names = typeof only === 'string' ? only.split(',') : undefined;
   const consumers = resolveConsumers(await loadConfig(found), { only: names, given });
@@ -50,11 +49,12 @@ export async function run(file: string | undefined, flags: Record<string, unknow
   surviveStrayErrors(log);
   bridgeConsole();
   const broker = embedded === true ? await bringBroker(settings) : undefined;
-  const advice = advising();
-  const ends = Array.from(runners, ([one, runner]) => runOne(one, runner, stop, advice));
+  const watching = isWatching === true ? await watch(runners) : undefined;
+  const ends = Array.from(runners, ([one, runner]) => runOne(one, runner, stop));
   for (const end of ends) end.catch(() => failed.abort());
   const results = await Promise.allSettled(ends);
   stop.forget();
+  await watching?.close();
   await observing.close();
   await broker?.close();
   for (const result of results) if (result.status === 'rejected') throw result.reason;
@@ -68,20 +68,11 @@ interface Named extends DefinedConsumer {
 }
 
 /** A limit that one reaches is its own; a stop is for all of them. */
-async function runOne(
-  one: Named,
-  runner: CallbackRunner,
-  { drain }: Stop,
-  advice: ConsumerObserver,
-): Promise<void> {
+async function runOne(one: Named, runner: CallbackRunner, { drain }: Stop): Promise<void> {
   const stop = stopBy(drain, one.settings.gracefulWaitSeconds * 1000);
   try {
     const { observer, numbers, onBegin } = one.seen;
-    const onConnection = (event: ConnectionEvent) => {
-      advice.onConnection?.(event);
-      return observer.onConnection?.(event);
-    };
-    const seen = { ...observer, onConnection, numbers, onBegin };
+    const seen = { ...advising(observer), numbers, onBegin };
     const summary = await runConsumer({ ...one, ...seen, ...stop, runner });
     one.log.info(summary, 'stopped');
   } catch (error) {
@@ -91,6 +82,17 @@ async function runOne(
     one.seen.end();
     stop.forget();
   }
+}
+
+/** Modules are loaded anew; a program is started anew for each message anyway. */
+async function watch(runners: ReadonlyMap<Named, CallbackRunner>) {
+  const modules = Array.from(runners).flatMap(([{ callback }, runner]) =>
+    typeof callback === 'string' ? [locateCallback(callback).then((file) => ({ runner, file }))] : [],
+  );
+  if (modules.length === 0)
+    throw new PubsubError('invalid-usage', '--watch: programs are started anew for each message anyway');
+  const { watchCallbacks } = await import('./watch.js');
+  return watchCallbacks(await Promise.all(modules), log);
 }
 
 function locateConfig(file: string | undefined): string {

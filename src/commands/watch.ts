@@ -1,6 +1,6 @@
 /**
- * `--watch`: the callback's package is watched, and what changes there is loaded by new workers, while the connection and
- * what is in flight stay as they are. What does not load is told, and the old workers go on.
+ * `--watch`: the packages of the callbacks are watched, and what changes there is loaded by new workers, while the connections
+ * and what is in flight stay as they are. What does not load is told, and the old workers go on.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -13,25 +13,37 @@ import type { Logger } from '../log.js';
 const SETTLED_MS = 100;
 const isCode = /\.(?:[cm]?[jt]s|[jt]sx|json)$/;
 
-/** Resolves when changes are noticed. Rejects with `invalid-usage` for a runner that cannot load anew. */
-export async function watchCallback(
-  runner: CallbackRunner,
-  file: string,
+/** What runs a module, and its file. */
+export interface Watched {
+  readonly runner: CallbackRunner;
+  readonly file: string;
+}
+
+/** Resolves when changes are noticed. Rejects with `invalid-usage` when one of them cannot load anew. */
+export async function watchCallbacks(
+  all: readonly Watched[],
   log: Logger,
 ): Promise<{ close: () => Promise<void> }> {
-  if (runner.renew === undefined)
-    throw new PubsubError('invalid-usage', '--watch needs worker processes: leave out --inline');
-  const folder = packageFolder(path.dirname(file));
-  const watcher = watch(folder, {
+  const renewals = new Set<() => Promise<void>>();
+  for (const { runner } of all) {
+    if (runner.renew === undefined)
+      throw new PubsubError('invalid-usage', '--watch needs worker processes: leave out --inline');
+    renewals.add(runner.renew);
+  }
+  const folders = [...new Set(all.map(({ file }) => packageFolder(path.dirname(file))))];
+  const within = (name: string) => {
+    const folder = folders.find((one) => name === one || name.startsWith(one + path.sep));
+    return path.relative(folder ?? '', name);
+  };
+  const watcher = watch(folders, {
     ignoreInitial: true,
-    ignored: (name, stats) =>
-      isForeign(path.relative(folder, name)) || (stats?.isFile() === true && !isCode.test(name)),
+    ignored: (name, stats) => isForeign(within(name)) || (stats?.isFile() === true && !isCode.test(name)),
   });
   const ready = new Promise<void>((resolve) => watcher.once('ready', resolve));
   watcher.on('error', (error) => log.warn({ err: error }, 'a change of the callback may go unnoticed'));
-  watcher.on('all', renewing(runner, folder, log));
+  watcher.on('all', renewing(renewals, within, log));
   await ready;
-  log.info({ folder }, 'watching the callback');
+  for (const folder of folders) log.info({ folder }, 'watching the callback');
   return watcher;
 }
 
@@ -46,8 +58,8 @@ const isForeign = (name: string): boolean => /(?:^|\/)(?:node_modules|\.[^/.][^/
 
 /** One renewal at a time; what changes meanwhile makes one more. */
 function renewing(
-  runner: CallbackRunner,
-  folder: string,
+  renewals: ReadonlySet<() => Promise<void>>,
+  within: (name: string) => string,
   log: Logger,
 ): (event: string, name: string) => void {
   let timer: NodeJS.Timeout | undefined;
@@ -55,14 +67,16 @@ function renewing(
   return (_event, name) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      renewal = renewal.then(() => renew(runner, path.relative(folder, name), log));
+      renewal = renewal.then(async () => {
+        for (const renewOne of renewals) await renew(renewOne, within(name), log);
+      });
     }, SETTLED_MS).unref();
   };
 }
 
-async function renew(runner: CallbackRunner, changed: string, log: Logger): Promise<void> {
+async function renew(renewOne: () => Promise<void>, changed: string, log: Logger): Promise<void> {
   try {
-    await runner.renew?.();
+    await renewOne();
     log.info({ changed }, 'the callback is loaded anew');
   } catch (error) {
     log.error(

@@ -48,7 +48,7 @@ export interface CallbackRunner {
   /** `done` is called once, after this has returned: when the callback has returned or is given up. */
   run(job: Job, done: (result: RunResult | Gone) => void): void;
   /** Loads the callback anew, where that can be done. Rejects with `callback-...`, and changes nothing, when it does not load. */
-  renew?(): Promise<void>;
+  readonly renew?: (() => Promise<void>) | undefined;
   /** What the `healthy()` beside the callback says, if it answers. Never rejects; absent where there can be none. */
   isHealthy?: (() => Promise<boolean> | boolean) | undefined;
   /** Resolves when all processes have told their metrics, or have had their time. Never rejects. */

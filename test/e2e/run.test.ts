@@ -1,6 +1,6 @@
 /** `pubsub run`: several consumers by one file, in one process, which start, stop and fail together. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { bodiesIn, put, putAll } from '../support/messages.js';
@@ -181,6 +181,46 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
     assert.deepEqual([status, Object.keys(left as object)], ['ok', ['orders', 'mails']]);
     running.signal('SIGTERM');
     await ends(running, 0);
+  });
+
+  it('loads what changes anew with --watch, in the workers of all, and says what does not load', async () => {
+    const [one, two] = [unique('watched'), unique('watched')];
+    const callback = (version: string) =>
+      `export default ({ ack }) => { console.log('${version}'); return ack(); };`;
+    const folder = temporaryFolder({
+      'package.json': '{ "type": "module" }',
+      'one.js': callback('one'),
+      'two.js': callback('two'),
+      'pubsub.config.json': config({
+        one: { destination: one, callback: './one.js' },
+        // Workers of its own.
+        two: { destination: two, callback: './two.js', timeoutSeconds: 60 },
+        jobs: { destination: unique('watched'), callback: ['cat'] },
+      }),
+    });
+    const running = runIn(folder, ['--watch']);
+    await running.says('subscribed', 3);
+    writeFileSync(join(folder, 'one.js'), callback('one again'));
+    await running.waitFor(/("changed":"one.js".*"msg":"the callback is loaded anew"[^]*){2}/);
+    writeFileSync(join(folder, 'two.js'), 'export default');
+    await running.waitFor(/"changed":"two.js".*"msg":"the changed callback does not load/);
+    await put(broker, `/queue/${one}`, 1, id);
+    await put(broker, `/queue/${two}`, 2, id);
+    await until(
+      () => printed(running).length === 2,
+      DEADLINE_MS,
+      () => running.stderr,
+    );
+    assert.deepEqual(printed(running).toSorted(), ['one again', 'two']);
+    assert.equal(running.said('subscribed').length, 3);
+    running.signal('SIGTERM');
+    await ends(running, 0);
+    writeFileSync(join(folder, 'two.js'), callback('two'));
+    const inline = run('pubsub', ['run', '--watch'], {
+      ...{ cwd: folder, env: { ...nobody, STOMP_PROCESS_MSG_ON_BACKGROUND: 'false' } },
+    });
+    await ends(inline, 2);
+    assert.match(inline.stderr, /--watch needs worker processes/);
   });
 
   it('serves those that are named alone', async () => {

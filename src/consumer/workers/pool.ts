@@ -110,11 +110,14 @@ export class WorkerPool {
   }
 
   /** A runner of one of the callbacks. The pool ends with the last of them that is closed. */
+  /** One for all of its runners: who renews several of them renews each pool once. */
+  readonly #renewAll = () => this.renew();
+
   runnerOf(which: number): CallbackRunner {
     this.#users++;
     return {
       run: (job, done) => this.#run(job, which, done),
-      renew: () => this.renew(),
+      renew: this.#renewAll,
       isHealthy: () => this.#hasHealth[which] !== true || this.#askHealth(which),
       gatherMetrics: () => this.gatherMetrics(),
       close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
