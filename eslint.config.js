@@ -9,8 +9,8 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots waiting-line aborted printable log-output optional version trace-context stack', ''],
-  ['settings', 'errors dotenv'],
+  ['errors context slots waiting-line aborted closest printable log-output optional version trace-context stack', ''],
+  ['settings', 'errors closest dotenv'],
   ['log', 'errors context settings printable log-output trace-context stack pino pino-pretty'],
   ['tracing', 'log optional trace-context version @opentelemetry/api'],
   ['progress', 'log cli-progress'],
@@ -34,7 +34,7 @@ const rooms = [
     'commands',
     'errors settings log tracing printable progress shutdown stomp/frames brokers sending consumer consume observe publish consumers embedded chokidar',
   ],
-  ['cli', 'errors settings log version commands commander'],
+  ['cli', 'errors closest settings log version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {

@@ -64,7 +64,7 @@ export async function consume<Body>(options: ConsumeOptions<Body>): Promise<Cons
       'consume: a module exports schema and healthy beside its callback',
     );
   const settings = resolve(given);
-  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
+  for (const unknown of unknownOptions(given)) logger.warn(unknown, 'unknown option; is it misspelt?');
   const source = sourceOf(destination, settings);
   const stop = stopBy(signal, settings.gracefulWaitSeconds * 1000);
   let observing: Observing | undefined;

@@ -88,7 +88,10 @@ function resolveConsumer(
   const problems = [
     ...(typeof destination === 'string' ? [] : ['destination: a string expected']),
     ...(isCallback(callback) ? [] : ['callback: "module#export" or a list of texts expected']),
-    ...unknownOptions({ ...defaults, ...own }).map((option) => `${option}: there is no such setting`),
+    ...unknownOptions({ ...defaults, ...own }).map(
+      ({ option, meant }) =>
+        `${option}: there is no such setting${meant === undefined ? '' : `; did you mean ${meant}?`}`,
+    ),
   ];
   const attempt = <T>(work: () => T): T | undefined => {
     try {

@@ -17,6 +17,6 @@ export function openPublisher(options: PublisherOptions = {}): Publisher {
   if (typeof options !== 'object' || (options as unknown) === null)
     throw misused('options', 'an object, like { url: "stomp://broker" }', options);
   const { log: logger = log, ...given } = options;
-  for (const option of unknownOptions(given)) logger.warn({ option }, 'unknown option; is it misspelt?');
+  for (const unknown of unknownOptions(given)) logger.warn(unknown, 'unknown option; is it misspelt?');
   return new Publisher(resolve(given), logger);
 }

@@ -4,6 +4,7 @@
  * library option) > environment > .env > default. Alone in reading process.env.
  */
 import * as dotenv from 'dotenv';
+import { closest } from './closest.js';
 import { PubsubError, reasonOf } from './errors.js';
 import {
   boolean,
@@ -267,7 +268,8 @@ export function resolve(
     const row: Setting<unknown> = settings[name];
     const fromCaller = (given as Record<string, unknown>)[name];
     const value = fromCaller ?? (env[row.variable] === '' ? undefined : env[row.variable]);
-    const source = fromCaller === undefined ? row.variable : (flagName(row) ?? name);
+    const file = fromDotenv.has(row.variable) ? ' (in .env)' : '';
+    const source = fromCaller === undefined ? `${row.variable}${file}` : (flagName(row) ?? name);
     try {
       resolved[name] = value === undefined ? row.default : row.parse(asText(value));
     } catch (error) {
@@ -318,7 +320,9 @@ function spreadUrl(resolved: Mutable<Settings>, rankOf: (name: SettingName) => n
     const nearest = Math.max(...rivals.map(rankOf));
     const rival = rivals.find((name) => rankOf(name) === nearest);
     if (nearest === own && rival !== undefined)
-      problems.push(`STOMP_URL and ${settings[rival].variable}: both are given, and the URL has it already`);
+      problems.push(
+        `STOMP_URL and ${settings[rival].variable}: both are given, and the URL has it already; unset one of them`,
+      );
     return nearest < own;
   };
   if (user !== undefined && isFromUrl('user', 'userFile')) resolved.user = user;
@@ -466,16 +470,24 @@ const ignoredVariables = [
 ];
 
 /** STOMP_* and DEFAULT_STOMP_* variables that are set and not in the table, and why they change nothing. */
-export function uselessVariables(env: Environment = process.env): { variable: string; isIgnored: boolean }[] {
-  const known = new Set(settingNames.map((name) => settings[name].variable));
+export function uselessVariables(
+  env: Environment = process.env,
+): { variable: string; isIgnored: boolean; meant: string | undefined }[] {
+  const known = settingNames.map((name) => settings[name].variable);
   return Object.keys(env)
-    .filter((variable) => /^(?:DEFAULT_)?STOMP_/.test(variable) && !known.has(variable))
-    .map((variable) => ({ variable, isIgnored: ignoredVariables.includes(variable) }));
+    .filter((variable) => /^(?:DEFAULT_)?STOMP_/.test(variable) && !known.includes(variable))
+    .map((variable) => ({
+      variable,
+      isIgnored: ignoredVariables.includes(variable),
+      meant: closest(variable, known),
+    }));
 }
 
 /** Options of the library that are given and not in the table: probably misspelt, and the compiler was not asked. */
-export function unknownOptions(given: object): string[] {
-  return Object.keys(given).filter((option) => !(option in settings));
+export function unknownOptions(given: object): { option: string; meant: string | undefined }[] {
+  return Object.keys(given)
+    .filter((option) => !(option in settings))
+    .map((option) => ({ option, meant: closest(option, settingNames) }));
 }
 
 /** The environment for programs that are not ours: without secrets, and without the headers of somebody else's message. */

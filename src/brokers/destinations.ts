@@ -43,6 +43,12 @@ export function parseSource(destination: string, queueName?: string): Source {
   if (/[\r\n\0]/.test(name)) refuse(destination, 'the name contains a line break or a NUL byte');
   if (lacksSlash(destination)) refuse(destination, 'the first slash is missing', `write /${destination}`);
   if (name.startsWith('/')) refuse(destination, `${name.split('/', 2).join('/')}/ is no kind of source`);
+  if (/^\.{1,2}\/|#/.test(name) && name.includes('/'))
+    refuse(
+      destination,
+      'it looks like a callback',
+      'the destination comes first: /queue/orders ./orders#onOrder',
+    );
   if (name.includes('/')) refuse(destination, 'a name with "/" is ambiguous', 'RabbitMQ takes %2F instead');
 
   if (isTopic) {

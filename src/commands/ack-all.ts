@@ -4,6 +4,7 @@ import { parseQueue } from '../brokers/destinations.js';
 import { PubsubError } from '../errors.js';
 import { noneTaken } from '../sending/take.js';
 import {
+  afterStop,
   deliveryLimitOf,
   leaveOversized,
   messages,
@@ -56,7 +57,7 @@ export async function ackAllMessages(destination: string, flags: AckAllFlags): P
     const result = { command: 'ack-all-messages', destination, isDryRun, acked: done, left };
     const saved = file === undefined ? {} : { file: file.path };
     const where = file === undefined ? '' : `, saved in ${file.path}`;
-    const rest = left === 0 ? '' : `; ${messages(left)} left`;
+    const rest = `${left === 0 ? '' : `; ${messages(left)} left`}${afterStop(ending.stopped, queue)}`;
     await report(
       { ...result, ...saved, ...unsureOf(counts.acking), ...ending },
       `${messages(done)} ${wouldBe(operation, 'removed')} from ${queue}${where}${perhaps(counts.acking)}${rest}`,

@@ -70,8 +70,10 @@ async function checkSettings(
 
 function doubtsOf(settings: Settings): string[] {
   return [
-    ...uselessVariables().map(({ variable, isIgnored }) =>
-      isIgnored ? `${variable} changes nothing here` : `${variable} is no setting: is it misspelt?`,
+    ...uselessVariables().map(({ variable, isIgnored, meant }) =>
+      isIgnored
+        ? `${variable} changes nothing here`
+        : `${variable} is no setting: ${meant === undefined ? 'is it misspelt?' : `did you mean ${meant}?`}`,
     ),
     ...ineffective(settings).map((setting) => `${setting} changes nothing`),
     ...(settings.useSsl && !settings.sslVerify

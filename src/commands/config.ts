@@ -1,11 +1,16 @@
 /** `pubsub config`: each setting, its value and where it came from; secrets are masked. */
 import { printable } from '../printable.js';
-import { explain, loadDotenv } from '../settings.js';
+import { explain, loadDotenv, uselessVariables } from '../settings.js';
 import { print } from './operating.js';
 
 /** Resolves when it is printed. Rejects with `invalid-setting` as every command would. */
 export async function config(isJson: boolean, flags: Record<string, unknown>): Promise<void> {
   loadDotenv();
+  for (const { variable, isIgnored, meant } of uselessVariables())
+    if (!isIgnored)
+      process.stderr.write(
+        `pubsub: ${printable(variable)} is no setting${meant === undefined ? '' : `; did you mean ${meant}?`}\n`,
+      );
   const rows = explain(flags);
   if (isJson) {
     for (const row of rows) await print(`${JSON.stringify(row)}\n`);

@@ -192,11 +192,31 @@ function checkJson(bytes: Buffer, what: string): string {
   try {
     JSON.parse(text);
   } catch (error) {
-    throw new PubsubError('invalid-json', `${what} is not JSON: ${printable(reasonOf(error))}`, {
-      cause: error,
-    });
+    throw new PubsubError(
+      'invalid-json',
+      `${what} is not JSON: ${printable(reasonOf(error))}${hintOn(text)}`,
+      {
+        cause: error,
+      },
+    );
   }
   return text;
+}
+
+/** The two mistakes of every day: a shell that took the quotes away, and lines that are messages. */
+function hintOn(text: string): string {
+  if (/^\{'?\w+'?:/.test(text)) return `; in a shell write '{"key":"value"}', in single quotes`;
+  const [first = '', ...others] = text.split('\n');
+  return others.length > 0 && isJson(first) ? '; for one message a line say --lines' : '';
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The bytes that reading a file will give; a file that is not there says so when it is read. */

@@ -14,6 +14,7 @@ import { openForwarder } from '../sending/forwarder.js';
 import { readLogin } from '../sending/login.js';
 import { noneTaken } from '../sending/take.js';
 import {
+  afterStop,
   deliveryLimitOf,
   leaveOversized,
   messages,
@@ -66,7 +67,7 @@ export async function moveMessages(
     });
     const result = { command: 'move-messages', source, target, isDryRun, moved: done, left };
     const moved = `${messages(done)} ${wouldBe(operation, 'moved')} from ${queue} to ${target}`;
-    const rest = left === 0 ? '' : `; ${messages(left)} left`;
+    const rest = `${left === 0 ? '' : `; ${messages(left)} left`}${afterStop(ending.stopped, queue)}`;
     await report(
       { ...result, ...unsureOf(counts.unsure), ...ending },
       `${moved}${perhaps(counts.unsure)}${rest} (${ending.seconds} s)`,

@@ -152,6 +152,11 @@ export function print(text: string): Promise<void> {
   });
 }
 
+/** How the sentence about a run ends: what a signal has left nobody has counted. */
+export function afterStop(stopped: StopReason, queue: string): string {
+  return stopped === 'signal' ? `; stopped before the end of ${queue}: more may lie there` : '';
+}
+
 /** What is added to a count of what is certain, for those of which it is not known; empty for none. */
 export function perhaps(count: number): string {
   return count === 0 ? '' : `, up to ${count} more may be`;

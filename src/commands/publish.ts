@@ -26,6 +26,8 @@ export interface PublishFlags extends Record<string, unknown> {
   readonly persistent?: boolean;
 }
 
+const isDestination = (text: string): boolean => /^\/(?:queue|topic)\/|^Consumer\./.test(text);
+
 /** Resolves when the broker has confirmed everything; rejects with a PubsubError that says how far it got. */
 export async function publish(
   destination: string,
@@ -47,6 +49,10 @@ export async function publish(
     throw new PubsubError('invalid-usage', '--lines reads text: bytes have no lines');
   if (json === undefined && content === 'json' && /^\s*[[{"]/.test(destination)) {
     const message = `${destination} looks like the body: write publish <destination> ${shellQuoted(destination)}`;
+    throw new PubsubError('invalid-usage', message);
+  }
+  if (json !== undefined && isDestination(json) && !isDestination(destination)) {
+    const message = `${json} looks like the destination, and ${destination} like the body: the destination comes first`;
     throw new PubsubError('invalid-usage', message);
   }
   const shutdown = listen();

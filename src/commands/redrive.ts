@@ -10,6 +10,7 @@ import { openForwarder } from '../sending/forwarder.js';
 import { noneTaken } from '../sending/take.js';
 import type { Frame } from '../stomp/frames.js';
 import {
+  afterStop,
   deliveryLimitOf,
   leaveOversized,
   messages,
@@ -87,7 +88,7 @@ export async function redrive(destination: string | undefined, flags: RedriveFla
     const rest = `${found.unmatched} unmatched, ${found.unknown} of unknown origin, ${found.returned} came back`;
     await report(
       { ...result, ...unsureOf(counts.unsure), stopped: why, seconds },
-      `${messages(redriven)} ${wouldBe(operation, 'sent back')} (${where.join(', ') || 'none'})${perhaps(counts.unsure)}; ${rest}`,
+      `${messages(redriven)} ${wouldBe(operation, 'sent back')} (${where.join(', ') || 'none'})${perhaps(counts.unsure)}; ${rest}${afterStop(stopped, queue)}`,
     );
   } finally {
     await forwarder.close();

@@ -14,9 +14,9 @@ export async function start(flags: Record<string, unknown>): Promise<Start> {
   const refused = loadDotenv();
   const settings = resolve(flags);
   await configureLog(settings);
-  for (const { variable, isIgnored } of uselessVariables())
+  for (const { variable, isIgnored, meant } of uselessVariables())
     log.warn(
-      { variable },
+      { variable, meant: isIgnored ? undefined : meant },
       isIgnored ? 'this variable changes nothing here' : 'unknown variable; is it misspelt?',
     );
   for (const variable of refused) log.warn({ variable }, 'left out: .env must not set this variable');

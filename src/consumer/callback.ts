@@ -158,6 +158,8 @@ function suggestFile(module: string, absolute: string, names: readonly string[])
   const isFolder = existsSync(absolute);
   if (isFolder) return `the folder has no index (${extensions.join(', ')}); name a file in it`;
   if (!existsSync(folder)) return `there is no folder ${folder}`;
+  if (!isDirectory(folder))
+    return `write ${path.dirname(module)}#${path.basename(module)}: the name of an export stands behind #`;
   const wanted = path.basename(absolute);
   const near = readdirSync(folder)
     .filter((file) => extensions.includes(path.extname(file)) || isDirectory(path.join(folder, file)))
@@ -206,10 +208,18 @@ async function load(module: string, url: string): Promise<object> {
     const where = isSyntaxError(error) ? locateSyntaxError(error, file) : at(placeOf(error));
     throw new PubsubError(
       'callback-not-loadable',
-      `${module} does not load: ${reason}${where}; mend ${file}`,
+      `${module} does not load: ${reason}${where}; ${remedyFor(reason, module, file)}`,
       { cause: error },
     );
   }
+}
+
+function remedyFor(reason: string, module: string, file: string): string {
+  if (!extensions.includes(path.extname(file))) return `a program stands behind --, as in: -- ${module}`;
+  const isModule = /Unexpected token 'export'|Cannot use import statement/.test(reason);
+  return isModule && file.endsWith('.js')
+    ? `it is an ES module: put "type": "module" into its package.json, or name it .mjs`
+    : `mend ${file}`;
 }
 
 const at = (place: string): string => (place === '' ? '' : ` at ${place}`);

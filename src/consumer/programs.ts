@@ -205,7 +205,8 @@ function checkProgram(program: string): void {
     .filter((file) => statSync(file, { throwIfNoEntry: false })?.isFile() === true);
   if (found.length === 0) {
     const where = isPath ? path.resolve(program) : 'in PATH; write a path like ./job.sh';
-    throw new PubsubError('callback-not-found', `there is no program ${program} (${where})`);
+    const told = where === program ? program : `${program} (${where})`;
+    throw new PubsubError('callback-not-found', `there is no program ${told}`);
   }
   if (!found.some(isExecutable))
     throw new PubsubError(

@@ -22,10 +22,13 @@ const DEFAULT_PORT = 61_613;
 /** Throws an Error that says what is expected. */
 export function parseBrokerUrl(text: string): BrokerUrl {
   const [, scheme, rest = ''] = /^(stomp|stomp\+ssl):\/\/([^?#]*)$/i.exec(text) ?? [];
-  if (scheme === undefined)
+  if (scheme === undefined) {
+    const [other] = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text) ?? [];
+    const found = other === undefined || /^stomp(?:\+ssl)?:/i.test(other) ? '' : ` in the place of ${other}`;
     throw new Error(
-      'stomp://user@host:port/vhost or stomp+ssl://... expected, with commas between several hosts',
+      `stomp://user@host:port/vhost or stomp+ssl://... expected${found}, with commas between several hosts`,
     );
+  }
   const slash = rest.indexOf('/');
   const authority = slash === -1 ? rest : rest.slice(0, slash);
   const path = slash === -1 ? '' : rest.slice(slash + 1);

@@ -194,6 +194,7 @@ describe('a callback that cannot be loaded ends with 3 and one line before anyth
     ['a mistyped object', './plain.js#ordres.onOrder', /\.\/plain\.js#orders\.onOrder/],
     ['a missing name far down', './plain.js#nested.deeper.akc', /\.\/plain\.js#nested\.deeper\.ack/],
     ['an export that is no function', './plain.js#version', /plain\.js#version.*number/, /#ack/],
+    ['a name behind a slash', './plain.js/ack', /write \.\/plain\.js#ack/],
     ['an empty name', './plain.js#', /"\.\/plain\.js#"/, /\.\/callbacks#ack/],
     ['an empty module', '#ack', /"#ack"/, /\.\/callbacks#ack/],
     ['nothing at all', '', /""/, /\.\/callbacks#ack/],
@@ -271,6 +272,22 @@ describe('a callback that cannot be loaded ends with 3 and one line before anyth
     ['a JSON file', 'data.json', '{"ack":1}', /data\.json/],
     ['a module without exports', 'empty.mjs', '', /it exports no functions/],
   ];
+  it('a program', async () => {
+    const line = await complaintAbout('./job.sh', temporaryFolder({ 'job.sh': '#!/bin/sh' }));
+    assert.match(line, /a program stands behind --, as in: -- \.\/job\.sh/);
+  });
+
+  it('an ES module in a package of CommonJS', async () => {
+    const files = { 'package.json': '{"type":"commonjs"}', 'esm.js': 'export const ack = () => 1;' };
+    // Node may warn in words of its own before that.
+    const consumer = pubsub({ env: {} }, 'xpto', './esm.js#ack', { cwd: temporaryFolder(files) });
+    assert.equal((await consumer.exit()).code, 3, consumer.stderr);
+    assert.match(
+      consumer.stderr,
+      /it is an ES module: put "type": "module" into its package\.json, or name it \.mjs/,
+    );
+  });
+
   it('a class', async () => {
     const line = await complaintAbout('./class-callback.ts#Orders', temporaryFolder(typescript));
     assert.match(line, /is a class, not a function to call/);

@@ -237,7 +237,7 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
     const { wrong, code } = await reaching(rabbitmq!, ['x'], { STOMP_SERVER_HOSTS: 'a' });
     assert.deepEqual(
       [wrong, code],
-      [['warn settings: STOMP_SERVER_HOSTS is no setting: is it misspelt?'], 0],
+      [['warn settings: STOMP_SERVER_HOSTS is no setting: did you mean STOMP_SERVER_HOST?'], 0],
     );
   });
 

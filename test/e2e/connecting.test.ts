@@ -80,6 +80,7 @@ describe('STOMP_URL', () => {
       [],
       /STOMP_URL: stomp:\/\/user@host:port\/vhost.* not the value given/,
     ],
+    [{ STOMP_URL: 'http://h:61613' }, [], /STOMP_URL: .* in the place of http:\/\//],
     [{ STOMP_URL: 'stomp://u:secret@h:70000' }, [], /host:port or \[IPv6\]:port expected at "h:70000"/],
     [{ STOMP_URL: 'stomp://u:secret@h,' }, [], /expected at ""/],
     [{ STOMP_URL: 'stomp://u:secret@::1' }, [], /\[IPv6\]/],
@@ -224,10 +225,12 @@ it('variables of django-stomp that change nothing, and misspelt ones, are warned
   const { code, logLines, stderr } = await publish(broker, ['/queue/x', '1'], { env });
   assert.equal(code, 0, stderr);
   assert.deepEqual(
-    logLines.filter(({ level }) => level === 'warn').map(({ variable, msg }) => [variable, msg]),
+    logLines
+      .filter(({ level }) => level === 'warn')
+      .map(({ variable, meant, msg }) => [variable, meant, msg]),
     [
-      ['DEFAULT_STOMP_SSL_VERSION', 'this variable changes nothing here'],
-      ['DEFAULT_STOMP_CA_CERT', 'unknown variable; is it misspelt?'],
+      ['DEFAULT_STOMP_SSL_VERSION', undefined, 'this variable changes nothing here'],
+      ['DEFAULT_STOMP_CA_CERT', 'DEFAULT_STOMP_CA_CERTS', 'unknown variable; is it misspelt?'],
     ],
   );
 });

@@ -96,6 +96,18 @@ describe('config', () => {
     assert.deepEqual(told('STOMP_SERVER_VHOST'), ['/', 'default']);
     assert.doesNotMatch(running.stdout, /hunter2/);
   });
+
+  it('names a variable that is no setting, and the file that a bad value is in', async () => {
+    const misspelt = run('pubsub', ['config'], { env: { STOMP_CONCURENCY: '5' } });
+    assert.equal((await misspelt.exit()).code, 0, misspelt.stderr);
+    assert.equal(
+      misspelt.stderr,
+      'pubsub: STOMP_CONCURENCY is no setting; did you mean STOMP_CONCURRENCY?\n',
+    );
+    const bad = run('pubsub', ['config'], { cwd: temporaryFolder({ '.env': 'STOMP_RETRIES=many' }) });
+    assert.equal((await bad.exit()).code, 2, bad.stderr);
+    assert.match(bad.stderr, /STOMP_RETRIES \(in \.env\): .* not "many"/);
+  });
 });
 
 describe('completion', () => {

@@ -82,7 +82,9 @@ describe('an option that there is not', () => {
   const quiet = () => undefined;
   const warn = (fields: object, message: string) => warnings.push({ ...fields, message });
   const log = { debug: quiet, info: quiet, warn, error: quiet, isLevelEnabled: () => false };
-  const expected = [{ option: 'concurency', message: 'unknown option; is it misspelt?' }];
+  const expected = [
+    { option: 'concurency', meant: 'concurrency', message: 'unknown option; is it misspelt?' },
+  ];
   const misspelt = { log, concurency: 5 };
 
   it('is told by consume', async () => {

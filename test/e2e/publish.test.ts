@@ -71,6 +71,13 @@ describe('publish refuses with 2 and one line, before it connects,', () => {
   const folder = () => temporaryFolder({ 'latin1.json': Buffer.from('"é"', 'latin1'), 'cut.json': '{"a":' });
   const refusals: [what: string, args: (folder: string) => string[], input: string, expected: RegExp][] = [
     ['a body that is not JSON', () => ['{key: 1}'], '', /^the body is not JSON/],
+    [
+      'a body whose quotes the shell took',
+      () => ['{key:1}'],
+      '',
+      /write '\{"key":"value"\}', in single quotes/,
+    ],
+    ['lines without --lines', () => [], '{"n":1}\n{"n":2}\n', /for one message a line say --lines/],
     ['an empty argument', () => [''], '', /the body is empty/],
     ['an empty input', () => [], ' \n', /standard input is empty/],
     ['a file that is not JSON', (cwd) => ['--file', `${cwd}/cut.json`], '', /cut\.json is not JSON/],
@@ -94,6 +101,18 @@ describe('publish refuses with 2 and one line, before it connects,', () => {
       assert.equal(server.connections, 0);
     });
   }
+
+  for (const args of [
+    ['text', '/queue/x', '--text'],
+    ['{"n":1}', '/queue/x'],
+  ])
+    it(`arguments in the wrong order: ${args.join(' ')}`, async () => {
+      await using server = await startScriptedServer();
+      const { code, stderr } = await publish(server, args);
+      assert.equal(code, 2, stderr);
+      assert.match(complaint(stderr), /\/queue\/x looks like the destination.*the destination comes first/);
+      assert.equal(server.connections, 0);
+    });
 
   for (const destination of ['/queue/', '', '/topic/a.*', '/queue/>', '/queue/ ']) {
     it(`the destination "${destination}"`, async () => {

@@ -122,6 +122,7 @@ describe('parseSource', () => {
     ['/queue//a', /is no kind of source/],
     ['/queue/a/b', /ambiguous; RabbitMQ takes %2F/],
     ['a/b', /ambiguous/],
+    ['./orders#onOrder', /looks like a callback; the destination comes first/],
     ['queue/a', /the first slash is missing; write \/queue\/a/],
     ['topic/a', /the first slash is missing; write \/topic\/a/],
     ['a.#', /a queue cannot be named by a wildcard/],
