@@ -9,7 +9,10 @@ import tseslint from 'typescript-eslint';
  * only, so that dependencies point one way. What nobody uses is reported, and so is a circle between modules.
  */
 const rooms = [
-  ['errors context slots waiting-line aborted closest printable log-output optional version trace-context stack', ''],
+  [
+    'errors context slots waiting-line aborted closest printable log-output optional version trace-context stack',
+    '',
+  ],
   ['settings', 'errors closest dotenv'],
   ['log', 'errors context settings printable log-output trace-context stack pino pino-pretty'],
   ['tracing', 'log optional trace-context version @opentelemetry/api'],
