@@ -42,6 +42,14 @@ function processesOf(pid: number): string[] {
   return [String(pid), ...children.filter((child) => child !== '')];
 }
 
+/** Resident, of all of them, in KB. */
+function memoryOf(pid: number): number {
+  const sizes = processesOf(pid).map(
+    (one) => /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1],
+  );
+  return sizes.reduce((sum, size) => sum + Number(size), 0);
+}
+
 describe('pubsub run', skipWithout(anyBroker()), () => {
   const broker = anyBroker()!;
   const runIn = (cwd: string, args: string[] = [], env = broker.env) =>
@@ -90,7 +98,16 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
     ]);
   });
 
-  it('takes twenty destinations into the processes of one', async () => {
+  async function memoryOfOne(folder: string): Promise<number> {
+    const running = runIn(folder, ['one.json']);
+    await running.says('subscribed');
+    const memory = memoryOf(running.pid);
+    running.signal('SIGTERM');
+    await ends(running, 0);
+    return memory;
+  }
+
+  it('takes twenty destinations into the processes of one, and less than 1.5 times its memory', async () => {
     const name = unique('many');
     const many = Object.fromEntries(
       Array.from({ length: 20 }, (_, n) => [
@@ -98,7 +115,10 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
         { destination: `${name}-${n}`, callback: './callbacks.mjs#tell' },
       ]),
     );
-    const folder = temporaryFolder({ 'callbacks.mjs': callbacks, 'many.json': config(many) });
+    const one = { one: { destination: unique('one'), callback: './callbacks.mjs#tell' } };
+    const folder = temporaryFolder({
+      ...{ 'callbacks.mjs': callbacks, 'many.json': config(many), 'one.json': config(one) },
+    });
     const running = runIn(folder, ['many.json']);
     await running.says('subscribed', 20);
     assert.equal(processesOf(running.pid).length, 2);
@@ -108,9 +128,11 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
       DEADLINE_MS,
       () => running.stderr,
     );
+    const twenty = memoryOf(running.pid);
     running.signal('SIGTERM');
     await ends(running, 0);
     assert.ok(running.said('stopped').every(({ acked }) => acked === 1));
+    assert.ok(twenty < 1.5 * (await memoryOfOne(folder)), String(twenty));
   });
 
   it('costs a neighbour nothing when the callback of another takes their worker down', async () => {
