@@ -80,9 +80,11 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: Ad
   [/Supported versions are|Invalid Protocol version/, true, 'the broker does not speak STOMP 1.2'],
   [/PRECONDITION_FAILED/, true, 'the broker refuses what was asked: see its text'],
   [
+    // RabbitMQ 4.3.6 says no more than this at the consumer_timeout of a quorum queue, and has none for classic ones.
     /canceled a subscription/,
     false,
-    'the queue was deleted: connecting again declares it again, but for --no-declare',
+    'the queue was deleted: connecting again declares it again, but for --no-declare; or, from RabbitMQ 4.3 on, a callback ' +
+      'took longer than consumer_timeout: make it faster or raise consumer_timeout',
   ],
   [
     // RabbitMQ 4.0.5: its channel dies. 3.10.8 takes longer ones.

@@ -19,6 +19,10 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
       // It looks for such callbacks once in a tick, of a minute by default.
       const advanced = '[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 500}]}].';
       await using broker = await startRabbitmq({ advanced });
+      if (queueType === 'classic' && /^4\.(?:[3-9]|\d\d)/.test(broker.version)) {
+        t.skip('RabbitMQ 4.3 has no consumer_timeout for classic queues');
+        return;
+      }
       const queue = uniqueName(t);
       const ledger = new Ledger(1);
       let finish: () => void = () => undefined;
@@ -37,7 +41,7 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
       await publisherTo(t, broker, { queueType }).send(`/queue/${queue}`, { n: 0 });
       const lost = await consuming.logged('reason', 'retryInMs');
       assert.equal(lost.level, 'warn');
-      assert.match(String(lost.fields.reason), /timed out.*raise consumer_timeout/);
+      assert.match(String(lost.fields.reason), /raise consumer_timeout/);
       const back = await consuming.turned('subscribed');
       finish();
       await ledger.complete(COMPLETE_MS);
