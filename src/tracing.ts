@@ -77,6 +77,7 @@ export class Tracing {
   #hasLooked = false;
   #loaded: typeof Api | undefined;
   #known: Api.Tracer | undefined;
+  #hasFailed = false;
 
   /** By the API that this callback would import. */
   constructor(callbackFile: string | undefined) {
@@ -93,9 +94,10 @@ export class Tracing {
   get #tracer(): Api.Tracer | undefined {
     if (this.#known !== undefined) return this.#known;
     if (!(REGISTERED in globalThis)) return undefined;
-    if (!this.#hasLooked)
+    if (!this.#hasLooked) {
+      this.#hasLooked = true;
       this.#loaded = requireOptional('@opentelemetry/api', this.#callbackFile) as typeof Api | undefined;
-    this.#hasLooked = true;
+    }
     if (this.#loaded === undefined) return undefined;
     const provider = this.#loaded.trace.getTracerProvider() as Provider;
     this.#known =
@@ -105,26 +107,43 @@ export class Tracing {
     return this.#known;
   }
 
+  /** What it gives, or nothing when it throws: whatever is wrong with what records, messages go their way. */
+  #guarded<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      if (!this.#hasFailed) log.warn({ err: error }, 'OpenTelemetry throws: spans are missing');
+      this.#hasFailed = true;
+      return undefined;
+    }
+  }
+
   get isOn(): boolean {
-    return this.#tracer !== undefined;
+    return this.#guarded(() => this.#tracer) !== undefined;
   }
 
   /** An attempt begins; undefined when nothing records. */
   process(by: TracedQueue, headers: Headers, bytes: number): ProcessSpan | undefined {
-    const { context, propagation, trace, ROOT_CONTEXT } = this.#api;
-    const received = propagation.extract(ROOT_CONTEXT, headers);
-    const span = this.#startProcess(by, headers, bytes, received);
-    if (span === undefined) return undefined;
-    const within = trace.setSpan(received, span);
-    return {
-      headers: this.#carried(within) ?? traceHeadersOf(headers) ?? {},
-      run: (work) => context.with(within, work),
-      end: this.#ending(span),
-    };
+    return this.#guarded(() => {
+      const { context, propagation, trace, ROOT_CONTEXT } = this.#api;
+      const received = propagation.extract(ROOT_CONTEXT, headers);
+      const span = this.#startProcess(by, headers, bytes, received);
+      if (span === undefined) return undefined;
+      const within = trace.setSpan(received, span);
+      return {
+        headers: this.#carried(within) ?? traceHeadersOf(headers) ?? {},
+        run: (work) => context.with(within, work),
+        end: this.#ending(span),
+      };
+    });
   }
 
   /** Tells of an attempt that another process began. */
-  lost(by: TracedQueue, { headers, bytes, startMs, endMs, ...failure }: LostAttempt): void {
+  lost(by: TracedQueue, attempt: LostAttempt): void {
+    this.#guarded(() => this.#recordLost(by, attempt));
+  }
+
+  #recordLost(by: TracedQueue, { headers, bytes, startMs, endMs, ...failure }: LostAttempt): void {
     const received = this.#api.propagation.extract(this.#api.ROOT_CONTEXT, headers);
     // A number below the start of this process would be taken for an offset to it.
     const span = this.#startProcess(by, headers, bytes, received, new Date(startMs));
@@ -156,7 +175,11 @@ export class Tracing {
   }
 
   /** A message begins to be sent, below what its sender is at; undefined when nothing records. */
-  send({ destination, correlationId, bytes, own, cause }: Sent): SendSpan | undefined {
+  send(sent: Sent): SendSpan | undefined {
+    return this.#guarded(() => this.#startSend(sent));
+  }
+
+  #startSend({ destination, correlationId, bytes, own, cause }: Sent): SendSpan | undefined {
     const { trace, SpanKind } = this.#api;
     const parent = this.#parentOf(own, cause);
     const attributes = this.#attributes('send', destination, bytes, correlationId);
@@ -181,7 +204,8 @@ export class Tracing {
 
   /** Those that it carries are ours to give. */
   withoutContext(headers: Headers): Headers {
-    const ours = new Set<string>([...traceNames, ...this.#api.propagation.fields()]);
+    const fields = this.#guarded(() => this.#api.propagation.fields()) ?? [];
+    const ours = new Set<string>([...traceNames, ...fields]);
     return Object.fromEntries(Object.entries(headers).filter(([name]) => !ours.has(name)));
   }
 
@@ -208,24 +232,27 @@ export class Tracing {
     return (failure, time) => {
       if (isOver) return;
       isOver = true;
-      if (failure !== undefined) {
-        const { type, detail, error } = failure;
-        span.setAttribute('error.type', type);
-        if (error instanceof Error) span.recordException(error);
-        const message = detail === undefined ? {} : { message: detail };
-        span.setStatus({ code: this.#api.SpanStatusCode.ERROR, ...message });
-      }
-      span.end(time);
+      this.#guarded(() => {
+        if (failure !== undefined) this.#describe(span, failure);
+        span.end(time);
+      });
     };
+  }
+
+  #describe(span: Api.Span, { type, detail, error }: Failure): void {
+    span.setAttribute('error.type', type);
+    if (error instanceof Error) span.recordException(error);
+    const message = detail === undefined ? {} : { message: detail };
+    span.setStatus({ code: this.#api.SpanStatusCode.ERROR, ...message });
   }
 
   /** Resolves when what has been recorded is exported, or was given its time. Never rejects. */
   async flush(): Promise<void> {
-    const proxy = this.#api.trace.getTracerProvider() as Provider;
-    const provider = proxy.getDelegate?.() ?? proxy;
-    if (provider.forceFlush === undefined) return;
     const over = new AbortController();
     try {
+      const proxy = this.#api.trace.getTracerProvider() as Provider;
+      const provider = proxy.getDelegate?.() ?? proxy;
+      if (provider.forceFlush === undefined) return;
       await Promise.race([
         provider.forceFlush(),
         delay(FLUSH_MS, undefined, { signal: over.signal }).then(() => {
@@ -233,7 +260,9 @@ export class Tracing {
         }),
       ]);
     } catch (error) {
-      log.warn({ err: error }, 'spans may be lost at the end');
+      // The SDK rejects with one for each of its exporters.
+      const [err]: unknown[] = [error].flat(3);
+      log.warn({ err }, 'spans may be lost at the end');
     } finally {
       over.abort();
     }

@@ -12,6 +12,7 @@ import { openTracing, type Failure, type TracedQueue, type Tracing } from '../tr
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
 import { decodeBody, type BodyOptions } from './body.js';
 import { describeIssues, type Schema, type SchemaResult } from './schema.js';
+import { tame } from './thrown.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
@@ -217,7 +218,7 @@ function invokeTraced(
 function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | undefined {
   if (result.kind === 'returned') return verdict === 'ack' ? undefined : { type: verdict ?? 'unsettled' };
   if (result.kind === 'refused') return { type: result.reason, detail: result.detail, error: result.error };
-  const { error } = result;
+  const error = tame(result.error);
   return { type: error instanceof Error ? error.name : typeof error, detail: reasonOf(error), error };
 }
 
@@ -334,6 +335,7 @@ function checkAndCall(
   const end = (result: RunResult) => queueMicrotask(() => done(result));
   const goOn = (result: SchemaResult<unknown>): void => {
     if (result.issues === undefined) {
+      if (!('value' in result)) throw new Error('the schema answers neither a value nor issues');
       payload.body = result.value;
       void callWith(payload, callback, context, done);
     } else {
@@ -343,7 +345,8 @@ function checkAndCall(
   const fail = (error: unknown) => end({ kind: 'threw', error });
   try {
     const checked = runInContext(context, () => schema['~standard'].validate(payload.body));
-    if (checked instanceof Promise) checked.then(goOn).catch(fail);
+    // Whoever's promise it is.
+    if ('then' in checked) Promise.resolve(checked).then(goOn).catch(fail);
     else goOn(checked);
   } catch (error) {
     fail(error);

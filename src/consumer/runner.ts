@@ -156,9 +156,10 @@ class Running implements Timed {
 
   /** Once: one that is given up runs on. */
   finish(result: RunResult): void {
-    this.invocation?.end(result);
-    this.#done?.(result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result);
+    const told: RunResult = result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result;
+    this.#done?.(told);
     this.#done = undefined;
+    this.invocation?.end(told);
   }
 }
 

@@ -2,6 +2,7 @@
  * Sending that its caller may give up on, by an AbortSignal. What was not on its way yet is not sent then; of what was, nobody
  * knows: the error says which.
  */
+import { setMaxListeners } from 'node:events';
 import { whenAborted } from '../aborted.js';
 import { PubsubError } from '../errors.js';
 
@@ -26,6 +27,8 @@ export async function untilGivenUp<T>(
   work: (attempt: Attempt) => Promise<T>,
 ): Promise<T> {
   const attempt = { signal, isSent: false };
+  // One for any number of calls: Node would warn of the eleventh.
+  setMaxListeners(0, signal);
   refuseGivenUp(attempt);
   const { stopped, forget } = whenGivenUp(attempt);
   try {
@@ -39,6 +42,7 @@ export async function untilGivenUp<T>(
 export function whenGivenUp(attempt: Attempt): { stopped: Promise<never>; forget: () => void } {
   let refuse: (error: PubsubError) => void = () => undefined;
   const stopped = new Promise<never>((_, reject) => (refuse = reject));
+  stopped.catch(() => undefined);
   return { stopped, forget: whenAborted(attempt.signal, () => refuse(givenUp(attempt))) };
 }
 

@@ -86,10 +86,13 @@ export class Publisher implements TransactionSender {
    */
   async transaction<T>(
     work: (transaction: TransactionSender) => Promise<T>,
-    { signal }: Abortable = {},
+    options: Abortable = {},
   ): Promise<T> {
     if (typeof work !== 'function')
       throw misused('work', 'a function, like async (transaction) => { ... }', work);
+    if (typeof options !== 'object' || (options as unknown) === null)
+      throw misused('options', 'an object, like { signal }', options);
+    const { signal } = options;
     checkSignal(signal);
     if (signal === undefined) return this.#transact(work);
     return untilGivenUp(signal, (attempt) => this.#transact(work, attempt));

@@ -71,6 +71,8 @@ async function carryOut<T>(
   try {
     // Work may wait for something else: a connection that is lost meanwhile ends the transaction at once.
     const lost = transaction.confirmed.then(() => new Promise<never>(() => undefined));
+    // Work that throws at once is not raced with it.
+    lost.catch(() => undefined);
     result = await Promise.race([work(add), lost, ...(givingUp === undefined ? [] : [givingUp.stopped])]);
     refuseGivenUp(attempt);
   } catch (error) {

@@ -272,6 +272,29 @@ export function bodyBehaviours(broker: BrokerUnderTest): void {
     assert.doesNotMatch(JSON.stringify([consuming.log, dead.headers]), /secret/);
   });
 
+  it('a schema may answer by a promise of any kind, and must answer', async (t) => {
+    const queue = uniqueName(t);
+    const answers: Record<string, unknown> = {
+      none: {},
+      misfit: { then: (resolve: (result: object) => void) => resolve({ issues: [{ message: 'never' }] }) },
+      fit: { then: (resolve: (result: object) => void) => resolve({ value: 'made' }) },
+    };
+    const validate = (body: unknown) => answers[String(body)] as { value: string };
+    for (const body of Object.keys(answers))
+      await put(broker, `/queue/${queue}`, JSON.stringify(body), { 'correlation-id': 'c' });
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, (payload) => payload.ack(), {
+      schema: { '~standard': { version: 1, vendor: 'own', validate } },
+    });
+    assert.equal((await consuming.settled('dead-lettered')).reason, 'callback-failed');
+    assert.equal((await consuming.settled('dead-lettered')).reason, 'schema-mismatch');
+    await consuming.settled('acked');
+    assert.equal((await consuming.stop()).acked, 1);
+    assert.deepEqual(
+      consuming.payloads.map(({ body }) => body),
+      ['made'],
+    );
+  });
+
   it('text without a content-length, as others send it, is handed over as it is', async (t) => {
     const queue = `/queue/${uniqueName(t)}`;
     const headers = {

@@ -140,6 +140,11 @@ describe('a publisher', () => {
       (publisher) => publisher.sendJson('/queue/x', { id: 1 }),
       /json must be text .*, not object/,
     ],
+    [
+      'no options of a transaction',
+      (publisher) => publisher.transaction(() => Promise.resolve(), null),
+      /options must be an object, like \{ signal \}, not null/,
+    ],
     ['no work', (publisher) => publisher.transaction(), /work must be a function.*, not undefined/],
     [
       'a message within a transaction',
@@ -226,6 +231,42 @@ describe('a publisher', () => {
       broker.messages('x').map(({ body }) => body),
       [1, 3],
     );
+  });
+
+  it('rejects with what its work threw at once, and nothing escapes', async () => {
+    await using broker = await startBroker();
+    await using publisher = openPublisher(at(broker));
+    const escaped: unknown[] = [];
+    const note = (error: unknown) => void escaped.push(error);
+    process.on('unhandledRejection', note);
+    for (const signal of [undefined, new AbortController().signal])
+      await assert.rejects(
+        publisher.transaction(
+          () => {
+            throw new RangeError('at once');
+          },
+          { signal },
+        ),
+        RangeError,
+      );
+    await publisher.send('/queue/x', 1);
+    process.off('unhandledRejection', note);
+    assert.deepEqual(escaped, []);
+    assert.equal(broker.depth('x'), 1);
+  });
+
+  it('one signal does for many sends', async () => {
+    await using broker = await startBroker();
+    await using publisher = openPublisher(at(broker));
+    const { signal } = new AbortController();
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on('warning', note);
+    await Promise.all(Array.from({ length: 50 }, (_, n) => publisher.send('/queue/x', n, { signal })));
+    // Warnings come in a later turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off('warning', note);
+    assert.deepEqual(warnings, []);
   });
 
   it('rolls a transaction back that is given up in the middle', async () => {

@@ -1,6 +1,6 @@
 /** Spans by OpenTelemetry: one trace over all that is done with a message and because of it, in whatever process. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
@@ -10,6 +10,7 @@ import { packageRoot, run, type Running } from '../support/process.js';
 import { until } from '../support/until.js';
 import {
   anyBroker,
+  printed,
   published,
   realBrokers,
   skipWithout,
@@ -67,6 +68,13 @@ export async function onOrder(payload) {
 }
 export const onInvoice = (payload) => payload.ack();
 export const leave = () => process.exit(3);
+export const forward = async (payload) => {
+  payload.publish('/queue/' + payload.headers.next, {});
+  console.log('settled', await payload.ack());
+};
+export const throwSlyly = () => {
+  throw Object.defineProperty(new Error('sly'), 'name', { get() { throw new Error('nasty'); } });
+};
 export const discard = (payload) => {
   payload.publish('/queue/nowhere', {});
   return payload.nack();
@@ -197,6 +205,54 @@ describe('spans', skipWithout(anyBroker()), () => {
       spans().map(({ name }) => name),
       [`process ${queue}`],
     );
+  });
+
+  for (const flags of [[], ['--inline']])
+    for (const at of ['start', 'end', 'flush'])
+      it(`what records may throw at the ${at} of a span: messages go their way ${flags[0] ?? 'in workers'}`, async () => {
+        const settings = { TRACE_BROKEN: at, STOMP_LOG_LEVEL: 'debug' };
+        const { running, env, folder, queue, headers } = await consumed('forward', flags, settings);
+        const next = unique('next');
+        const sent = [`/queue/${queue}`, '{}', '--header', `next=${next}`];
+        for (let n = 0; n < 3; n++)
+          await published(broker, sent, { env: { ...env, ...settings }, cwd: folder });
+        await put(broker, `/queue/${queue}`, {}, { ...headers, next });
+        await running.says('settled', 4);
+        assert.deepEqual(printed(running), Array<string>(4).fill('settled sent'));
+        const { acked, deadLettered } = await stopPubsub(running);
+        assert.deepEqual([acked, deadLettered], [4, 0]);
+        assert.match(running.stderr, at === 'flush' ? /no collector/ : /spans are missing/);
+        assert.equal((await drainQueue(broker, next, { atLeast: 4 })).length, 4);
+      });
+
+  for (const flags of [[], ['--inline']])
+    it(`what was thrown and cannot be looked at is dead-lettered once ${flags[0] ?? 'in workers'}`, async () => {
+      const { running, put: send } = await consumed('throwSlyly', flags);
+      await send();
+      const { reason } = await running.says('dead-lettered');
+      assert.equal(reason, 'callback-failed');
+      const { received, deadLettered } = await stopPubsub(running);
+      assert.deepEqual([received, deadLettered], [1, 1]);
+    });
+
+  it('an API that is broken is an API that is not there', async () => {
+    const project = tracedProject(orders);
+    const api = join(project.folder, 'node_modules/@opentelemetry/api');
+    rmSync(api);
+    mkdirSync(api);
+    writeFileSync(join(api, 'package.json'), '{"name":"@opentelemetry/api","main":"index.js"}');
+    writeFileSync(join(api, 'index.js'), 'module.exports = {};');
+    const queue = unique('spans');
+    const running = await startPubsub(broker, queue, project.callback('onInvoice'), {
+      ...{ env: project.env, cwd: project.folder },
+    });
+    await put(broker, `/queue/${queue}`, {}, { 'correlation-id': 'c-1' });
+    await until(
+      () => running.stderr.includes('spans are missing'),
+      SOON_MS,
+      () => running.stderr,
+    );
+    assert.deepEqual([(await stopPubsub(running)).acked], [1]);
   });
 
   it('an exporter that never answers holds a stop up for 5 s at most', async () => {

@@ -153,9 +153,9 @@ export class Calls {
     const context = { correlationId, consumer, runId: number };
     const invocation = invoke(ordered, { headers, raw }, context, ordered, settle, (result) => {
       isSettled = true;
-      invocation.end(result);
       this.#running.remove(place);
       this.#tellResult(number, result);
+      invocation.end(result);
     });
     calling[0] = 0;
     const place = this.#running.add({ number, invocation });
