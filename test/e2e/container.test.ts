@@ -1,5 +1,6 @@
 /** The image of the Dockerfile, made without Docker, and what docker-compose.yml makes of it. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
@@ -31,17 +32,19 @@ interface Compose {
 const compose = parse(readFileSync(join(packageRoot, 'docker-compose.yml'), 'utf8')) as Compose;
 /** An account that owns nothing, as the image's `node` owns nothing of the image. */
 const NOBODY = '65534';
+const asNobody = [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--'];
+/** Where it can be done: this Node may lie in a folder that nobody else may enter. */
 const setpriv = process.getuid?.() === 0 ? findProgram('setpriv') : undefined;
+const canBeNobody =
+  setpriv !== undefined &&
+  spawnSync(setpriv, [...asNobody, 'sh', '-c', '"$0" --version', process.execPath]).status === 0;
 
 /** Starts what a container of the image starts; as another user where that can be done here. */
 function start({ env, workdir, entrypoint, command }: Image, given: string[] | undefined, more: object) {
   const words = [...entrypoint, ...(given ?? command)].map((word) =>
     word === 'node' ? process.execPath : word,
   );
-  const [program = '', ...args] =
-    setpriv === undefined
-      ? words
-      : [setpriv, `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', '--', ...words];
+  const [program = '', ...args] = canBeNobody ? [setpriv, ...asNobody, ...words] : words;
   return runProgram(program, args, { cwd: workdir, env: { ...env, ...more, HOME: '/nonexistent' } });
 }
 
