@@ -79,6 +79,9 @@ export async function startConsuming(
   return consuming;
 }
 
+/** The last of them, for the message of a test that waited in vain. */
+const printed = (lines: readonly object[]): string => JSON.stringify(lines.slice(-20)).slice(0, 4000);
+
 /** Starts consuming, subscribed or not. */
 export function launchConsuming(
   t: TestContext,
@@ -135,7 +138,7 @@ export function launchConsuming(
       await until(
         () => payloads.length >= count,
         DEADLINE_MS,
-        () => `${count} payloads; came: ${payloads.length}`,
+        () => `${count} payloads; came: ${payloads.length}; ${printed(events)}; ${printed(log)}`,
       );
       return payloads;
     },
