@@ -7,7 +7,8 @@ import { stripVTControlCharacters } from 'node:util';
 import { startBroker } from '../../src/testing.js';
 import { packageRoot, run, runProgram, type Exit } from '../support/process.js';
 import { freePorts } from '../support/server-process.js';
-import { at, startPubsub, stopPubsub, temporaryFolder } from './commands.js';
+import { until } from '../support/until.js';
+import { at, DEADLINE_MS, startPubsub, stopPubsub, temporaryFolder } from './commands.js';
 
 const withoutTerminal = spawnSync('script', ['-qec', 'true', '/dev/null']).status !== 0;
 const skip = { skip: withoutTerminal && 'needs script (util-linux)' };
@@ -123,4 +124,14 @@ function send(payload) {
     assert.equal(frames.length, 3, err?.stack);
     await stopPubsub(consumer);
   });
+});
+
+it('Ctrl-C while messages are moved says that more may lie there', skip, async () => {
+  await using broker = await startBroker();
+  broker.publish('/queue/from', 1, { 'correlation-id': 'c' });
+  const moving = typed('pubsub', 'move-messages from to --idle 60', broker.env);
+  await until(() => broker.depth('to') === 1, DEADLINE_MS, 'the one message is moved');
+  moving.child.stdin.write('\x03');
+  assert.deepEqual(await moving.exit(), done, moving.stdout);
+  assert.match(shown(moving.stdout).at(-1) ?? '', /; stopped before the end of from: more may lie there/);
 });
