@@ -3,8 +3,8 @@
  * ratios and asserts nothing. Brokers are private ones, started here, or those of TEST_<NAME>_URL.
  *
  *     npm run bench -- [--broker <name>] [--only consume|publish|hand-over|lines|start|endurance] [--rounds <n>]
- *                      [--messages <n>] [--peers]
- *     npm run bench -- --against script [--growth]
+ *                      [--messages <n>] [--peers] [--scenario <part of its name>]
+ *     npm run bench -- --against script [--growth] [--scenario <part of its name>]
  *
  * --against script: no broker but a server that floods its client, so that the client is what is measured, also on a noisy
  * machine. --growth: what a message costs there the larger, the more, the longer. --peers: libraries that others use, against
@@ -54,6 +54,8 @@ interface Options {
   readonly works: readonly string[];
   readonly rounds: number;
   readonly messages: number | undefined;
+  /** Of consuming and publishing, only those whose name has this in it. */
+  readonly scenario: string;
   readonly isScripted: boolean;
   readonly isGrowing: boolean;
   readonly hasPeers: boolean;
@@ -72,20 +74,28 @@ function readOptions(args: string[]): Options {
       growth: { type: 'boolean', default: false },
       rounds: { type: 'string', default: '5' },
       messages: { type: 'string' },
+      scenario: { type: 'string', default: '' },
     },
   });
-  const { broker, only, against, rounds, messages } = values;
+  const { broker, only, against, rounds, messages, scenario } = values;
   if (against !== undefined && against !== 'script') throw new UsageError('--against takes: script');
   const chosen = contenders.filter(({ name }) => broker === undefined || name === broker);
   if (chosen.length === 0)
     throw new UsageError(`--broker is one of ${contenders.map(({ name }) => name).join(', ')}`);
-  const chosenWorks = works.filter((work) => only === undefined || work === only);
-  if (chosenWorks.length === 0) throw new UsageError(`--only is one of ${works.join(', ')}`);
+  const hasScenarios = (work: string) => chosenScenarios([work], scenario).length > 0;
+  const chosenWorks = works.filter(
+    (work) => (only === undefined || work === only) && (scenario === '' || hasScenarios(work)),
+  );
+  if (chosenWorks.length === 0) {
+    const names = scenarios.map(({ name }) => name).join('\n  ');
+    throw new UsageError(`--only is one of ${works.join(', ')}; --scenario a part of\n  ${names}`);
+  }
   return {
     contenders: chosen,
     works: chosenWorks,
     rounds: readCount('--rounds', rounds),
     messages: messages === undefined ? undefined : readCount('--messages', messages),
+    scenario,
     isScripted: against === 'script' || values.growth,
     isGrowing: values.growth,
     hasPeers: values.peers,
@@ -111,7 +121,7 @@ async function benchBroker(contender: Contender, options: Options): Promise<void
   const effort = { rounds: options.rounds, messages: options.messages ?? contender.messages };
   try {
     console.log(`${name} ${broker.version}\n`);
-    await compareThroughput(broker, options.works, effort);
+    await compareThroughput(broker, options, effort);
     if (options.hasPeers) await comparePeers(broker, effort);
     if (options.works.includes('hand-over')) {
       const rows = await measureHandOver(broker, effort);
@@ -167,19 +177,23 @@ async function openAmqp(ctl: NonNullable<BrokerUnderTest['ctl']>): Promise<numbe
 }
 
 /** Without a broker. */
-async function benchScript({ rounds, messages = 25_000, works, isGrowing }: Options): Promise<void> {
+async function benchScript(options: Options): Promise<void> {
+  const { rounds, messages = 25_000, isGrowing } = options;
   const server = await startFloodingServer();
   try {
     console.log(`${server.name} ${server.version}\n`);
     if (isGrowing) console.log(`${formatTable(await measureGrowth(server))}\n`);
-    else await compareThroughput(server, works, { rounds, messages });
+    else await compareThroughput(server, options, { rounds, messages });
   } finally {
     await server.stop();
   }
 }
 
-async function compareThroughput(login: Target, works: readonly string[], effort: Effort): Promise<void> {
-  const chosen = scenarios.filter(({ work }) => works.includes(work));
+const chosenScenarios = (works: readonly string[], part: string) =>
+  scenarios.filter(({ work, name }) => works.includes(work) && name.includes(part));
+
+async function compareThroughput(login: Target, options: Options, effort: Effort): Promise<void> {
+  const chosen = chosenScenarios(options.works, options.scenario);
   if (chosen.length === 0) return;
   const rows: string[][] = [];
   for (const scenario of chosen) rows.push(await measureThroughput(scenario, login, effort));
