@@ -4,35 +4,20 @@
  * same, and nothing was tried) | released (its session ended first, or a stop came before: the broker delivers it again).
  * It knows which frames settle it.
  */
-import type { Source } from '../brokers/destinations.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import type { Logger } from '../log.js';
 import type { Session } from '../sending/connect.js';
 import type { DeclaredQueues } from '../sending/declare.js';
 import type { HandOver } from '../sending/hand-over.js';
 import type { Outgoing } from '../sending/heads.js';
 import { traceFields } from '../trace-context.js';
 import type { Frame, Headers } from '../stomp/frames.js';
-import { deadLetterCopy, errorHeaders, type DeadLetterOptions, type Failure } from './dead-letters.js';
-import type { Outcome, PublishedEvent, SettledEvent } from './events.js';
+import { deadLetterCopy, errorHeaders, type Failure } from './dead-letters.js';
+import type { DeliveryContext } from './delivery-context.js';
+import type { Outcome, SettledEvent } from './events.js';
 import type { Settlement } from './payload.js';
 import type { DeliveryCount } from './deliveries.js';
-import { attemptOf, retryCopy, type Retries } from './retries.js';
+import { attemptOf, retryCopy } from './retries.js';
 import { deadLetterQueueIn } from './source.js';
-
-/** What all deliveries of a consumer share. */
-export interface DeliveryContext {
-  readonly source: Source;
-  readonly retries: Retries;
-  readonly deadLetters: DeadLetterOptions;
-  /** By NACK where the message survives that, as the broker then moves it. */
-  readonly isNackPreferred: boolean;
-  readonly log: Logger;
-  /** Must settling frames be confirmed by the broker (while draining)? */
-  readonly isConfirmed: () => boolean;
-  /** Is told of each message that a callback published. */
-  readonly onPublished: ((event: PublishedEvent) => void) | undefined;
-}
 
 /** What all deliveries of a session share. */
 export interface Surroundings {
