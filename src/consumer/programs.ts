@@ -1,6 +1,6 @@
 /**
  * A program instead of a function: one process for each message, its body on stdin, its headers in the environment, and
- * the exit status as the verdict. Each leads a process group of its own, so that a stop of ours is not taken for its own
+ * the exit status as the verdict. Its span is recorded here, and what it records itself is below that. Each leads a process group of its own, so that a stop of ours is not taken for its own
  * and that what it started ends with it.
  */
 import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process';
@@ -13,6 +13,8 @@ import { environmentOf } from './program-environment.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { environmentForPrograms } from '../settings.js';
 import { Slots } from '../slots.js';
+import { traceHeadersOf } from '../trace-context.js';
+import { currentTracing, flushSpans, type Failure } from '../tracing.js';
 import type { Gone, RunResult } from './payload.js';
 import { GRACE_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
 import { watchLimit, type Timed } from './time-limit.js';
@@ -73,7 +75,15 @@ class ProgramRunner implements CallbackRunner {
   }
 
   run(job: Job, done: (result: RunResult | Gone) => void): void {
-    this.#run(job).then(done, (error: unknown) => done({ kind: 'threw', error }));
+    const { headers, raw, context } = job;
+    const span = currentTracing()?.process(this.#options.traced, headers, raw.length);
+    const trace = span?.headers ?? traceHeadersOf(headers);
+    const conclude = (result: RunResult | Gone) => {
+      done(result);
+      span?.end(failureOf(result));
+    };
+    const traced = { ...job, context: { ...context, trace } };
+    this.#run(traced).then(conclude, (error: unknown) => conclude({ kind: 'threw', error }));
   }
 
   async #run(job: Job): Promise<RunResult | Gone> {
@@ -142,7 +152,7 @@ class ProgramRunner implements CallbackRunner {
     const end = signal === null ? `ended with status ${code ?? 'unknown'}` : `was ended by ${signal}`;
     const message = `${name} ${end}${said}`;
     if (code === DEAD_LETTER) return { kind: 'refused', reason: 'nack', detail: message };
-    return { kind: 'threw', error: new ProgramFailed(message) };
+    return { kind: 'threw', error: new ProgramFailed(message, String(signal ?? code)) };
   }
 
   /** A program that took the stop of the consumer for its own, or was told that the graceful wait is over. */
@@ -158,8 +168,12 @@ class ProgramRunner implements CallbackRunner {
   async close(): Promise<void> {
     this.#endLimit();
     process.removeListener('exit', this.#onExit);
-    if (this.#running.size === 0) return;
-    // The consumer gives them up: the graceful wait is over, or it failed.
+    if (this.#running.size > 0) await this.#giveUp();
+    if (!this.#options.abort.aborted) await flushSpans();
+  }
+
+  /** The graceful wait is over, or the consumer failed. */
+  async #giveUp(): Promise<void> {
     this.#kill('SIGTERM');
     await delay(LAST_MOMENT_MS);
     this.#kill('SIGKILL');
@@ -173,11 +187,30 @@ class ProgramRunner implements CallbackRunner {
 /** Named so in the log and in the headers of a dead letter. */
 class ProgramFailed extends Error {
   override readonly name = 'ProgramFailed';
+  /** Its exit status, or the signal that ended it. */
+  readonly end: string;
 
-  constructor(message: string) {
+  constructor(message: string, end: string) {
     super(message);
+    this.end = end;
     // Where this was made tells nothing about the program.
     this.stack = `${this.name}: ${message}`;
+  }
+}
+
+/** For its span: by exit status or signal where that was the verdict. */
+function failureOf(result: RunResult | Gone): Failure | undefined {
+  switch (result.kind) {
+    case 'returned':
+      return undefined;
+    case 'refused':
+      return { type: result.reason, detail: result.detail };
+    case 'threw': {
+      const { error } = result;
+      return { type: error instanceof ProgramFailed ? error.end : 'unknown', detail: reasonOf(error) };
+    }
+    case 'gone':
+      return { type: result.fatal?.code ?? 'stopped', detail: result.fatal?.message };
   }
 }
 

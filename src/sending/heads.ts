@@ -53,9 +53,13 @@ export interface Outgoing {
   readonly end?: (failure?: Failure) => void;
 }
 
-/** Why a message was not sent, for its span. */
+/** Why a message was not sent, for its span. Never throws: what was thrown may be such that it cannot be looked at. */
 export function failureOf(error: unknown): Failure {
-  return { type: error instanceof PubsubError ? error.code : 'unknown', detail: reasonOf(error), error };
+  try {
+    return { type: error instanceof PubsubError ? error.code : 'unknown', detail: reasonOf(error), error };
+  } catch {
+    return { type: 'unknown' };
+  }
 }
 
 /** How large it is for a broker that has limits. */

@@ -1,62 +1,22 @@
 /** Spans by OpenTelemetry: one trace over all that is done with a message and because of it, in whatever process. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { pathToFileURL } from 'node:url';
-import type { BrokerUnderTest } from '../support/brokers.js';
+import { brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { put, drainQueue } from '../support/messages.js';
 import { packageRoot, run, type Running } from '../support/process.js';
 import { until } from '../support/until.js';
-import {
-  anyBroker,
-  printed,
-  published,
-  realBrokers,
-  skipWithout,
-  startPubsub,
-  stopPubsub,
-  temporaryFolder,
-  unique,
-} from './commands.js';
+import { anyBroker, printed, published, skipWithout, startPubsub, stopPubsub, unique } from './commands.js';
+import { consumer, ownApi, producer, tracedProject } from './traced.js';
 
 const SOON_MS = 30_000;
-const sdk = join(packageRoot, 'test/fixtures/otel.mjs');
-const own = join(packageRoot, 'node_modules/@opentelemetry/api');
-const others = ['otel-api-1-4', 'otel-api-newest'].map((name) =>
-  join(packageRoot, 'test/projects/node_modules', name),
-);
-/** Of SpanKind. */
-const [producer, consumer] = [3, 4];
-
-interface Span {
-  readonly name: string;
-  readonly kind: number;
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly parentId?: string;
-  readonly links: readonly string[];
-  readonly attributes: Readonly<Record<string, unknown>>;
-  readonly status: { readonly code: number; readonly message?: string };
-  readonly durationMs: number;
-}
-
-/** A project with an API of its own, and where its processes record their spans. */
-function tracedProject(callbacks: string, api = own) {
-  const folder = temporaryFolder({ 'callbacks.mjs': callbacks });
-  mkdirSync(join(folder, 'node_modules/@opentelemetry'), { recursive: true });
-  symlinkSync(api, join(folder, 'node_modules/@opentelemetry/api'));
-  const file = join(folder, 'spans');
-  writeFileSync(file, '');
-  const imports = `--import ${pathToFileURL(sdk).href}`;
-  const env = { NODE_OPTIONS: imports, SPANS: file, TRACE_API: api };
-  const spans = () =>
-    readFileSync(file, 'utf8')
-      .split('\n')
-      .filter((line) => line !== '')
-      .map((line) => JSON.parse(line) as Span);
-  return { folder, env, spans, callback: (name: string) => `${join(folder, 'callbacks.mjs')}#${name}` };
-}
+const ofProjects = (name: string) => join(packageRoot, 'test/projects/node_modules', name);
+const apis = [
+  ['1.4', ofProjects('otel-api-1-4')],
+  ['1.9', ownApi],
+  ['the newest', ofProjects('otel-api-newest')],
+] as const;
 
 const orders = `
 export async function onOrder(payload) {
@@ -81,71 +41,69 @@ export const discard = (payload) => {
 };
 `;
 
+/** Publish, two attempts, a dead letter, a redrive, a forward and its consumer: each in a process of its own. */
+async function oneTrace(at: BrokerUnderTest, flags: readonly string[], api: string): Promise<void> {
+  const { env, spans, named, options, callback } = tracedProject({ 'callbacks.mjs': orders }, api);
+  const [queue, next] = [unique('spans'), unique('next')];
+  const retried = [...flags, '--retries', '1', '--retry-delay', '300ms'];
+  const first = await startPubsub(at, queue, callback('onOrder'), { ...options, flags: retried });
+  await published(at, [`/queue/${queue}`, JSON.stringify({ next })], options);
+  await first.says('dead-lettered');
+  await stopPubsub(first);
+  const redriving = run('pubsub', ['redrive', queue, '--count', '1'], {
+    ...options,
+    env: { ...env, ...at.env },
+  });
+  assert.equal((await redriving.exit()).code, 0, redriving.stderr);
+  const again = { ...options, env: { ...env, IS_REDRIVEN: '1' }, flags };
+  const [second, third] = await Promise.all([
+    startPubsub(at, queue, callback('onOrder'), again),
+    startPubsub(at, next, callback('onInvoice'), { ...options, flags }),
+  ]);
+  await until(() => named(`process ${next}`).length === 1, SOON_MS, 'the span of the forward');
+  await Promise.all([stopPubsub(second), stopPubsub(third)]);
+
+  const [sent] = named(`send /queue/${queue}`);
+  const attempts = named(`process ${queue}`);
+  const [forward] = named(`send /queue/${next}`);
+  const [invoice] = named(`process ${next}`);
+  assert.ok(sent !== undefined && forward !== undefined && invoice !== undefined);
+  assert.deepEqual(
+    attempts.map(({ attributes }) => attributes['error.type']),
+    ['RangeError', 'nack', undefined],
+  );
+  for (const attempt of attempts) assert.deepEqual([attempt.parentId, attempt.kind], [sent.spanId, consumer]);
+  assert.deepEqual([sent.parentId, sent.kind], [undefined, producer]);
+  assert.deepEqual([forward.parentId, invoice.parentId], [attempts[2]!.spanId, forward.spanId]);
+  assert.equal(new Set(spans().map(({ traceId }) => traceId)).size, 1);
+  assert.equal(spans().length, 6);
+  const line = second.logLines.find(({ msg }) => msg === 'at it');
+  assert.deepEqual([line?.traceId, line?.spanId], [sent.traceId, attempts[2]!.spanId]);
+  const { attributes } = attempts[2]!;
+  assert.equal(attributes['messaging.destination.name'], queue);
+  assert.equal(attributes['messaging.operation.name'], 'process');
+  assert.ok(typeof attributes['messaging.message.id'] === 'string');
+  assert.equal(attributes['messaging.message.conversation_id'], line?.correlationId);
+}
+
+for (const name of ['rabbitmq', 'activemq', 'embedded'] as const) {
+  const at = brokerUnderTest(name);
+  describe(`one trace on ${name}`, { ...skipWithout(at), concurrency: 2 }, () => {
+    for (const [version, api] of apis)
+      for (const flags of [[], ['--inline']]) {
+        const skip = existsSync(api) ? {} : { skip: 'npm ci --prefix test/projects installs what it needs' };
+        it(`has all that is done with a message, API ${version}, ${flags[0] ?? 'in workers'}`, skip, () =>
+          oneTrace(at!, flags, api),
+        );
+      }
+  });
+}
+
 describe('spans', skipWithout(anyBroker()), () => {
   const broker = anyBroker()!;
 
-  async function oneTrace(at: BrokerUnderTest, flags: readonly string[], api: string): Promise<void> {
-    const { folder, env, spans, callback } = tracedProject(orders, api);
-    const options = { env, cwd: folder };
-    const [queue, next] = [unique('spans'), unique('next')];
-    const named = (name: string) => spans().filter((span) => span.name === name);
-    const retried = [...flags, '--retries', '1', '--retry-delay', '300ms'];
-    const first = await startPubsub(at, queue, callback('onOrder'), { ...options, flags: retried });
-    await published(at, [`/queue/${queue}`, JSON.stringify({ next })], options);
-    await first.says('dead-lettered');
-    await stopPubsub(first);
-    const redrive = run('pubsub', ['redrive', queue, '--count', '1'], {
-      ...options,
-      env: { ...env, ...at.env },
-    });
-    assert.equal((await redrive.exit()).code, 0, redrive.stderr);
-    const again = { ...options, env: { ...env, IS_REDRIVEN: '1' }, flags };
-    const second = await startPubsub(at, queue, callback('onOrder'), again);
-    const third = await startPubsub(at, next, callback('onInvoice'), { ...options, flags });
-    await until(() => named(`process ${next}`).length === 1, SOON_MS, 'the span of the forward');
-    await stopPubsub(second);
-    await stopPubsub(third);
-
-    const [sent] = named(`send /queue/${queue}`);
-    const attempts = named(`process ${queue}`);
-    const [forward] = named(`send /queue/${next}`);
-    const [invoice] = named(`process ${next}`);
-    assert.ok(sent !== undefined && forward !== undefined && invoice !== undefined);
-    assert.deepEqual(
-      attempts.map(({ attributes }) => attributes['error.type']),
-      ['RangeError', 'nack', undefined],
-    );
-    for (const attempt of attempts)
-      assert.deepEqual([attempt.parentId, attempt.kind], [sent.spanId, consumer]);
-    assert.deepEqual([sent.parentId, sent.kind], [undefined, producer]);
-    assert.deepEqual([forward.parentId, invoice.parentId], [attempts[2]!.spanId, forward.spanId]);
-    assert.equal(new Set(spans().map(({ traceId }) => traceId)).size, 1);
-    assert.equal(spans().length, 6);
-    const line = second.logLines.find(({ msg }) => msg === 'at it');
-    assert.deepEqual([line?.traceId, line?.spanId], [sent.traceId, attempts[2]!.spanId]);
-    const { attributes } = attempts[2]!;
-    assert.equal(attributes['messaging.destination.name'], queue);
-    assert.equal(attributes['messaging.operation.name'], 'process');
-    assert.ok(typeof attributes['messaging.message.id'] === 'string');
-    assert.equal(attributes['messaging.message.conversation_id'], line?.correlationId);
-  }
-
-  for (const at of realBrokers()) {
-    it(`one trace has all that is done with a message, in workers, on ${at.name}`, () =>
-      oneTrace(at, [], own));
-    it(`one trace has all that is done with a message, inline, on ${at.name}`, () =>
-      oneTrace(at, ['--inline'], own));
-  }
-
-  for (const api of others) {
-    const skip = existsSync(api) ? {} : { skip: 'npm ci --prefix test/projects installs what it needs' };
-    it(`they are recorded by the API that the callback has: ${api.split('/').at(-1)!}`, skip, () =>
-      oneTrace(broker, [], api),
-    );
-  }
-
   const consumed = async (name: string, flags: readonly string[], extra: Record<string, string> = {}) => {
-    const project = tracedProject(orders);
+    const project = tracedProject({ 'callbacks.mjs': orders });
     const queue = unique('spans');
     const env = { ...project.env, ...extra };
     const running: Running = await startPubsub(broker, queue, project.callback(name), {
@@ -236,7 +194,7 @@ describe('spans', skipWithout(anyBroker()), () => {
     });
 
   it('an API that is broken is an API that is not there', async () => {
-    const project = tracedProject(orders);
+    const project = tracedProject({ 'callbacks.mjs': orders });
     const api = join(project.folder, 'node_modules/@opentelemetry/api');
     rmSync(api);
     mkdirSync(api);

@@ -6,6 +6,7 @@
 import type { Readable } from 'node:stream';
 import type { MessageContext } from '../../context.js';
 import { cutText, log, writeLine } from '../../log.js';
+import { traceFields } from '../../trace-context.js';
 
 /** Far above what logs are for, far below what would keep the consumer busy. */
 const BYTES_PER_SECOND = 8_000_000;
@@ -104,12 +105,13 @@ export class WorkerOutput {
 
   #wrap(source: 'stdout' | 'stderr' | 'log', line: string): void {
     if (line === '') return;
-    const { correlationId, consumer } = this.#context() ?? {};
+    const { correlationId, consumer, trace } = this.#context() ?? {};
     const fields = {
       source,
       ...this.#origin,
       ...(correlationId === undefined ? {} : { correlationId }),
       ...(consumer === undefined ? {} : { consumer }),
+      ...traceFields(trace?.traceparent),
     };
     log[source === 'stdout' ? 'info' : 'warn'](fields, cutText(line));
   }
