@@ -3,7 +3,12 @@
  * its delays, its limits.
  */
 import type { Source } from '../brokers/destinations.js';
-import { CHECK_QUEUE, consumerTimeoutSeconds, harmlessDestination } from '../brokers/limits.js';
+import {
+  CHECK_QUEUE,
+  consumerTimeoutOf,
+  harmlessDestination,
+  type ConsumerTimeout,
+} from '../brokers/limits.js';
 import { delayQueues, retriesOf } from '../consumer/retries.js';
 import { declarationOf } from '../consumer/subscribe.js';
 import { PubsubError } from '../errors.js';
@@ -36,8 +41,8 @@ export async function* checkBroker(check: BrokerCheck): AsyncGenerator<Finding, 
     yield await finding('scheduler', () => scheduler(check));
   }
   yield await finding('frame limit', () => frameLimit(check));
-  const seconds = consumerTimeoutSeconds(check.session.server);
-  if (seconds !== undefined) yield consumerTimeout(check, seconds);
+  const timeout = consumerTimeoutOf(check.session.server);
+  if (timeout !== undefined) yield consumerTimeout(check, timeout);
   yield* advice(check);
 }
 
@@ -131,10 +136,17 @@ async function frameLimit({ session, settings, signal }: BrokerCheck): Promise<F
   };
 }
 
-function consumerTimeout({ session, settings }: BrokerCheck, seconds: number): Finding {
+function consumerTimeout(
+  { session, settings, source }: BrokerCheck,
+  { seconds, isOfQuorumQueues }: ConsumerTimeout,
+): Finding {
   const step = 'consumer_timeout';
-  const limit = `${session.server ?? ''} waits ${seconds / 60} minutes for an ACK, unless it is set otherwise`;
-  const { timeoutSeconds, holdSeconds } = settings;
+  const where = isOfQuorumQueues ? ', in quorum queues alone' : '';
+  const limit = `${session.server ?? ''} waits ${seconds / 60} minutes for an ACK${where}, unless it is set otherwise`;
+  const { timeoutSeconds, holdSeconds, queueType } = settings;
+  // Of what kind a queue of others is cannot be seen.
+  if (isOfQuorumQueues && queueType !== 'quorum' && !source.isExisting)
+    return { step, status: 'ok', detail: limit };
   const problem =
     timeoutSeconds === 0 || timeoutSeconds >= seconds
       ? `STOMP_MESSAGE_TIMEOUT is ${timeoutSeconds === 0 ? 'none' : `${timeoutSeconds} s`}`

@@ -143,11 +143,16 @@ export class Publisher implements TransactionSender {
 
   #sendTraced(message: Outgoing, signal?: AbortSignal): Promise<void> {
     const { end } = message;
-    checkSignal(signal);
-    const sent =
-      signal === undefined
-        ? this.#send(message)
-        : untilGivenUp(signal, (attempt) => this.#send(message, attempt));
+    let sent: Promise<void>;
+    try {
+      checkSignal(signal);
+      sent =
+        signal === undefined
+          ? this.#send(message)
+          : untilGivenUp(signal, (attempt) => this.#send(message, attempt));
+    } catch (error) {
+      sent = rejected(error);
+    }
     if (end !== undefined)
       sent.then(
         () => end(),

@@ -31,7 +31,13 @@ export async function transact<T>(
     const noting = (add: Add) =>
       work((message) => {
         if (message.end !== undefined) ends.push(message.end);
-        return add(message);
+        try {
+          return add(message);
+        } catch (error) {
+          // Those of a transaction that is over have ended.
+          message.end?.(failureOf(error));
+          throw error;
+        }
       });
     const result = await carryOut(session, log, noting, attempt);
     for (const end of ends) end();
