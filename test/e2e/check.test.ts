@@ -39,7 +39,8 @@ async function check(
     text
       .replace(/\d+\.\d+\.\d+\.\d+:\d+/g, 'BROKER')
       .replace(/\/\S*\/(?=[\w.-]+\.\w+js)/g, '')
-      .replace(/RabbitMQ\/[\d.]+/g, 'RabbitMQ');
+      .replace(/RabbitMQ\/[\d.]+/g, 'RabbitMQ')
+      .replace(', in quorum queues alone', '');
   const wrong = found
     .filter(({ status }) => status === 'fail' || status === 'warn')
     .map(({ status, step, detail = '', remedy }) =>
@@ -194,7 +195,7 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
     ],
     [
       'a time limit beyond consumer_timeout',
-      ['--timeout', '0'],
+      ['--timeout', '0', '--queue-type', 'quorum'],
       0,
       [
         'warn consumer_timeout: RabbitMQ waits 30 minutes for an ACK, unless it is set otherwise, and STOMP_MESSAGE_TIMEOUT is none -> raise consumer_timeout at the broker, or lower that below it',
@@ -289,7 +290,7 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
     'is a table on a terminal',
     findProgram('script') === undefined ? { skip: 'no "script" to make a terminal with' } : {},
     async () => {
-      const screen = await onTerminal(rabbitmq!, 'check x --timeout 0');
+      const screen = await onTerminal(rabbitmq!, 'check x --timeout 0 --queue-type quorum');
       assert.match(screen, /^ok {11}settings {14}x, dead letters in DLQ\.x\r$/m);
       assert.match(screen, /^not checked {2}callback {14}none is given\r$/m);
       assert.match(screen, /^warn {9}consumer_timeout .*\r\n {35}-> raise consumer_timeout/m);

@@ -1,11 +1,11 @@
 /** `pubsub run`: several consumers by one file, in one process, which start, stop and fail together. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { bodiesIn, put, putAll } from '../support/messages.js';
 import { pagesOf } from '../support/probes.js';
-import { packageRoot, run, type Running } from '../support/process.js';
+import { childrenOf, packageRoot, run, type Running } from '../support/process.js';
 import { Scrape } from '../support/scrape.js';
 import { until } from '../support/until.js';
 import {
@@ -34,17 +34,9 @@ async function ends(running: Running, code: number): Promise<string> {
   return running.stderr;
 }
 
-/** Of the process and what it started. */
-function processesOf(pid: number): string[] {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
-  );
-  return [String(pid), ...children.filter((child) => child !== '')];
-}
-
 /** Resident, of all of them, in KB. */
 function memoryOf(pid: number): number {
-  const sizes = processesOf(pid).map(
+  const sizes = [pid, ...childrenOf(pid)].map(
     (one) => /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${one}/status`, 'utf8'))?.[1],
   );
   return sizes.reduce((sum, size) => sum + Number(size), 0);
@@ -121,7 +113,7 @@ describe('pubsub run', skipWithout(anyBroker()), () => {
     });
     const running = runIn(folder, ['many.json']);
     await running.says('subscribed', 20);
-    assert.equal(processesOf(running.pid).length, 2);
+    assert.equal(childrenOf(running.pid).length, 1);
     for (let n = 0; n < 20; n++) await put(broker, `/queue/${name}-${n}`, JSON.stringify(n), id);
     await until(
       () => printed(running).length === 21,

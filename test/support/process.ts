@@ -3,6 +3,7 @@
  * caller's settings gets in), collecting what is printed, and that none outlives its test.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { type Fatal, fatalText } from '../../src/log.js';
@@ -164,6 +165,14 @@ export function startProgram(program: string, args: readonly string[], options: 
   });
   if (input !== null) child.stdin.end(input);
   return running;
+}
+
+/** What a process has started and is still there. */
+export function childrenOf(pid: number): number[] {
+  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
+  );
+  return children.filter((child) => child !== '').map(Number);
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {
