@@ -18,8 +18,9 @@ export interface Document {
 /** A line longer than this is refused: no broker takes such a message. */
 const MAX_LINE_BYTES = 256 * 1024 * 1024;
 const LF = 10;
-const CR = 13;
-const SPACE = 32;
+const EMPTY = Buffer.alloc(0);
+/** What a line that is not blank has. */
+const visible = /[^\0- ]/;
 
 export class InputReader {
   /** The size of the input; undefined when nobody knows it before the end. */
@@ -119,20 +120,35 @@ class LineSplitter {
 
   *push(chunk: Buffer): Generator<Document> {
     let start = 0;
-    for (let end = chunk.indexOf(LF); end !== -1; end = chunk.indexOf(LF, start)) {
-      const document = this.#take(chunk.subarray(start, end));
+    if (this.#pieceBytes > 0 && chunk.includes(LF)) {
+      start = chunk.indexOf(LF) + 1;
+      const document = this.#takeBytes(chunk.subarray(0, start - 1));
       if (document !== undefined) yield document;
-      start = end + 1;
     }
-    this.#keep(chunk.subarray(start));
+    const end = chunk.lastIndexOf(LF) + 1;
+    if (end > start) yield* this.#pushLines(chunk.subarray(start, end));
+    this.#keep(chunk.subarray(Math.max(start, end)));
   }
 
   *end(): Generator<Document> {
-    const document = this.#pieceBytes > 0 ? this.#take(Buffer.alloc(0)) : undefined;
+    const document = this.#pieceBytes > 0 ? this.#takeBytes(EMPTY) : undefined;
     if (document !== undefined) yield document;
     if (this.#line < this.#skip) {
       const message = `--resume-from ${this.#skip}: the input has only ${this.#line} lines`;
       throw new PubsubError('invalid-usage', message);
+    }
+  }
+
+  /** Whole lines: made text of together, unless one of them is none. */
+  *#pushLines(bytes: Buffer): Generator<Document> {
+    const text = isUtf8(bytes) ? bytes.toString('utf8') : undefined;
+    const lines = text ?? bytes;
+    let start = 0;
+    for (let end = lines.indexOf('\n'); end !== -1; end = lines.indexOf('\n', start)) {
+      const document =
+        text === undefined ? this.#takeBytes(bytes.subarray(start, end)) : this.#take(text.slice(start, end));
+      if (document !== undefined) yield document;
+      start = end + 1;
     }
   }
 
@@ -151,21 +167,24 @@ class LineSplitter {
     }
   }
 
-  #take(last: Buffer): Document | undefined {
-    const line = ++this.#line;
+  /** A line that may be anything, and may have begun in earlier chunks. */
+  #takeBytes(last: Buffer): Document | undefined {
     const bytes = this.#pieces.length === 0 ? last : Buffer.concat([...this.#pieces, last]);
     const isTooLong = this.#isTooLong;
     this.#pieces = [];
     this.#pieceBytes = 0;
     this.#isTooLong = false;
-    if (isTooLong || line <= this.#skip || bytes.every((byte) => byte <= SPACE)) return undefined;
+    return this.#take(isTooLong ? '' : textOf(bytes));
+  }
+
+  /** Undefined for bytes that are no text. */
+  #take(text: string | undefined): Document | undefined {
+    const line = ++this.#line;
+    if (line <= this.#skip || (text !== undefined && !visible.test(text))) return undefined;
     try {
       // An editor of another system ends lines with two characters.
-      const isMarked = bytes.at(-1) === CR;
-      return {
-        line,
-        body: checkBody(this.#content, isMarked ? bytes.subarray(0, -1) : bytes, `line ${line}`),
-      };
+      const own = text?.endsWith('\r') === true ? text.slice(0, -1) : text;
+      return { line, body: checkText(this.#content, own, line) };
     } catch (error) {
       if (!(error instanceof PubsubError)) throw error;
       this.#onInvalid(error, line);
@@ -173,34 +192,39 @@ class LineSplitter {
     }
   }
 }
-
 /** What goes out of it, which is as it should be. Throws `invalid-json`, and `invalid-usage` for text that is none. */
 export function checkBody(content: Content, bytes: Buffer, what: string): string | Uint8Array {
-  if (content === 'json') return checkJson(bytes, what);
-  if (content === 'text' && !isUtf8(bytes)) {
-    const remedy = 'correct it, or send it with --body bytes and its --content-type';
-    throw new PubsubError('invalid-usage', `${what} is not UTF-8: ${remedy}`);
-  }
-  return content === 'text' ? bytes.toString('utf8') : bytes;
+  return content === 'bytes' ? bytes : checkText(content, textOf(bytes), what);
+}
+
+const textOf = (bytes: Buffer): string | undefined => (isUtf8(bytes) ? bytes.toString('utf8') : undefined);
+
+/** The same with its text, undefined for bytes that are none. A number is that of a line. */
+function checkText(content: Content, text: string | undefined, what: string | number): string {
+  if (text === undefined) throw notUtf8(content, nameOf(what));
+  return content === 'text' ? text : checkJson(text, what);
+}
+
+const nameOf = (what: string | number): string => (typeof what === 'number' ? `line ${what}` : what);
+
+function notUtf8(content: Content, name: string): PubsubError {
+  if (content === 'json') return new PubsubError('invalid-json', `${name} is not UTF-8`);
+  const remedy = 'correct it, or send it with --body bytes and its --content-type';
+  return new PubsubError('invalid-usage', `${name} is not UTF-8: ${remedy}`);
 }
 
 /** The text as it stands, without the white space around it: parsing and printing it would round large numbers. */
-function checkJson(bytes: Buffer, what: string): string {
-  if (!isUtf8(bytes)) throw new PubsubError('invalid-json', `${what} is not UTF-8`);
-  const text = bytes.toString('utf8').trim();
-  if (text === '') throw new PubsubError('invalid-json', `${what} is empty; JSON is expected`);
+function checkJson(text: string, what: string | number): string {
+  const json = text.trim();
   try {
-    JSON.parse(text);
-  } catch (error) {
-    throw new PubsubError(
-      'invalid-json',
-      `${what} is not JSON: ${printable(reasonOf(error))}${hintOn(text)}`,
-      {
-        cause: error,
-      },
-    );
+    JSON.parse(json);
+    return json;
+  } catch (cause) {
+    const name = nameOf(what);
+    if (json === '') throw new PubsubError('invalid-json', `${name} is empty; JSON is expected`);
+    const message = `${name} is not JSON: ${printable(reasonOf(cause))}${hintOn(json)}`;
+    throw new PubsubError('invalid-json', message, { cause });
   }
-  return text;
 }
 
 /** The two mistakes of every day: a shell that took the quotes away, and lines that are messages. */

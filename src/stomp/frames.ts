@@ -11,6 +11,7 @@
 import { PubsubError } from '../errors.js';
 import { FrameError, readHead, type Head, type Headers } from './headers.js';
 import { Pieces } from './pieces.js';
+import { readPlainReceipts } from './plain-receipts.js';
 
 export type { Headers } from './headers.js';
 
@@ -50,6 +51,7 @@ const KEPT_LINE_BYTES = 4096;
 export class FrameDecoder {
   #options: DecoderOptions;
   readonly #onFrame: (frame: Frame) => void;
+  readonly #onReceipt: ((id: number) => void) | undefined;
   /** Of the current head or body, from earlier chunks. */
   readonly #pieces = new Pieces();
   #head: Head | undefined;
@@ -60,10 +62,14 @@ export class FrameDecoder {
   #nextCr = -1;
   #oversized: 'headers' | 'body' | undefined;
 
-  /** `onFrame` is called synchronously, in wire order; bodies are views of the chunks passed to push. */
-  constructor(options: DecoderOptions, onFrame: (frame: Frame) => void) {
+  /**
+   * `onFrame` is called synchronously, in wire order; bodies are views of the chunks passed to push. `onReceipt`, if given, is
+   * called in the place of it for receipts with a number and nothing else.
+   */
+  constructor(options: DecoderOptions, onFrame: (frame: Frame) => void, onReceipt?: (id: number) => void) {
     this.#options = options;
     this.#onFrame = onFrame;
+    this.#onReceipt = onReceipt;
   }
 
   /** Is a frame begun and not finished? */
@@ -81,6 +87,8 @@ export class FrameDecoder {
     let at = 0;
     this.#nextCr = -1;
     while (at < chunk.length) {
+      if (this.#onReceipt !== undefined && !this.isMidFrame)
+        at = readPlainReceipts(chunk, at, this.#onReceipt);
       at = this.#head === undefined ? this.#readHead(chunk, at) : this.#readBody(chunk, at, this.#head);
     }
   }

@@ -108,6 +108,7 @@ export class Session<D = unknown> {
       socket,
       options,
       (frame) => this.#dispatch(frame),
+      (id) => this.#takeReceipt(id),
       (end) => this.destroy(end),
     );
   }
@@ -332,7 +333,7 @@ export class Session<D = unknown> {
         this.#subscriptions.get(frame.headers.subscription ?? '')?.(frame);
         return;
       case 'RECEIPT':
-        this.#receipts.arrive(Number(frame.headers['receipt-id']));
+        this.#takeReceipt(Number(frame.headers['receipt-id']));
         return;
       case 'ERROR':
         this.#takeError(frame);
@@ -342,6 +343,10 @@ export class Session<D = unknown> {
           `the server sent ${JSON.stringify(frame.command.slice(0, 40))}, which is no STOMP frame`,
         );
     }
+  }
+
+  #takeReceipt(id: number): void {
+    if (this.#end === undefined) this.#receipts.arrive(id);
   }
 
   #takeError(frame: Frame): void {

@@ -31,11 +31,12 @@ interface WireOptions {
   readonly maxBodyBytes: number;
 }
 
-/** `onFrame` gets every frame but CONNECTED, `onEnd` why there are no more; that may be called more than once. */
+/** `onFrame` gets every frame but CONNECTED and plain receipts (`onReceipt`), `onEnd` why there are no more; that may be called more than once. */
 export function createWire(
   socket: Socket,
   { outgoingHeartbeatMs, maxBodyBytes }: WireOptions,
   onFrame: (frame: Frame) => void,
+  onReceipt: (id: number) => void,
   onEnd: (end: EndCause) => void,
 ): Wire {
   // Heard before stompit, which takes the end of a connection, and its reset, for a fault in the protocol.
@@ -55,6 +56,7 @@ export function createWire(
       connected = frame;
       standIn.push(frame.command);
     },
+    onReceipt,
   );
   socket.on('data', (chunk: Buffer) => {
     try {

@@ -219,6 +219,33 @@ describe('publish --lines --skip-invalid', () => {
     assert.deepEqual([summary(running)?.confirmed, summary(running)?.skipped], [3, 3]);
   });
 
+  it('takes each line for itself, wherever the chunks of the input end', async () => {
+    await using server = await startScriptedServer();
+    // Input is read in chunks of 64 kB: of three letters of three bytes each one is cut at the end of one of them.
+    const euros = (count: number) => Buffer.from(JSON.stringify('€'.repeat(count)));
+    const blanks = [Buffer.from(''), Buffer.from(' \t\r'), Buffer.from('\0')];
+    const good = [21_840, 1, 43_690, 65_536, 3].flatMap((count) => [
+      euros(count),
+      Buffer.from(`\ufeff[${count}]\r`),
+      Buffer.from(`\u00a0"\u2028"`),
+      ...blanks,
+    ]);
+    const bad = Buffer.from('"\xe9"', 'latin1');
+    const lines = good.flatMap((line, index) => (index % 7 === 6 ? [bad, line] : [line]));
+    const input = Buffer.concat(lines.flatMap((line) => [line, Buffer.from('\n')]));
+    const file = join(temporaryFolder({ 'odd.ndjson': input }), 'odd.ndjson');
+    const running = await publish(server, ['/queue/x', '--lines', '--skip-invalid', '--file', file]);
+    assert.equal(running.code, 0, running.stderr);
+    const expected = good
+      .filter((line) => line.some((byte) => byte > 32))
+      .map((line) => line.toString().trim());
+    assert.deepEqual(bodies(sends(server)), expected);
+    assert.deepEqual(
+      running.said('line left out').map(({ line, reason }) => [line, reason]),
+      lines.flatMap((line, index) => (line === bad ? [[index + 1, `line ${index + 1} is not UTF-8`]] : [])),
+    );
+  });
+
   it('leaves out a line that is longer than any message, without keeping it', async () => {
     await using server = await startScriptedServer();
     const file = join(temporaryFolder({ 'long.ndjson': '1\n' }), 'long.ndjson');

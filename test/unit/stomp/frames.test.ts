@@ -99,6 +99,33 @@ const generated: fc.Arbitrary<Generated> = fc
     return { wire, frame };
   });
 
+/** Receipts, and what begins like one. */
+const receiptLike: fc.Arbitrary<Pick<Generated, 'wire'>> = fc
+  .tuple(
+    fc.constantFrom(
+      'RECEIPT\nreceipt-id:',
+      'RECEIPT\r\nreceipt-id:',
+      'RECEIPT\nreceipt:',
+      '\nRECEIPT\nreceipt-id:',
+    ),
+    fc.oneof(
+      fc.nat().map(String),
+      fc.constantFrom('', '007', '1 ', '1e3', 'x', '-1', '1'.repeat(15), '1'.repeat(16)),
+    ),
+    fc.constantFrom('\n\n', '\n\n', '\n\r\n', '\nx:y\n\n', '\nreceipt-id:8\n\n'),
+    fc.constantFrom('', '', 'body', 'RECEIPT\nreceipt-id:1\n\n'),
+    fc.constantFrom('\0', '\0\n', '\0\r\n'),
+  )
+  .map((parts) => ({ wire: Buffer.from(parts.join('')) }));
+
+/** The number of a receipt that says nothing else; any other frame as it is. */
+function asReceipt(frame: ReturnType<typeof plain>[number]) {
+  const { command, headers, body } = frame;
+  const isBare = command === 'RECEIPT' && headers.length === 1 && body === '';
+  const [, id] = /^receipt-id:(\d{1,15})$/.exec(headers.map((header) => header.join(':')).join()) ?? [];
+  return isBare && id !== undefined ? Number(id) : frame;
+}
+
 /** Lines as no decent client writes them: names that begin alike, come twice or are empty, each line with an end of its own. */
 const crookedHead = fc
   .record({
@@ -237,6 +264,38 @@ describe('FrameDecoder', () => {
         assert.deepEqual(plain(decode(chunks)), whole, `split at ${first} and ${second}`);
       }
     }
+  });
+
+  it('T18: reads a receipt for the same by its bytes, however they are split, and nothing else for one', () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(receiptLike, generated), { maxLength: 5 }), (list) => {
+        const wire = Buffer.concat(list.map((each) => each.wire));
+        const expected = plain(decode([wire], lenient)).map(asReceipt);
+        for (const chunks of [[wire], bytesOf(wire), ...twoWaySplits(wire)]) {
+          const seen: unknown[] = [];
+          const decoder = new FrameDecoder(
+            lenient,
+            (frame) => seen.push(asReceipt(plain([frame])[0]!)),
+            (id) => seen.push(id),
+          );
+          for (const chunk of chunks) decoder.push(Buffer.from(chunk));
+          assert.equal(decoder.isMidFrame, false);
+          assert.deepEqual(seen, expected);
+        }
+      }),
+    );
+  });
+
+  it('makes no frame of receipts as brokers write them, but of what only begins like one', () => {
+    const seen: unknown[] = [];
+    const decoder = new FrameDecoder(
+      lenient,
+      ({ headers }) => seen.push(headers['receipt-id']),
+      (id) => seen.push(id),
+    );
+    for (const id of ['1', '20', '999999999999999', '9999999999999999', '3x', '', '-4', '5'])
+      decoder.push(Buffer.from(`RECEIPT\nreceipt-id:${id}\n\n\0\n`));
+    assert.deepEqual(seen, [1, 20, 999999999999999, '9999999999999999', '3x', '', '-4', 5]);
   });
 
   it('hands frames on within push, as each one ends', () => {
