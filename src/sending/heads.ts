@@ -2,7 +2,6 @@
  * What the head of a published message says: django-stomp's headers, and what the caller adds. All that is the same for
  * every message of a destination is encoded once.
  */
-import { randomUUID } from 'node:crypto';
 import { currentContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
@@ -21,6 +20,7 @@ import { encodeHeaders, encodeLines } from '../stomp/frames.js';
 import { createHeaders, type Headers } from '../stomp/headers.js';
 import { carrying } from '../trace-context.js';
 import { currentTracing, type Failure } from '../tracing.js';
+import { newCorrelationId } from './correlation-ids.js';
 import { checkSending } from './misuse.js';
 
 export interface SendOptions {
@@ -95,17 +95,14 @@ export function messageEncoder(
     headers === undefined
       ? standard.lines + encodeHeaders(ofId)
       : encodeLines('SEND', { ...sendable(headers, log), ...standardHeaders(kind), ...ofId });
+  const start = `${lines}content-length:`;
   const charset = contentType === undefined ? 'utf-8' : charsetOf(contentType);
   return (body) => {
     if (typeof body === 'string') checkText(charset, contentEncoding);
-    const ownId = id ?? randomUUID();
+    const ownId = id ?? newCorrelationId();
     const bytes = Buffer.byteLength(body);
-    const own = id === undefined ? `correlation-id:${ownId}\n` : '';
-    const message = {
-      destination: standard.target,
-      lines: `${lines}content-length:${bytes}\n${own}`,
-      body,
-    };
+    const own = id === undefined ? `\ncorrelation-id:${ownId}\n` : '\n';
+    const message = { destination: standard.target, lines: `${start}${bytes}${own}`, body };
     const span = tracing?.send({
       ...{ destination, correlationId: ownId, bytes, cause: cause?.trace },
       // What is passed on as it came names no other.
