@@ -84,16 +84,9 @@ export class InputReader {
     skip: number,
     onInvalid: (error: PubsubError, line: number) => void,
   ): AsyncGenerator<Iterable<Document>> {
-    const splitter = new LineSplitter(content, skip, onInvalid);
-    for await (const chunk of this.chunks()) yield this.#untilStopped(splitter.push(chunk));
+    const splitter = new LineSplitter(content, skip, onInvalid, () => this.#throwIfStopped());
+    for await (const chunk of this.chunks()) yield splitter.push(chunk);
     yield splitter.end();
-  }
-
-  *#untilStopped(documents: Iterable<Document>): Generator<Document> {
-    for (const document of documents) {
-      yield document;
-      this.#throwIfStopped();
-    }
   }
 
   #throwIfStopped(): void {
@@ -105,6 +98,7 @@ class LineSplitter {
   readonly #content: Content;
   readonly #skip: number;
   readonly #onInvalid: (error: PubsubError, line: number) => void;
+  readonly #goOn: () => void;
   #line = 0;
   /** What came of the current line in earlier chunks. */
   #pieces: Buffer[] = [];
@@ -112,44 +106,53 @@ class LineSplitter {
   /** The current line is over the limit: its bytes are not kept. */
   #isTooLong = false;
 
-  constructor(content: Content, skip: number, onInvalid: (error: PubsubError, line: number) => void) {
+  /** `goOn` is called before the line that follows one that was handed on, and may throw. */
+  constructor(
+    content: Content,
+    skip: number,
+    onInvalid: (error: PubsubError, line: number) => void,
+    goOn: () => void,
+  ) {
     this.#content = content;
     this.#skip = skip;
     this.#onInvalid = onInvalid;
+    this.#goOn = goOn;
   }
 
   *push(chunk: Buffer): Generator<Document> {
-    let start = 0;
-    if (this.#pieceBytes > 0 && chunk.includes(LF)) {
-      start = chunk.indexOf(LF) + 1;
-      const document = this.#takeBytes(chunk.subarray(0, start - 1));
-      if (document !== undefined) yield document;
-    }
+    const firstEnd = this.#pieceBytes > 0 ? chunk.indexOf(LF) : -1;
+    if (firstEnd !== -1) yield* this.#only(this.#takeBytes(chunk.subarray(0, firstEnd)));
     const end = chunk.lastIndexOf(LF) + 1;
-    if (end > start) yield* this.#pushLines(chunk.subarray(start, end));
-    this.#keep(chunk.subarray(Math.max(start, end)));
+    const bytes = chunk.subarray(firstEnd + 1, end);
+    // Made text of together, unless one of them is none.
+    const text = textOf(bytes);
+    const lines = text ?? bytes;
+    let start = 0;
+    for (let lineEnd = lines.indexOf('\n'); lineEnd !== -1; lineEnd = lines.indexOf('\n', start)) {
+      const document =
+        text === undefined
+          ? this.#takeBytes(bytes.subarray(start, lineEnd))
+          : this.#take(text.slice(start, lineEnd));
+      start = lineEnd + 1;
+      if (document === undefined) continue;
+      yield document;
+      this.#goOn();
+    }
+    this.#keep(chunk.subarray(end));
   }
 
   *end(): Generator<Document> {
-    const document = this.#pieceBytes > 0 ? this.#takeBytes(EMPTY) : undefined;
-    if (document !== undefined) yield document;
+    if (this.#pieceBytes > 0) yield* this.#only(this.#takeBytes(EMPTY));
     if (this.#line < this.#skip) {
       const message = `--resume-from ${this.#skip}: the input has only ${this.#line} lines`;
       throw new PubsubError('invalid-usage', message);
     }
   }
 
-  /** Whole lines: made text of together, unless one of them is none. */
-  *#pushLines(bytes: Buffer): Generator<Document> {
-    const text = isUtf8(bytes) ? bytes.toString('utf8') : undefined;
-    const lines = text ?? bytes;
-    let start = 0;
-    for (let end = lines.indexOf('\n'); end !== -1; end = lines.indexOf('\n', start)) {
-      const document =
-        text === undefined ? this.#takeBytes(bytes.subarray(start, end)) : this.#take(text.slice(start, end));
-      if (document !== undefined) yield document;
-      start = end + 1;
-    }
+  *#only(document: Document | undefined): Generator<Document> {
+    if (document === undefined) return;
+    yield document;
+    this.#goOn();
   }
 
   #keep(piece: Buffer): void {

@@ -49,10 +49,8 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
   const outbox = new Outbox({ ...options, onUnreadable }, options.resumeFrom ?? 0);
   const feed = async () => {
     for await (const together of documents) {
-      for (const { line, body } of together) {
-        outbox.add(line, options.encode(body));
-        if (outbox.isFull) await outbox.room();
-      }
+      const iterator = together[Symbol.iterator]();
+      while (addUntilFull(iterator, outbox, options.encode)) await outbox.room();
     }
     await outbox.settled();
   };
@@ -76,6 +74,19 @@ export function sendEach(documents: Documents, options: PublishOptions): Publish
     }
   };
   return { counts: outbox, start };
+}
+
+/** False when there are no more. */
+function addUntilFull(
+  documents: Iterator<Document>,
+  outbox: Outbox,
+  encode: PublishOptions['encode'],
+): boolean {
+  for (let next = documents.next(); next.done !== true; next = documents.next()) {
+    outbox.add(next.value.line, encode(next.value.body));
+    if (outbox.isFull) return true;
+  }
+  return false;
 }
 
 /** Sends `size` messages in each transaction. Stops at the first that fails; those before it stay. */
