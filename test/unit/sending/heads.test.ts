@@ -35,6 +35,20 @@ describe('the head of a message', () => {
     assert.notEqual(id, sent('/queue/orders', '1').headers['correlation-id']);
   });
 
+  it('has a random UUID of its own, however many there are', () => {
+    const ids = Array.from({ length: 1000 }, () => sent('a', '1').headers['correlation-id'] ?? '');
+    for (const id of ids)
+      assert.match(id, /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/);
+    assert.equal(new Set(ids).size, ids.length);
+    // Each digit but that of the version comes in all the forms that it has.
+    const forms = Array.from({ length: 36 }, (_, place) => new Set(ids.map((id) => id[place])).size);
+    const dashes = [8, 13, 18, 23];
+    assert.deepEqual(
+      forms,
+      forms.map((_, place) => (dashes.includes(place) || place === 14 ? 1 : place === 19 ? 4 : 16)),
+    );
+  });
+
   it('has the correlation id that is given, else that among the headers, else that of the message in process', () => {
     const idOf = (options?: SendOptions) => sent('a', '1', options).headers['correlation-id'];
     const headers = { 'correlation-id': 'of the headers' };
