@@ -2,7 +2,7 @@
  * The commands `stomp-pubsub`, `pubsub` and `publish`: which of the programs runs, the error line and the exit status.
  */
 import { CommanderError, type Command } from 'commander';
-import { createPublish, createPubsub, type Typed } from './cli/programs.js';
+import { addCommands, createPublish, createPubsub, type Typed } from './cli/programs.js';
 import { withCommandMeant } from './cli/suggest.js';
 import { adviceFor } from './commands/first-broker.js';
 import { PubsubError, reasonOf } from './errors.js';
@@ -19,7 +19,8 @@ export async function runCommand(name: 'stomp-pubsub' | 'pubsub' | 'publish'): P
     await program.parseAsync(typed.own);
     process.exit(0);
   } catch (error) {
-    process.exit(report(withCommandMeant(error, program, name), name, program));
+    const all = program.commands.length === 0 && name !== 'publish' ? addCommands(program, typed) : program;
+    process.exit(report(withCommandMeant(error, all, name), name, program));
   }
 }
 

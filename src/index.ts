@@ -1,4 +1,7 @@
 /** The public API. */
+import { pino } from 'pino';
+import { providePino } from './late-pino.js';
+
 export { consume, type ConsumeOptions } from './consume.js';
 export { defineConsumers, type ConsumerDefinition, type ConsumersConfig } from './consumers.js';
 export { openPublisher, type PublisherOptions } from './publish.js';
@@ -25,3 +28,5 @@ export type { Settings } from './settings.js';
 export type { Abortable } from './sending/giving-up.js';
 export type { SendOptions } from './sending/heads.js';
 export type { Publisher, TransactionSender } from './sending/publisher.js';
+
+providePino(pino);

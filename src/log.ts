@@ -4,12 +4,13 @@
  * that stalls or closes stderr, or a disk that is full, does not stand or end the process; what is too long is cut.
  */
 import { format, inspect } from 'node:util';
-import { pino } from 'pino';
+import type { Logger as PinoLogger } from 'pino';
 import { correlationId, currentContext } from './context.js';
 import { reasonOf } from './errors.js';
+import { createLater, loadPino } from './late-pino.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
-import { hasColors, type Settings } from './settings.js';
+import type { Settings } from './settings.js';
 import { foldStack } from './stack.js';
 import { traceFields } from './trace-context.js';
 
@@ -82,7 +83,7 @@ export function redirectLog(to: (line: string) => void, level: string): void {
 /** What a callback throws may be frozen, which pino's own serializer cannot take, or throw when it is looked at. */
 export function serializeError(error: unknown): unknown {
   try {
-    const told = pino.stdSerializers.err(error as Error) as unknown;
+    const told = loadPino().stdSerializers.err(error as Error) as unknown;
     if (told === error) return told;
     const { message, stack } = told as { message: unknown; stack: unknown };
     if (typeof message !== 'string' || typeof stack !== 'string') return told;
@@ -140,30 +141,40 @@ const isJsonWanted = (format: Settings['logFormat']): boolean =>
   format === 'json' || (format === 'auto' && !process.stderr.isTTY);
 
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
-export const log = pino(
-  {
-    base: { pid: process.pid },
-    timestamp: pino.stdTimeFunctions.isoTime,
-    serializers: { err: serializeError },
-    formatters: { level: (label) => ({ level: label }) },
-    redact: {
-      paths: ['password', 'passcode', 'login', '*.password', '*.passcode', '*.login', '*.authorization'],
-      censor: '[redacted]',
+export const log: PinoLogger = createLater(openLog, 'info');
+
+function openLog(): PinoLogger {
+  const pino = loadPino();
+  return pino(
+    {
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { err: serializeError },
+      formatters: { level: (label) => ({ level: label }) },
+      redact: {
+        paths: ['password', 'passcode', 'login', '*.password', '*.passcode', '*.login', '*.authorization'],
+        censor: '[redacted]',
+      },
+      mixin: () => {
+        const context = currentContext();
+        if (context === undefined) return {};
+        const { correlationId: id, consumer, trace } = context;
+        return {
+          correlationId: id,
+          ...(consumer === undefined ? {} : { consumer }),
+          ...traceFields(trace?.traceparent),
+        };
+      },
+      level: 'info',
     },
-    mixin: () => {
-      const context = currentContext();
-      if (context === undefined) return {};
-      const { correlationId: id, consumer, trace } = context;
-      return {
-        correlationId: id,
-        ...(consumer === undefined ? {} : { consumer }),
-        ...traceFields(trace?.traceparent),
-      };
-    },
-    level: 'info',
-  },
-  { write: (line: string) => sink(cutLine(line)) },
-);
+    { write: (line: string) => sink(cutLine(line)) },
+  );
+}
+
+/** For a command that is about to wait for somebody else: its first line shall not be what is waited for later. */
+export function prepareLog(): void {
+  if (log.isLevelEnabled('info')) setImmediate(loadPino);
+}
 
 /** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */
 export function shareTerminal(isShared: boolean): void {
@@ -179,7 +190,10 @@ export async function configureLog({
   log.level = logLevel;
   isJson = isJsonWanted(logFormat);
   if (isJson) return;
-  const { prettyFactory } = await import('pino-pretty');
+  const [{ prettyFactory }, { hasColors }] = await Promise.all([
+    import('pino-pretty'),
+    import('./settings.js'),
+  ]);
   const pretty = prettyFactory({
     ...{
       colorize: hasColors(process.stderr, color),

@@ -1,5 +1,4 @@
 /** What of the consumers of a process is seen from outside, as the settings of each ask for it together. */
-import { locateCallback } from './consumer/callback.js';
 import type { ConsumerOptions } from './consumer/consumer.js';
 import type { ConsumerObserver } from './consumer/events.js';
 import type { Runnable } from './consumer/runners.js';
@@ -43,7 +42,9 @@ export async function observe(
 
 async function watchedOf({ name, callback, settings, source, observer = {} }: Observable): Promise<Watched> {
   const isModule = typeof callback === 'string';
-  const callbackFile = isModule ? await locateCallback(callback) : undefined;
+  const callbackFile = isModule
+    ? await (await import('./consumer/callback.js')).locateCallback(callback)
+    : undefined;
   const hasWorkers = isModule && settings.processOnBackground;
   return { name, settings, observer, destination: source.destination, callbackFile, hasWorkers };
 }

@@ -3,7 +3,7 @@
  * line; the commands' flags, `--help`, the table of docs/settings.md and .env.example are rendered from it. Precedence: flag (or
  * library option) > environment > .env > default. Alone in reading process.env.
  */
-import * as dotenv from 'dotenv';
+import { existsSync } from 'node:fs';
 import { closest } from './closest.js';
 import { PubsubError, reasonOf } from './errors.js';
 import {
@@ -223,12 +223,16 @@ const fromDotenv = new Set<string>();
 
 /**
  * Adds what `.env` in the working directory defines for this program and the environment does not; what else it defines
- * is kept for the callbacks. Returns the variables that are left out because a file must not set them. Throws
- * `invalid-setting`.
+ * is kept for the callbacks. Returns the variables that are left out because a file must not set them. Rejects
+ * with `invalid-setting`.
  */
-export function loadDotenv(): readonly string[] {
+export async function loadDotenv(): Promise<readonly string[]> {
+  // Variables of dotenv's own name another file.
+  const isNamed = (process.env.DOTENV_PATH ?? process.env.DOTENV_CONFIG_PATH) !== undefined;
+  if (!isNamed && !existsSync('.env')) return [];
   const found: Record<string, string> = {};
-  const { error } = dotenv.config({ quiet: true, processEnv: found });
+  const { config } = await import('dotenv');
+  const { error } = config({ quiet: true, processEnv: found });
   if (error !== undefined && (error as NodeJS.ErrnoException).code !== 'ENOENT') {
     throw new PubsubError('invalid-setting', `.env cannot be read: ${reasonOf(error)}`, { cause: error });
   }

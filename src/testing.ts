@@ -2,17 +2,21 @@
  * For tests of callbacks: a broker in this process and one message through one callback, without Docker. The broker
  * speaks STOMP on a socket like a real one and keeps everything in memory.
  */
+import { pino } from 'pino';
 import { consume } from './consume.js';
 import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import type { Schema } from './consumer/schema.js';
 import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
+import { providePino } from './late-pino.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';
 import { deadLetterQueueOf } from './brokers/destinations.js';
 import { deadLetterArguments } from './brokers/queues.js';
 
 export type { BrokerLimits, QueueState } from './embedded/broker.js';
+
+providePino(pino);
 
 export interface TestBrokerOptions {
   /** Default: a port that is free. */

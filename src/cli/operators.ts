@@ -1,5 +1,5 @@
 /** The subcommands of `pubsub` that look after queues: their arguments, flags and examples. */
-import type { CallbackArgument } from '../commands/consume.js';
+import type { CallbackArgument } from '../commands/consuming.js';
 import type { Command } from 'commander';
 import { addSettings, append, flagsOf } from './flags.js';
 import { addHelp } from './help.js';

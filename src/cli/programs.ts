@@ -3,7 +3,7 @@
  * which is one of them.
  */
 import { Command, CommanderError, Option } from 'commander';
-import type { CallbackArgument } from '../commands/consume.js';
+import type { CallbackArgument } from '../commands/consuming.js';
 import { PubsubError } from '../errors.js';
 import { settings } from '../settings.js';
 import { version } from '../version.js';
@@ -41,10 +41,19 @@ export interface Typed {
   readonly words: readonly string[];
 }
 
-/** Consumes by itself, and by the subcommand `consume`. */
+/** Consumes by itself, and by the subcommand `consume`. To set the others up takes time, so that is done when they may be meant. */
 export function createPubsub(name: string, typed: Typed): Command {
   const program = setUp(new Command(name), typed);
   makeConsume(program, typed);
+  return isToConsume(typed) ? program : addCommands(program, typed);
+}
+
+/** Is the first word a destination beyond doubt, and is no help asked for? */
+const isToConsume = ({ own: [, , first = '', ...others] }: Typed): boolean =>
+  /^[^-].*[/.]/.test(first) && !others.some((word) => /^(-\w*h|--help)/.test(word));
+
+/** All the subcommands, and help. */
+export function addCommands(program: Command, typed: Typed): Command {
   addHelp(makeConsume(program.command('consume'), typed), prefixed('consume', consumeExamples));
   addHelp(makePublish(program.command('publish')), prefixed('publish', publishExamples));
   addOperators(program, (module) =>

@@ -12,7 +12,7 @@ import { ineffective, loadDotenv, resolve, uselessVariables, type Settings } fro
 import { durationMs } from '../settings/kinds.js';
 import { listenForStop, type Shutdown } from '../shutdown.js';
 import { checkBroker } from './check-broker.js';
-import type { CallbackArgument } from './consume.js';
+import type { CallbackArgument } from './consuming.js';
 import { CheckReport, failed, type Finding } from './check-report.js';
 import { checkServers, type Reached } from './check-server.js';
 
@@ -53,7 +53,7 @@ async function checkSettings(
 ): Promise<Known | undefined> {
   const step = 'settings';
   try {
-    loadDotenv();
+    await loadDotenv();
     const settings = resolve(flags);
     await configureLog(settings);
     const source = sourceOf(destination, settings);

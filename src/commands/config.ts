@@ -5,7 +5,7 @@ import { print } from './operating.js';
 
 /** Resolves when it is printed. Rejects with `invalid-setting` as every command would. */
 export async function config(isJson: boolean, flags: Record<string, unknown>): Promise<void> {
-  loadDotenv();
+  await loadDotenv();
   for (const { variable, isIgnored, meant } of uselessVariables())
     if (!isIgnored)
       process.stderr.write(

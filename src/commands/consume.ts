@@ -1,20 +1,10 @@
-/** `pubsub <destination> <module#export>`: hands each message to the callback, or to a program, until a signal. */
-import { basename } from 'node:path';
-import { runConsumer } from '../consume.js';
-import { observe } from '../observe.js';
-import { locateCallback } from '../consumer/callback.js';
-import type { CallbackRunner } from '../consumer/runner.js';
-import { startRunners } from '../consumer/runners.js';
-import { sourceOf } from '../consumer/source.js';
-import { PubsubError } from '../errors.js';
-import { bridgeConsole, log } from '../log.js';
-import { admitCallbackVariables, ineffective, type Settings } from '../settings.js';
-import { surviveStrayErrors } from '../shutdown.js';
-import { advising } from './first-broker.js';
+/**
+ * `pubsub <destination> <module#export>`: what comes first. Settings are read and worker processes started, which load while
+ * this process loads what consumes.
+ */
+import { spawnOptionsOf } from '../consumer/workers/flags.js';
+import type { CallbackArgument } from './consuming.js';
 import { start } from './start.js';
-
-/** `module#export`, or a program and its arguments. */
-export type CallbackArgument = string | readonly [string, ...string[]];
 
 /** Resolves when the consumer has drained. Rejects with a PubsubError. */
 export async function pubsub(
@@ -22,39 +12,12 @@ export async function pubsub(
   callback: CallbackArgument,
   flags: Record<string, unknown>,
 ): Promise<void> {
-  const { settings, listen } = await start(flags);
-  for (const setting of ineffective(settings)) log.warn({ setting }, 'this setting changes nothing');
-  const source = sourceOf(destination, settings);
-  const stop = listen();
-  if (!settings.processOnBackground) admitCallbackVariables();
-  const observing = await observe([{ source, settings, callback }], { log });
-  const { observer, numbers, onBegin } = observing.observed[0];
-  const runnable = { source, callback, settings, log, observer };
-  const runner = (await startRunners([runnable], stop))?.get(runnable);
-  if (runner === undefined) return;
-  surviveStrayErrors(log);
-  bridgeConsole();
-  const watching = flags.watch === true ? await watch(runner, callback) : undefined;
-  const embedded = flags.embedded === true ? await bringBroker(settings) : undefined;
-  const callbackName = typeof callback === 'string' ? callback : basename(callback[0]);
-  const seen = { ...advising(observer), numbers, onBegin };
-  const summary = await runConsumer({ source, settings, runner, callbackName, log, ...seen, ...stop });
-  log.info({ ...summary, why: stop.why() }, 'stopped');
-  await watching?.close();
-  await observing.close();
-  await embedded?.close();
-}
-
-/** The watcher is loaded only for who asks for it. */
-async function watch(runner: CallbackRunner, callback: CallbackArgument) {
-  if (typeof callback !== 'string')
-    throw new PubsubError('invalid-usage', '--watch: a program is started anew for each message anyway');
-  const { watchCallbacks } = await import('./watch.js');
-  return watchCallbacks([{ runner, file: await locateCallback(callback) }], log);
-}
-
-/** The embedded broker is loaded only for who asks for it. */
-export async function bringBroker(settings: Settings) {
-  const { startBeside } = await import('./broker.js');
-  return startBeside(settings);
+  const started = await start(flags);
+  const { settings } = started;
+  if (typeof callback === 'string' && settings.processOnBackground) {
+    const { spawnAhead } = await import('../consumer/workers/spawn.js');
+    spawnAhead(spawnOptionsOf(settings), Math.min(settings.processWorkers, settings.concurrency));
+  }
+  const { consumeUntilStopped } = await import('./consuming.js');
+  await consumeUntilStopped(destination, callback, flags, started);
 }

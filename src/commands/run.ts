@@ -11,7 +11,7 @@ import { PubsubError, reasonOf } from '../errors.js';
 import { bridgeConsole, log, type Logger } from '../log.js';
 import { admitCallbackVariables } from '../settings.js';
 import { surviveStrayErrors } from '../shutdown.js';
-import { bringBroker } from './consume.js';
+import { bringBroker } from './consuming.js';
 import { advising } from './first-broker.js';
 import { start } from './start.js';
 

@@ -11,7 +11,7 @@ export interface Start {
 
 /** Rejects with one `invalid-setting` for all that is wrong with flags and variables. */
 export async function start(flags: Record<string, unknown>): Promise<Start> {
-  const refused = loadDotenv();
+  const refused = await loadDotenv();
   const settings = resolve(flags);
   await configureLog(settings);
   for (const { variable, isIgnored, meant } of uselessVariables())

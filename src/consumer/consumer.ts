@@ -9,7 +9,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { orAborted, whenAborted } from '../aborted.js';
 import { PubsubError } from '../errors.js';
-import { sessions, type Session } from '../sending/connect.js';
+import { sessions, type Ahead, type ConnectEvent, type Session } from '../sending/connect.js';
 import { Account, type ConsumeSummary } from './account.js';
 import { Attempts, type AttemptsOptions } from './attempts.js';
 import { Bounds, type BoundReached } from './bounds.js';
@@ -50,6 +50,8 @@ export interface ConsumerOptions extends ConsumerObserver, AttemptsOptions {
   readonly stop: (why: BoundReached) => void;
   /** Attempts are counted there. */
   readonly numbers?: Numbers | undefined;
+  /** Its first connection, where that has been begun. */
+  readonly ahead?: Ahead | undefined;
   /** Called once, before anything else. */
   readonly onBegin?: ((consumer: ConsumerView) => void) | undefined;
 }
@@ -129,10 +131,9 @@ export class Consumer implements ConsumerView {
   }
 
   async #consume(): Promise<ConsumeSummary> {
-    const { settings, log, drain, abort } = this.#options;
-    for await (const session of sessions(settings, log, drain, (event) =>
-      this.#account.tellConnection(event),
-    )) {
+    const { settings, log, drain, abort, ahead } = this.#options;
+    const tell = (event: ConnectEvent) => this.#account.tellConnection(event);
+    for await (const session of sessions(settings, log, drain, tell, ahead)) {
       this.#session = session;
       this.#account.watch(session);
       const isSubscribed = await orAborted(drain, this.#subscribe(session));

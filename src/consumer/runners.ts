@@ -1,17 +1,16 @@
 /**
- * From callbacks to runners that are set up: what runs where, and which consumers of a process share their workers.
+ * From callbacks to runners that are set up: what runs where, which consumers of a process share their workers, and that only
+ * what runs there is loaded.
  */
 import { orAborted } from '../aborted.js';
 import type { Source } from '../brokers/destinations.js';
 import { PubsubError } from '../errors.js';
 import { log, type Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { loadCallback } from './callback.js';
 import type { LoadedCallback } from './payload.js';
-import { startProgramRunner } from './programs.js';
 import { rulesOf } from './source.js';
 import { startInlineRunner, type CallbackRunner, type RunnerObserver } from './runner.js';
-import { WorkerPool } from './workers/pool.js';
+import { spawnOptionsOf } from './workers/flags.js';
 
 /** What a runner is started for. */
 export interface Runnable {
@@ -81,10 +80,9 @@ function sharingOf(runnable: Runnable): unknown {
 const workerSettings = (settings: Settings) => ({
   timeoutMs: settings.timeoutSeconds * 1000,
   setupTimeoutMs: settings.setupTimeoutSeconds * 1000,
-  heapMb: settings.workerHeapMb,
   memoryMb: settings.workerMemoryMb,
   maxMessages: settings.workerMaxMessages,
-  imports: settings.imports ?? [],
+  ...spawnOptionsOf(settings),
 });
 
 const callOptions = ({ source, settings }: Runnable) => ({
@@ -115,17 +113,17 @@ async function startGroup<One extends Runnable>(
   const observer = observerOf(group);
   const options = { ...callOptions(first), ...workerSettings(settings), abort, log: own, observer };
   if (typeof callback !== 'string') {
-    const isFunction = 'call' in callback;
-    const runner = isFunction
-      ? await startInlineRunner(callback, options)
-      : startProgramRunner({ ...options, drain, command: callback });
-    return [[first, runner]];
+    if ('call' in callback) return [[first, await startInlineRunner(callback, options)]];
+    const { startProgramRunner } = await import('./programs.js');
+    return [[first, startProgramRunner({ ...options, drain, command: callback })]];
   }
   if (!settings.processOnBackground) {
+    const { loadCallback } = await import('./callback.js');
     const loaded = await loadCallback(callback);
     return [[first, await startInlineRunner(isOnlyLoaded ? { call: loaded.call } : loaded, options)]];
   }
   const concurrency = group.reduce((sum, one) => sum + one.settings.concurrency, 0);
+  const { WorkerPool } = await import('./workers/pool.js');
   const pool = new WorkerPool({
     ...workerSettings(settings),
     ...{ drain, abort, log: group.length === 1 ? own : log, logLevel: log.level },

@@ -2,15 +2,13 @@
  * From settings to sessions: which servers, in which order, how long to wait between attempts. The loop that keeps a
  * consumer connected is a for-await over `sessions`.
  */
-import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createSecureContext, type ConnectionOptions, type SecureContext } from 'node:tls';
+import type { ConnectionOptions } from 'node:tls';
 import { diagnose } from '../brokers/diagnoses.js';
 import type { Dialect } from '../brokers/dialect.js';
 import { detectDialect } from '../brokers/products.js';
-import { PubsubError, reasonOf, type ErrorCode } from '../errors.js';
+import { PubsubError, type ErrorCode } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { parseBrokerUrl, type Server } from '../settings/url.js';
@@ -27,7 +25,7 @@ export type ConnectEvent =
   | { readonly kind: 'connecting'; readonly server: string }
   | { readonly kind: 'failed'; readonly server: string; readonly reason: string; readonly code: ErrorCode }
   | { readonly kind: 'waiting'; readonly reason: string; readonly retryInMs: number };
-type Tell = (event: ConnectEvent) => void;
+export type Tell = (event: ConnectEvent) => void;
 const tellNobody: Tell = () => undefined;
 
 const FIRST_DELAY_MS = 200;
@@ -64,6 +62,44 @@ export async function connectOnce(
   }
   const refused = failures.find(({ code }) => code !== 'broker-unreachable');
   throw refused ?? new PubsubError('broker-unreachable', failures.map(({ message }) => message).join('; '));
+}
+
+/** An attempt that nobody is told of. */
+export interface Ahead {
+  /** Resolves with its session, and tells of it; with undefined when it has failed by now. Rejects as connectOnce does. */
+  take(tell: Tell): Promise<Session | undefined>;
+  /** Ends it; nothing when it was taken. */
+  drop(): void;
+}
+
+/**
+ * Begins to connect while something else is waited for that may yet fail, or take its time: what went wrong meanwhile is
+ * forgotten, for it may be over.
+ */
+export function connectAhead(settings: Settings, log: Logger, signal: AbortSignal): Ahead {
+  const events: ConnectEvent[] = [];
+  let tellNow: Tell = (event) => void events.push(event);
+  let isFailed = false;
+  let isTaken = false;
+  const attempt = connectOnce(settings, log, signal, (event) => tellNow(event));
+  attempt.catch(() => (isFailed = true));
+  return {
+    take: async (tell) => {
+      isTaken = true;
+      if (isFailed) return undefined;
+      tellNow = tell;
+      events.forEach(tell);
+      const session = await attempt;
+      return session.isOpen ? session : undefined;
+    },
+    drop: () => {
+      if (!isTaken)
+        void attempt.then(
+          (session) => session.close(),
+          () => undefined,
+        );
+    },
+  };
 }
 
 /** Connects to that server alone. Rejects as openSession does. */
@@ -103,20 +139,22 @@ async function openEitherWay(
  * Sessions, one after the other, for as long as the signal allows: when one has ended the next is opened, after a wait
  * that grows with jitter up to `waitToConnectSeconds` and starts anew after a healthy session; at once after one that
  * its user closed. Before the first session what only a change of settings cures is thrown (`broker-refused`,
- * `invalid-setting`); later it is logged and tried again slowly.
+ * `invalid-setting`); later it is logged and tried again slowly. The first may have been begun before.
  */
 export async function* sessions(
   settings: Settings,
   log: Logger,
   signal: AbortSignal,
   tell = tellNobody,
+  ahead?: Ahead,
 ): AsyncGenerator<Session, void, void> {
   let hasConnected = false;
   for (let attempt = 0; !signal.aborted; attempt++) {
     const sinceMs = performance.now();
     let problem: Problem;
     try {
-      const session = await connectOnce(settings, log, signal, tell);
+      const early = attempt === 0 && !hasConnected ? await ahead?.take(tell) : undefined;
+      const session = early ?? (await connectOnce(settings, log, signal, tell));
       hasConnected = true;
       yield session;
       const end = await session.closed;
@@ -188,7 +226,7 @@ export function serversOf({ url, host, port, standbyHost, standbyPort }: Setting
 function sessionOptions(settings: Settings, server: Server): SessionOptions<Dialect> {
   return {
     ...server,
-    tls: settings.useSsl ? () => tlsOptions(settings, server.host) : undefined,
+    tls: settings.useSsl ? () => readTlsOptions(settings, server.host) : undefined,
     vhost: settings.vhost,
     login: () => readLogin(settings),
     escapesBackslashes: true,
@@ -207,57 +245,8 @@ function clientIdOf({ clientId, durableTopicSubscription }: Settings): string | 
   return clientId !== undefined && durableTopicSubscription ? `${clientId}-listener` : undefined;
 }
 
-/** Files are read for each connection, so that renewed certificates count. Throws `invalid-setting`. */
-export function tlsOptions(settings: Settings, host: string): ConnectionOptions {
-  const { sslServerName, sslVerify } = settings;
-  return {
-    // An IP address is no name for SNI; the certificate is then checked against the address.
-    ...(sslServerName === undefined ? {} : { servername: sslServerName }),
-    ...(sslServerName === undefined && !/^[\d.]+$|:/.test(host) ? { servername: host } : {}),
-    secureContext: secureContext(settings),
-    rejectUnauthorized: sslVerify,
-  };
-}
-
-function secureContext({ caFile, certFile, keyFile }: Settings): SecureContext {
-  const files = {
-    ...(caFile === undefined ? {} : { ca: readAuthorities(caFile) }),
-    ...(certFile === undefined ? {} : { cert: readPem('DEFAULT_STOMP_CERT_FILE', certFile) }),
-    ...(keyFile === undefined ? {} : { key: readPem('DEFAULT_STOMP_KEY_FILE', keyFile) }),
-  };
-  try {
-    return createSecureContext(files);
-  } catch (error) {
-    const message = `DEFAULT_STOMP_CERT_FILE, DEFAULT_STOMP_KEY_FILE: no certificate with its key: ${reasonOf(error)}`;
-    throw new PubsubError('invalid-setting', message, { cause: error });
-  }
-}
-
-/** Without one OpenSSL would trust nobody, and say so of the broker's certificate. */
-function readAuthorities(file: string): Buffer {
-  const variable = 'DEFAULT_STOMP_CA_CERTS';
-  const pem = readPem(variable, file);
-  const [first] =
-    /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^]*?(?:-----END|$)/.exec(pem.toString('latin1')) ?? [];
-  if (first === undefined)
-    throw new PubsubError(
-      'invalid-setting',
-      `${variable}: no certificate in ${file}; PEM is expected (BEGIN CERTIFICATE)`,
-    );
-  try {
-    new X509Certificate(pem);
-    return pem;
-  } catch (error) {
-    throw new PubsubError('invalid-setting', `${variable}: ${file} cannot be used: ${reasonOf(error)}`, {
-      cause: error,
-    });
-  }
-}
-
-function readPem(variable: string, file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new PubsubError('invalid-setting', `${variable}: ${reasonOf(error)}`, { cause: error });
-  }
+/** What TLS needs is loaded for who uses it. */
+async function readTlsOptions(settings: Settings, host: string): Promise<ConnectionOptions> {
+  const { tlsOptions } = await import('./tls.js');
+  return tlsOptions(settings, host);
 }

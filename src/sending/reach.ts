@@ -10,7 +10,7 @@ import { PubsubError } from '../errors.js';
 import type { Settings } from '../settings.js';
 import { endError, transportEnd } from '../stomp/session-end.js';
 import type { Server } from '../settings/url.js';
-import { tlsOptions } from './connect.js';
+import { tlsOptions } from './tls.js';
 
 /** The addresses of its name. Rejects with `broker-unreachable`. */
 export async function addressesOf({ host }: Server): Promise<string[]> {

@@ -1,6 +1,5 @@
 /** Opens a session: TCP or TLS, CONNECT, up to the CONNECTED frame, within one limit for all of it; or says what it met. */
 import { connect as connectTcp } from 'node:net';
-import { connect as connectTls } from 'node:tls';
 import type { Logger } from '../log.js';
 import { strangerOf } from './misconnections.js';
 import { endError, type EndCause } from './session-end.js';
@@ -23,14 +22,16 @@ export async function openSession<D>(
 ): Promise<Session<D>> {
   signal?.throwIfAborted();
   const { host, port } = options;
-  const tls = options.tls?.();
+  const tls = options.tls && (await options.tls());
+  const connectTls = tls && (await import('node:tls')).connect;
+  signal?.throwIfAborted();
   const login = options.login();
   const tcp = {
     ...{ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 },
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: Math.ceil(Math.min(ADDRESS_TIMEOUT_MS, options.connectTimeoutMs / 2)),
   };
-  const socket = tls === undefined ? connectTcp(tcp) : connectTls({ ...tcp, ...tls }).setNoDelay(true);
+  const socket = connectTls === undefined ? connectTcp(tcp) : connectTls({ ...tcp, ...tls }).setNoDelay(true);
   const reached = { tcp: false, tls: false };
   socket.once('connect', () => (reached.tcp = true)).once('secureConnect', () => (reached.tls = true));
   const session = new Session(socket, options, log);

@@ -41,7 +41,7 @@ export interface SessionOptions<D> {
   readonly host: string;
   readonly port: number;
   /** Undefined for plain TCP. Called for each connection, as `login` is: files may have been renewed. May throw a PubsubError. */
-  readonly tls: (() => ConnectionOptions) | undefined;
+  readonly tls: (() => Promise<ConnectionOptions>) | undefined;
   readonly vhost: string;
   readonly login: () => Login;
   /**

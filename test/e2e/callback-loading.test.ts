@@ -28,7 +28,7 @@ async function printedBy(spec: string, cwd = callbacks, flags: string[] = []): P
   return printed(consumer).at(-1) ?? '';
 }
 
-/** The one line on stderr, without the name of the command; no connection may have been tried. */
+/** The one line on stderr, without the name of the command; the broker may have been greeted, and no more. */
 async function complaintAbout(spec: string, cwd = callbacks): Promise<string> {
   await using server = await startScriptedServer();
   const consumer = pubsub(server, '/queue/xpto', spec, { cwd });
@@ -36,7 +36,8 @@ async function complaintAbout(spec: string, cwd = callbacks): Promise<string> {
   assert.equal(code, 3, consumer.stderr);
   assert.equal(consumer.stdout, '');
   assert.match(consumer.stderr, /^pubsub: error: [^\n]+\n$/);
-  assert.equal(server.connections, 0);
+  const asked = server.commands().filter((command) => !['CONNECT', 'DISCONNECT'].includes(command));
+  assert.deepEqual(asked, []);
   return consumer.stderr.slice('pubsub: error: '.length).trimEnd();
 }
 
@@ -159,6 +160,21 @@ describe('a callback is loaded from', () => {
         register('data:text/javascript,' + encodeURIComponent(hooks));`,
     });
     assert.equal(await printedBy('./decorators.ts#run', cwd, ['--import', './loader.mjs']), 'by the loader');
+  });
+
+  it('tells what a worker process said that ended before anybody asked it for anything', async () => {
+    await using server = await startScriptedServer();
+    const cwd = temporaryFolder({ 'orders.mjs': 'export const run = (payload) => payload.ack();' });
+    const flags = ['--import', './missing.mjs'];
+    const consumer = pubsub(server, '/queue/xpto', './orders.mjs#run', { cwd, flags });
+    const { code } = await consumer.exit();
+    assert.equal(code, 3, consumer.stderr);
+    assert.match(consumer.stderr, /Cannot find module '[^']*missing\.mjs'/);
+    assert.match(
+      consumer.stderr,
+      /error: \.\/orders\.mjs#run does not load: the worker ended with status 1\n$/,
+    );
+    assert.ok(!server.commands().includes('SUBSCRIBE'));
   });
 
   it('a package: with ESM-only exports, a subpath, CommonJS in a scope', async () => {

@@ -7,7 +7,7 @@
  */
 import { writeSync } from 'node:fs';
 import { FrameGatherer, encodePlain, PREFIX } from './frames.js';
-import { descriptors } from './protocol.js';
+import { descriptors } from './descriptors.js';
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
 

@@ -14,7 +14,8 @@ import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '
 import { WorkerProcess, type WorkerOptions } from './process.js';
 import type { LostReport } from './protocol.js';
 import { endSoon, type Loss, type Run } from './runs.js';
-import { spawnWorker, type SpawnOptions } from './spawn.js';
+import type { SpawnOptions } from './flags.js';
+import { spawnWorker } from './spawn.js';
 
 export interface PoolOptions extends PoolRunnerOptions, SpawnOptions, Omit<WorkerOptions, 'timeoutMs'> {
   readonly workers: number;

@@ -6,7 +6,7 @@
 import { Writable } from 'node:stream';
 import { bridgeConsole, cutText, log, redirectLog } from '../../log.js';
 import { writeAll } from './outbox.js';
-import { descriptors } from './protocol.js';
+import { descriptors } from './descriptors.js';
 
 /** A line that is not ended is shown after so long, like a prompt. */
 const UNFINISHED_MS = 200;

@@ -111,9 +111,7 @@ export class WorkerProcess {
     };
     this.#endLimit = limitRuns(limited, options.timeoutMs);
     this.ready = new Promise((resolve, reject) => (this.#settleReady = { resolve, reject }));
-    this.ended = new Promise((resolve) => {
-      spawned.child.once('exit', (code, signal) => void this.#end(code, signal).then(resolve));
-    });
+    this.ended = spawned.exited.then(([code, signal]) => this.#end(code, signal));
     this.#timers.push(setTimeout(() => this.#giveUpStart(), options.setupTimeoutMs));
     const { memoryMb } = options;
     if (memoryMb !== undefined) this.#timers.push(limitMemory(limited, memoryMb, () => this.retire()));

@@ -1,7 +1,4 @@
-/**
- * What the consumer and a worker process say to each other: the kinds of frames, the descriptors of the worker that they
- * come and go by.
- */
+/** What the consumer and a worker process say to each other: the kinds of frames, and what is in them. */
 import type { ErrorCode } from '../../errors.js';
 import { withoutDelay } from '../../brokers/headers.js';
 import { readHead, type Headers } from '../../stomp/headers.js';
@@ -9,18 +6,6 @@ import type { LostAttempt } from '../../tracing.js';
 import type { CallOptions, Refusal, RunResult } from '../payload.js';
 import type { Run } from './runs.js';
 import type { WireError } from '../thrown.js';
-
-/** Descriptors of a worker beside the usual three, of which stdin is empty. */
-export const descriptors = {
-  /** Frames to the worker. */
-  inbox: 3,
-  /** Frames from the worker, which blocks while they are not taken: the consumer always reads them. */
-  outbox: 4,
-  /** Lines of the log, read at a bounded rate. */
-  log: 5,
-  /** Of the thread that watches: questions and answers, and its end is the consumer's. */
-  watch: 6,
-} as const;
 
 export const toWorker = {
   /** Head: LoadOrder. */

@@ -1,26 +1,23 @@
 /**
- * How a worker process is started: which flags of Node it inherits, what it is given beside them, and that it leads a
- * process group of its own, by which it is killed together with what it spawned.
+ * How a worker process is started: its streams, its environment, that it leads a process group of its own, by which it is killed together with what it spawned, and that it may be started before anybody
+ * knows what to do with it: it loads what is ours meanwhile.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import { PubsubError, reasonOf } from '../../errors.js';
 import { callbackVariables } from '../../settings.js';
-import { descriptors } from './protocol.js';
-
-export interface SpawnOptions {
-  /** Limit of the process's heap, in MB; undefined for V8's own. */
-  readonly heapMb: number | undefined;
-  /** Modules to load before anything else there. */
-  readonly imports: readonly string[];
-}
+import { descriptors } from './descriptors.js';
+import { flagsOf, type SpawnOptions } from './flags.js';
 
 /** Its streams, each with one direction that counts. */
 export interface Spawned {
   readonly child: ChildProcess;
+  /** Resolves when it has ended, be that before anybody asked. */
+  readonly exited: Promise<readonly [code: number | null, signal: NodeJS.Signals | null]>;
   readonly inbox: Socket;
   readonly outbox: Socket;
   readonly log: Socket;
@@ -29,18 +26,45 @@ export interface Spawned {
   readonly stderr: Socket;
 }
 
+interface Ahead {
+  readonly flags: readonly string[];
+  readonly spawned: Promise<Spawned>;
+}
+const allAhead: Ahead[] = [];
+
+/** Starts so many that `spawnWorker` gives away first, to whom they fit. Whatever is wrong with one is told then. */
+export function spawnAhead(options: SpawnOptions, count: number): void {
+  const flags = flagsOf(options);
+  for (let left = count; left > 0; left--) {
+    const spawned = spawnNow(flags);
+    spawned.catch(() => undefined);
+    allAhead.push({ flags, spawned });
+  }
+}
+
 /** Rejects with `callback-not-loadable` when the entry file is missing, as it is in a bundle, and when nothing can be started. */
-export async function spawnWorker({ heapMb, imports }: SpawnOptions): Promise<Spawned> {
-  const flags = [
-    ...inheritedFlags(process.execArgv),
-    ...imports.flatMap((module) => ['--import', module]),
-    ...(heapMb === undefined ? [] : [`--max-old-space-size=${heapMb}`]),
-  ];
+export async function spawnWorker(options: SpawnOptions): Promise<Spawned> {
+  const flags = flagsOf(options);
+  const index = allAhead.findIndex((one) => isDeepStrictEqual(one.flags, flags));
+  const [ahead] = index === -1 ? [] : allAhead.splice(index, 1);
+  const spawned = await (ahead?.spawned ?? spawnNow(flags));
+  for (const stream of readIn(spawned)) stream.off('readable', keepUnread);
+  return spawned;
+}
+
+/** With a listener of that kind it stays in its stream: what is not listened to is thrown away when the process has ended. */
+const keepUnread = () => undefined;
+const readIn = ({ outbox, log, watch, stdout, stderr }: Spawned) => [outbox, log, watch, stdout, stderr];
+
+async function spawnNow(flags: readonly string[]): Promise<Spawned> {
   const child = spawn(process.execPath, [...flags, entryFile()], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     detached: true,
     env: { ...callbackVariables(), ...inheritedEnvironment(process.env) },
   });
+  const exited = new Promise<Awaited<Spawned['exited']>>((resolve) =>
+    child.once('exit', (code, signal) => resolve([code, signal])),
+  );
   try {
     await once(child, 'spawn');
   } catch (error) {
@@ -58,7 +82,9 @@ export async function spawnWorker({ heapMb, imports }: SpawnOptions): Promise<Sp
   };
   // Its end is told by its exit.
   for (const socket of Object.values(streams)) socket.on('error', () => undefined);
-  return { child, ...streams };
+  const spawned = { child, exited, ...streams };
+  for (const socket of readIn(spawned)) socket.on('readable', keepUnread);
+  return spawned;
 }
 
 /** Ends it where it stands, or by a kinder signal, with what it spawned; nothing when it is gone. */
@@ -81,16 +107,6 @@ function entryFile(): string {
     `the entry file of worker processes is missing (${file ?? 'main.js'}): a bundle does not take it along; ` +
       'leave stomp-pubsub out of the bundle, or set STOMP_PROCESS_MSG_ON_BACKGROUND=false',
   );
-}
-
-/** A debugger has one port, a script from the command line is not ours, and what watches files or runs tests is the parent. */
-const ofTheParent =
-  /^(--inspect|--eval|--print|--check|--interactive|--test|--watch|-e$|-p$|-pe$|-c$|-i$|--input-type)/;
-const withValue = /^(--inspect-port|--inspect-publish-uid|--eval|--print|-e|-p|-pe|--input-type)$/;
-
-/** `process.execArgv` but for what is the parent's alone. */
-export function inheritedFlags(flags: readonly string[]): string[] {
-  return flags.filter((flag, index) => !ofTheParent.test(flag) && !withValue.test(flags[index - 1] ?? ''));
 }
 
 function inheritedEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

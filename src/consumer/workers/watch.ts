@@ -5,7 +5,8 @@
 import { Socket } from 'node:net';
 import { workerData } from 'node:worker_threads';
 import { SharedFrames } from './outbox.js';
-import { descriptors, OBSERVATION_BYTES, type WatchData } from './protocol.js';
+import { descriptors } from './descriptors.js';
+import { OBSERVATION_BYTES, type WatchData } from './protocol.js';
 
 const { calling, verdicts: memory } = workerData as WatchData;
 const verdicts = new SharedFrames(memory);

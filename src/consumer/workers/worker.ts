@@ -6,18 +6,18 @@ import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { currentContext } from '../../context.js';
 import { PubsubError, reasonOf } from '../../errors.js';
-import { log } from '../../log.js';
+import { log, prepareLog } from '../../log.js';
 import { flushSpans } from '../../tracing.js';
 import { loadCallback } from '../callback.js';
 import { askHealth, tracingOf, type Refusal } from '../payload.js';
 import { Calls, createCalling, type OrderedCallback } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
+import { descriptors } from './descriptors.js';
 import { encodeError, type WireError } from '../thrown.js';
 import { createMetricsReader } from './metrics.js';
 import { Outbox } from './outbox.js';
 import { printToLog } from './print.js';
 import {
-  descriptors,
   fromWorker,
   isKnownKind,
   toWorker,
@@ -61,6 +61,7 @@ export function serve(signals: Signals): void {
         hasHealth: healthy !== undefined,
       }));
       outbox.send(fromWorker.ready, 0, JSON.stringify(reports));
+      prepareLog();
     });
   };
   const reader = new FrameReader(isKnownKind, (frame) => receive(frame));

@@ -230,7 +230,10 @@ describe('opening a session', () => {
         socket.removeAllListeners('data');
         socket.resume();
       };
-      const error = await refusalOf(ignoreGreeting, { connectTimeoutMs: 100, tls: () => ({}) });
+      const error = await refusalOf(ignoreGreeting, {
+        connectTimeoutMs: 100,
+        tls: () => Promise.resolve({}),
+      });
       assert.equal(error.code, 'broker-unreachable');
       assert.match(error.message, /no answer to CONNECT within 0\.1 s/);
     });
@@ -243,7 +246,7 @@ describe('opening a session', () => {
           connection.socket.resume();
           connection.write('ERROR\nmessage:what?\n\n\0');
         },
-        { tls: () => ({}) },
+        { tls: () => Promise.resolve({}) },
       );
       assert.equal(error.code, 'broker-refused');
       assert.match(error.message, /STOMP_USE_SSL/);

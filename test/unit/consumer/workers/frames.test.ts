@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { encodePlain, FrameGatherer, FrameReader, PREFIX } from '../../../../src/consumer/workers/frames.js';
-import { inheritedFlags } from '../../../../src/consumer/workers/spawn.js';
+import { inheritedFlags } from '../../../../src/consumer/workers/flags.js';
 
 const kind = fc.integer({ min: 0x80, max: 0xff });
 const frame = fc.record(

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { pino } from 'pino';
+import { createLater } from '../../src/late-pino.js';
+
+/** A logger that is made later, the lines that it has written, and how often it was made. */
+function logger() {
+  const lines: Record<string, unknown>[] = [];
+  const seen = { made: 0 };
+  const write = (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>);
+  const log = createLater(() => {
+    seen.made++;
+    return pino({ base: {}, formatters: { level: (level) => ({ level }) }, timestamp: false }, { write });
+  }, 'info');
+  return { log, lines, seen };
+}
+
+describe('a logger that is made later', () => {
+  it('is made for the first line that its level lets through, once', () => {
+    const { log, lines, seen } = logger();
+    log.debug({}, 'left out');
+    assert.deepEqual([log.isLevelEnabled('info'), log.isLevelEnabled('debug')], [true, false]);
+    log.level = 'warn';
+    log.info({}, 'left out');
+    assert.equal(seen.made, 0);
+    log.warn({ n: 1 }, 'first');
+    log.error({ n: 2 }, 'second');
+    assert.deepEqual(lines, [
+      { level: 'warn', n: 1, msg: 'first' },
+      { level: 'error', n: 2, msg: 'second' },
+    ]);
+    assert.equal(seen.made, 1);
+  });
+
+  it('keeps the level that it was given, and takes others, before and after', () => {
+    const { log, lines } = logger();
+    log.level = 'silent';
+    log.fatal({}, 'left out');
+    log.level = 'debug';
+    const { debug } = log;
+    debug({}, 'one');
+    assert.equal(log.level, 'debug');
+    log.level = 'error';
+    log.info({}, 'left out');
+    debug({}, 'left out');
+    log.error({}, 'two');
+    assert.deepEqual(
+      lines.map(({ msg }) => msg),
+      ['one', 'two'],
+    );
+    assert.throws(() => (log.level = 'loud'), /loud/);
+  });
+
+  it('has all else that the real one has', () => {
+    const { log, lines, seen } = logger();
+    const child = log.child({ consumer: 'orders' });
+    child.info({}, 'of a child');
+    assert.deepEqual(lines, [{ level: 'info', consumer: 'orders', msg: 'of a child' }]);
+    assert.deepEqual(log.bindings(), {});
+    assert.equal('flush' in log, true);
+    assert.equal(seen.made, 1);
+  });
+});
