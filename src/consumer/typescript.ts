@@ -3,8 +3,9 @@
  * extension, paths of the nearest tsconfig.json. Hides what it cannot do as the compiler does, which is refused with what
  * to type: nothing may run differently in silence.
  */
-import type { TransformOptions } from 'jiti';
+import type { Jiti, TransformOptions } from 'jiti';
 import { reasonOf } from '../errors.js';
+import { openCodeCache } from './code-cache.js';
 
 const remedy =
   'preload a loader that follows your tsconfig.json: npm install tsx, then --import tsx ' +
@@ -21,15 +22,20 @@ const unknownSyntax = /experimental syntax|modifier cannot be initialized/;
 /** The module's namespace; `default` is what `export =` says. Rejects as the module does, or with what to type. */
 export async function importTypeScript(file: string): Promise<object> {
   const { createJiti } = await import('jiti');
-  // Its cache of transformed files is a folder that everybody on the machine may write to.
+  // Its cache of transformed files is a folder that everybody on the machine may write to: ours is not.
   const options = { interopDefault: false, fsCache: false, tsconfigPaths: true };
-  const plain = createJiti(file, options);
-  const transform = (given: TransformOptions) => {
+  let plain: Jiti | undefined;
+  const cached = openCodeCache();
+  const compile = (given: TransformOptions) => {
+    plain ??= createJiti(file, options);
     const code = plain.transform(given);
     if (given.ts === true && hasDecorators(given.source, code))
       throw new SyntaxError(`decorators in ${given.filename ?? file}; ${remedy}`);
-    return { code };
+    return code;
   };
+  const transform = (given: TransformOptions) => ({
+    code: cached(given.filename ?? file, given, () => compile(given)),
+  });
   try {
     const loaded = await createJiti(file, { ...options, transform }).import<object>(file);
     return typeof loaded === 'function' ? { default: loaded } : loaded;
