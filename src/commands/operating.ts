@@ -90,10 +90,12 @@ export async function runTake(
   const { settings, listen, isDryRun, pace, ...limits } = operation;
   const { drain, abort } = listen();
   const startMs = performance.now();
-  const window = Math.min(settings.publishWindow, pace?.window ?? Infinity);
+  const window = Math.min(settings.operatorWindow, pace?.window ?? Infinity);
   const count = isDryRun ? Infinity : limits.count;
-  const options = { window, settings, ...limits, count, ...errand, log, signal: drain };
   const isLook = errand.isBrowsing === true || isDryRun;
+  // What is only looked at is not kept.
+  const mostBytes = isLook ? Infinity : settings.maxMessageBytes;
+  const options = { window, mostBytes, settings, ...limits, count, ...errand, log, signal: drain };
   const total = isLook || operation.count === Infinity ? undefined : operation.count;
   let planned = 0;
   const work: Work = (message, dialect, signal) => {

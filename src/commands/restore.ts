@@ -46,7 +46,7 @@ export async function restore(path: string, destination: string, flags: RestoreF
       if (restoring.hasFailed) break;
       if (line.number <= resumeFrom) restoring.skip(line);
       else restoring.send(line);
-      if (restoring.underWay >= settings.publishWindow)
+      if (restoring.underWay >= settings.operatorWindow)
         await Promise.race([restoring.oldestConfirmed(), overdue]);
     }
     restoring.checkLength(resumeFrom);

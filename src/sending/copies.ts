@@ -8,11 +8,15 @@ import type { Outgoing } from './heads.js';
 /** These stay in any case, whatever the broker's limit. */
 const essential = ['correlation-id', 'content-type', 'content-encoding'];
 
+const none: Readonly<Headers> = {};
+
 export interface CopyOptions {
   /** The copy goes to a dead-letter queue, or stays in its own, and says where the message came from. */
   readonly keepsDeath?: boolean;
   /** How many headers it may have beside `content-length`; the sender's last ones give way. */
   readonly most?: number;
+  /** What it has of these names is another's. */
+  readonly without?: Readonly<Headers>;
 }
 
 /**
@@ -21,12 +25,13 @@ export interface CopyOptions {
  */
 export function copyHeaders(
   { headers, body }: Frame,
-  { keepsDeath = false, most = Infinity }: CopyOptions = {},
+  { keepsDeath = false, most = Infinity, without = none }: CopyOptions = {},
 ): Headers {
   const kept = createHeaders();
   let room = most - essential.length;
-  for (const [name, value] of Object.entries(headers)) {
-    if (!isCopied(name, value, keepsDeath)) continue;
+  for (const name in headers) {
+    const value = headers[name] ?? '';
+    if (!isCopied(name, value, keepsDeath) || Object.hasOwn(without, name)) continue;
     if (essential.includes(name) || room-- > 0) kept[name] = value;
   }
   if (headers['content-length'] !== undefined || body.includes(0))

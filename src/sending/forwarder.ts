@@ -4,11 +4,12 @@
  * as consumers and publishers do; where it exists with other arguments it is addressed as it is; and it is never a queue
  * that is not there, whose messages would be confirmed and lost, unless it was deleted in the last seconds.
  */
+import type { Dialect } from '../brokers/dialect.js';
 import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { deadLetterArguments, existingQueue, existingQueueOf, queueArguments } from '../brokers/queues.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
-import { encodeLines, type Frame, type Headers } from '../stomp/frames.js';
+import { encodeHeaders, type Frame, type Headers } from '../stomp/frames.js';
 import { connectOnce, type Session } from './connect.js';
 import { copyHeaders, type CopyOptions } from './copies.js';
 import { declareQueues } from './declare.js';
@@ -17,13 +18,18 @@ import { linesFor, type Outgoing } from './heads.js';
 import { Link } from './link.js';
 import { explained, Losses } from './losses.js';
 
+export interface ForwardOptions extends CopyOptions {
+  /** They stay, whatever the message has. */
+  readonly headers?: Headers;
+}
+
 export interface Forwarder {
   /**
    * Resolves when the broker has confirmed the copy. In the order of the calls. Rejects with `connection-lost` (it may or
    * may not have arrived), `broker-refused` or `broker-unreachable`, and with `message-too-large` when the broker ended the
    * connection for it or for another one that was under way.
    */
-  send(destination: string, message: Frame, options?: CopyOptions & { headers?: Headers }): Promise<void>;
+  send(destination: string, message: Frame, options?: ForwardOptions): Promise<void>;
   /** Disconnects; never rejects. What is unconfirmed must have been awaited. */
   close(): Promise<void>;
 }
@@ -32,29 +38,36 @@ export interface Forwarder {
 export function openForwarder(settings: Settings, log: Logger): Forwarder {
   const link = new Link(() => connectOnce(settings, log));
   const losses = new Losses(log);
-  /** What a destination is, for as long as a connection lasts: headers for each SEND to it. */
-  const targets = new WeakMap<Session, Map<string, Promise<Headers>>>();
-  const targetOf = (session: Session, destination: string): Promise<Headers> => {
-    const known = targets.get(session) ?? new Map<string, Promise<Headers>>();
-    targets.set(session, known);
-    const target = known.get(destination) ?? findTarget(session, destination, settings, log);
-    known.set(destination, target);
-    // The next message asks again.
-    target.catch(() => known.delete(destination));
-    return target;
-  };
+  const targets = new Targets((session, destination) => findTarget(session, destination, settings, log));
+  /** So many wait for a connection, or for what is asked of it: none overtakes them. */
+  let waiting = 0;
+  const transmitTo = (
+    session: Session,
+    target: Target,
+    message: Frame,
+    options: ForwardOptions,
+    onSettled?: () => void,
+  ) => transmit(session, copyFor(target, message, options, session.dialect), losses, onSettled);
   return {
-    send: (destination, message, { headers, ...options } = {}) =>
-      link.use(async (session) => {
-        const target = await targetOf(session, destination);
-        const most = session.dialect.mostHeaders - Object.keys({ ...headers, ...target }).length;
-        const copied = copyHeaders(message, { most, ...options });
-        const to = target.destination ?? destination;
-        // Of a queue that is used as it is, linesFor adds it.
-        const named = existingQueueOf(to) === undefined ? target : { ...target, destination: undefined };
-        const lines = encodeLines('SEND', { ...copied, ...headers, ...named });
-        await transmit(session, { destination: to, lines, body: message.body }, losses);
-      }),
+    send: (destination, message, options = {}) => {
+      const lease = waiting === 0 ? link.tryLease() : undefined;
+      const known = lease && targets.known(lease.session, destination);
+      if (lease !== undefined && known !== undefined)
+        return transmitTo(lease.session, known, message, options, () => lease.end());
+      lease?.end();
+      let isWaiting = true;
+      waiting++;
+      const begin = () => {
+        if (isWaiting) waiting--;
+        isWaiting = false;
+      };
+      const sent = link.use(async (session) => {
+        const target = await targets.find(session, destination);
+        begin();
+        return transmitTo(session, target, message, options);
+      });
+      return sent.finally(begin);
+    },
     close: () => {
       losses.end();
       return link.close();
@@ -62,10 +75,71 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
   };
 }
 
+/** What a destination is, for as long as a connection lasts: what each SEND to it is called by, and has of its own. */
+interface Target {
+  readonly to: string;
+  readonly headers: Readonly<Headers>;
+  /** The same, encoded. */
+  readonly lines: string;
+}
+
+class Targets {
+  readonly #look: (session: Session, destination: string) => Promise<Target>;
+  readonly #found = new WeakMap<
+    Session,
+    Map<string, { readonly looking: Promise<Target>; target?: Target }>
+  >();
+
+  constructor(look: (session: Session, destination: string) => Promise<Target>) {
+    this.#look = look;
+  }
+
+  known(session: Session, destination: string): Target | undefined {
+    return this.#found.get(session)?.get(destination)?.target;
+  }
+
+  find(session: Session, destination: string): Promise<Target> {
+    const ofSession =
+      this.#found.get(session) ?? new Map<string, { looking: Promise<Target>; target?: Target }>();
+    this.#found.set(session, ofSession);
+    const earlier = ofSession.get(destination);
+    if (earlier !== undefined) return earlier.looking;
+    const entry: { looking: Promise<Target>; target?: Target } = {
+      looking: this.#look(session, destination),
+    };
+    ofSession.set(destination, entry);
+    entry.looking.then(
+      (target) => (entry.target = target),
+      // The next message asks again.
+      () => ofSession.delete(destination),
+    );
+    return entry.looking;
+  }
+}
+
+function copyFor(
+  { to, headers: named, lines }: Target,
+  message: Frame,
+  { headers, ...options }: ForwardOptions,
+  { mostHeaders }: Dialect,
+): Outgoing {
+  const own = headers === undefined ? named : { ...named, ...headers };
+  const most = mostHeaders === Infinity ? mostHeaders : mostHeaders - Object.keys(own).length;
+  const copied = copyHeaders(message, { ...options, most, without: own });
+  const added = headers === undefined ? '' : encodeHeaders(headers);
+  return { destination: to, lines: `SEND\n${lines}${added}${encodeHeaders(copied)}`, body: message.body };
+}
+
 /** Resolves when the broker has confirmed it. One that is over a limit of the broker fails all that are under way with it. */
-function transmit(session: Session, message: Outgoing, losses: Losses): Promise<void> {
+function transmit(
+  session: Session,
+  message: Outgoing,
+  losses: Losses,
+  onSettled?: () => void,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
+      onSettled?.();
       if (error === undefined) resolve();
       else if (error.code !== 'connection-lost') reject(error);
       else
@@ -76,8 +150,23 @@ function transmit(session: Session, message: Outgoing, losses: Losses): Promise<
   });
 }
 
-/** The headers that a SEND needs to reach it, once it is certain that a queue is there. */
+/** Resolves when it is certain that a queue is there. */
 async function findTarget(
+  session: Session,
+  destination: string,
+  settings: Settings,
+  log: Logger,
+): Promise<Target> {
+  const headers = await headersFor(session, destination, settings, log);
+  const to = headers.destination ?? destination;
+  const own = { ...headers };
+  // Of a queue that is used as it is, linesFor adds it.
+  if (existingQueueOf(to) !== undefined) delete own.destination;
+  return { to, headers: own, lines: encodeHeaders(own) };
+}
+
+/** The headers that a SEND needs to reach it, once it is certain that a queue is there. */
+async function headersFor(
   session: Session,
   destination: string,
   { queueType, declare }: Settings,

@@ -88,11 +88,15 @@ export class Link {
     this.#isOrdered = isOrdered;
   }
 
-  /** Lends the connection at once; undefined when a message to this destination has to wait for something. */
-  tryLease(destination: string): Lease | undefined {
+  /**
+   * Lends the connection at once; undefined when a message to this destination, or to one that is left out because it needs
+   * no message that goes alone, has to wait for something.
+   */
+  tryLease(destination?: string): Lease | undefined {
     const lease = this.#current;
     if (lease === undefined || this.#waiting.length > 0 || lease.isAlone) return undefined;
-    return !lease.isSpent && lease.knows(destination) ? lease.lend(false) : undefined;
+    const isKnown = destination === undefined || lease.knows(destination);
+    return !lease.isSpent && isKnown ? lease.lend(false) : undefined;
   }
 
   /**

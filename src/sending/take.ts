@@ -3,7 +3,9 @@
  * or for ever. Each message goes to `work`; what that has dealt with is acked, what it leaves stays in the queue, in its
  * place, and is held un-acked until the end so that those behind it can be reached. Nothing is declared: a queue that
  * does not exist is an error on RabbitMQ (on ActiveMQ it is empty). Hides that on RabbitMQ a look is a delivery, and that
- * its quorum queues drop what was delivered too often: before that the run ends with an error.
+ * its quorum queues drop what was delivered too often: before that the run ends with an error; and that the connection is not
+ * read while too much is under way, for as long as that takes: no heart-beats are promised on it, because RabbitMQ (3.10.8)
+ * hears none while it has something to write, and ends the connection.
  */
 import type { DeliveryLimit } from '../brokers/delivery-limit.js';
 import type { Dialect } from '../brokers/dialect.js';
@@ -14,6 +16,7 @@ import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import { endError } from '../stomp/session-end.js';
+import { Acks, type Ackable } from './acks.js';
 import { connectOnce, sessions, type Session } from './connect.js';
 import { openForwarder, type Forwarder } from './forwarder.js';
 import { giveBack } from './give-back.js';
@@ -27,6 +30,8 @@ export interface TakeOptions {
   readonly signal: AbortSignal;
   /** Messages on their way at once, and on each further subscription. */
   readonly window: number;
+  /** Bytes of their bodies: with so many no more is read, so that it may be a message more. */
+  readonly mostBytes: number;
   /** So many, then end. */
   readonly count: number;
   /** End when no message has come for so long. */
@@ -71,7 +76,9 @@ export type StopReason = 'count' | 'idle' | 'end' | 'signal';
  * `connection-lost` or `invalid-destination`; an endless one comes back after what passes.
  */
 export async function take(options: TakeOptions, counts: TakeCounts, work: Work): Promise<StopReason> {
-  const { settings, log, signal, isEndless } = options;
+  const { log, signal, isEndless } = options;
+  const isPausing = options.mostBytes < Infinity;
+  const settings = isPausing ? { ...options.settings, outgoingHeartbeatMs: 0 } : options.settings;
   if (!isEndless) {
     const session = await connectOnce(settings, log, signal).catch((error: unknown) => {
       if (!signal.aborted) throw error;
@@ -112,8 +119,11 @@ class Taking {
   /** How many messages the subscriptions so far may hold together, and how many of those are left ones. */
   #credit = 0;
   #held = 0;
-  /** Messages that `work` or a renewal deals with now. */
+  /** Messages that `work` or a renewal deals with now, or whose ACK is not confirmed. */
   #pending = 0;
+  /** Bytes of the bodies that `work` or a renewal has. */
+  #bytes = 0;
+  readonly #acks: Acks;
   #renewer: Forwarder | undefined;
   #failure: unknown;
   readonly #stop = new AbortController();
@@ -130,6 +140,14 @@ class Taking {
     const { canBrowse, deliveryLimit } = session.dialect;
     this.#isBrowsing = options.isBrowsing === true && canBrowse;
     this.#deliveryLimit = options.deliveryLimit ?? deliveryLimit?.standard ?? Infinity;
+    this.#acks = new Acks(
+      session,
+      (group) => this.#acked(group),
+      (error, group) => {
+        this.#fail(error);
+        this.#settled(group.length);
+      },
+    );
     this.#ending = new Promise((resolve) => (this.#beginEnding = resolve));
     void session.closed.then((end) => this.#fail(endError(end, `taking from ${options.queue}`)));
   }
@@ -204,7 +222,7 @@ class Taking {
   }
 
   #receive(message: Frame): void {
-    this.#countUnacked(message, 1);
+    this.#countUnacked(message.headers.subscription ?? '', 1);
     if (!this.#isTaking) {
       // It goes back as one that is left does.
       this.#spare(message);
@@ -221,21 +239,37 @@ class Taking {
   }
 
   #take(message: Frame, done: Promise<unknown>): void {
+    const { ack, 'message-id': id = '', subscription = '' } = message.headers;
+    const bytes = message.body.length;
     this.#counts.unsure++;
-    const acked = async () => {
-      if ((await done) === 'leave') {
-        this.#counts.unsure--;
-        this.#leave(message, 'leave');
-        return;
-      }
-      this.#counts.acking++;
-      await this.#ack(message);
-      this.#counts.acking--;
-      this.#counts.unsure--;
-      this.#counts.taken++;
-    };
-    void this.#settle(acked().catch((error: unknown) => this.#fail(error)));
+    this.#begun(bytes);
+    done.then(
+      (result) => {
+        this.#release(bytes);
+        if (result === 'leave') {
+          this.#counts.unsure--;
+          this.#leave(message, 'leave');
+          this.#settled(1);
+        } else {
+          this.#counts.acking++;
+          this.#acks.add({ ack: ack ?? id, subscription });
+        }
+      },
+      (error: unknown) => {
+        this.#release(bytes);
+        this.#fail(error);
+        this.#settled(1);
+      },
+    );
     if (this.#counts.taken + this.#pending >= this.#options.count) this.#end('count');
+  }
+
+  #acked(group: readonly Ackable[]): void {
+    this.#counts.acking -= group.length;
+    this.#counts.unsure -= group.length;
+    this.#counts.taken += group.length;
+    for (const { subscription } of group) this.#countUnacked(subscription, -1);
+    this.#settled(group.length);
   }
 
   #leave(message: Frame, decision: 'leave' | 'end'): void {
@@ -252,22 +286,25 @@ class Taking {
       this.#subscribe(this.#options.window).catch((error: unknown) => this.#fail(error));
   }
 
-  /** Counts as pending until then. `work` never rejects. */
-  async #settle(work: Promise<void>): Promise<void> {
+  #begun(bytes: number): void {
     this.#pending++;
-    await work;
-    this.#pending--;
+    this.#bytes += bytes;
+    if (this.#bytes >= this.#options.mostBytes) this.#session.pause();
+  }
+
+  /** The bodies are not needed any more. Not only when the ACK is confirmed: its receipt may have to be read first. */
+  #release(bytes: number): void {
+    this.#bytes -= bytes;
+    if (this.#bytes < this.#options.mostBytes) this.#session.resume();
+  }
+
+  #settled(count: number): void {
+    this.#pending -= count;
     this.#idle?.refresh();
     this.#onSettled();
   }
 
-  async #ack(message: Frame): Promise<void> {
-    const { ack, 'message-id': id = '' } = message.headers;
-    await this.#session.request('ACK', { id: ack ?? id });
-    this.#countUnacked(message, -1);
-  }
-
-  #countUnacked({ headers: { subscription = '' } }: Frame, change: number): void {
+  #countUnacked(subscription: string, change: number): void {
     this.#unacked.set(subscription, (this.#unacked.get(subscription) ?? 0) + change);
   }
 
@@ -283,20 +320,25 @@ class Taking {
     const isNear = deliveries >= this.#deliveryLimit * RENEWED_AT;
     // Of one that is too large to be read a part is missing here.
     const isWhole = message.oversized === undefined;
-    if (isNear && isWhole && this.#session.isOpen) void this.#settle(this.#renew(message));
+    if (isNear && isWhole && this.#session.isOpen) void this.#renew(message);
   }
 
   async #renew(message: Frame): Promise<void> {
     const { queue, settings, log } = this.#options;
     this.#renewer ??= openForwarder(settings, log);
-    const messageId = message.headers['message-id'];
+    const { ack, 'message-id': messageId = '', subscription = '' } = message.headers;
+    const bytes = message.body.length;
+    this.#begun(bytes);
     try {
-      await this.#renewer.send(existingQueue(queue), message, { keepsDeath: true });
-      await this.#ack(message);
+      const sent = this.#renewer.send(existingQueue(queue), message, { keepsDeath: true });
+      await sent.finally(() => this.#release(bytes));
+      await this.#session.request('ACK', { id: ack ?? messageId });
+      this.#countUnacked(subscription, -1);
       log.warn({ queue, messageId }, 'sent to the end of its queue, where its deliveries are counted anew');
     } catch (error) {
       log.warn({ err: error, queue, messageId }, 'not sent anew: the next deliveries may be its last');
     }
+    this.#settled(1);
   }
 }
 

@@ -9,7 +9,10 @@ export type SettingGroup =
   'Connection' | 'TLS' | 'Consuming' | 'Observing' | 'Publishing' | 'Moving' | 'Logging';
 
 /** `operator` stands for the subcommands of `pubsub` that look after queues. */
-export type SettingUser = 'pubsub' | 'publish' | 'operator' | 'move-messages';
+export type SettingUser = 'pubsub' | 'publish' | 'operator' | (typeof forwarders)[number];
+
+/** Those of them that have messages under way. */
+export const forwarders = ['move-messages', 'redrive', 'ack-all-messages', 'restore'] as const;
 
 export interface Setting<T> {
   readonly group: SettingGroup;

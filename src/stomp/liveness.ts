@@ -17,7 +17,8 @@ export function watchLiveness(
   let seenMs = performance.now();
   const limitMs = intervalMs * INTERVALS;
   const isSilent = () => {
-    if (socket.bytesRead !== seenBytes) {
+    // Of one that is not read nothing can be said.
+    if (socket.bytesRead !== seenBytes || socket.isPaused()) {
       seenBytes = socket.bytesRead;
       seenMs = performance.now();
     }

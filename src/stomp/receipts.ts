@@ -31,6 +31,9 @@ export class Receipts {
   readonly #options: ReceiptOptions;
   readonly #awaited = new Slots<Awaited>();
   #timer: NodeJS.Timeout | undefined;
+  #isPaused = false;
+  /** Until then nothing could come. */
+  #resumedMs = 0;
 
   constructor(options: ReceiptOptions) {
     this.#options = options;
@@ -38,7 +41,7 @@ export class Receipts {
 
   /** Awaits one, from now on; its id. */
   add(what: string, settle: Awaited['settle'], isContained = false): number {
-    this.#timer ??= this.#arm(SILENCE_MS);
+    this.#watch();
     return this.#awaited.add({ what, startMs: performance.now(), left: 1, settle, isContained });
   }
 
@@ -51,7 +54,7 @@ export class Receipts {
     const awaited = this.#awaited.get(id);
     if (awaited === undefined) return;
     awaited.startMs = performance.now();
-    this.#timer ??= this.#arm(SILENCE_MS);
+    this.#watch();
   }
 
   get(id: number): Awaited | undefined {
@@ -78,12 +81,29 @@ export class Receipts {
     awaited.settle();
   }
 
+  /** None can come until `resume`: that time does not count. */
+  pause(): void {
+    this.#isPaused = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.#resumedMs = performance.now();
+    if (this.#awaited.size > 0) this.#watch();
+  }
+
   /** Awaits none any more; what was awaited, the oldest first. */
   clear(): Awaited[] {
     clearTimeout(this.#timer);
     const entries = this.#awaited.entries();
     for (const [id] of entries) this.#awaited.remove(id);
     return entries.map(([, awaited]) => awaited);
+  }
+
+  #watch(): void {
+    if (!this.#isPaused) this.#timer ??= this.#arm(SILENCE_MS);
   }
 
   #arm(delayMs: number): NodeJS.Timeout {
@@ -101,6 +121,7 @@ export class Receipts {
   }
 
   #judge(nowMs: number): void {
+    if (this.#isPaused) return;
     this.#timer = undefined;
     const oldest = this.#oldest(nowMs);
     if (oldest === undefined) return;
@@ -122,6 +143,6 @@ export class Receipts {
       .map(([, awaited]) => awaited)
       .reduce((a, b) => (b.startMs < a.startMs ? b : a));
     // Whole ones: what rounding leaves of the time would be waited for, again and again.
-    return { what, waitedMs: Math.max(0, Math.round(nowMs - startMs)) };
+    return { what, waitedMs: Math.max(0, Math.round(nowMs - Math.max(startMs, this.#resumedMs))) };
   }
 }

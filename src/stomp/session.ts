@@ -227,6 +227,22 @@ export class Session<D = unknown> {
   }
 
   /**
+   * Reads nothing more until `resume`, but for what has been read already. Meanwhile nothing that is awaited is overdue and no
+   * heart-beat of the broker is missed; ours are sent.
+   */
+  pause(): void {
+    if (this.#socket.isPaused()) return;
+    this.#socket.pause();
+    this.#receipts.pause();
+  }
+
+  resume(): void {
+    if (!this.#socket.isPaused()) return;
+    this.#socket.resume();
+    this.#receipts.resume();
+  }
+
+  /**
    * Sends DISCONNECT, waits a bounded time for its receipt and ends the session. Idempotent, never rejects. RabbitMQ
    * drops the receipts of SENDs still pending then: await those first.
    */
@@ -294,6 +310,7 @@ export class Session<D = unknown> {
 
   async #close(): Promise<void> {
     if (this.#end !== undefined) return;
+    this.resume();
     const timer = setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS);
     await this.#request('DISCONNECT', {}).catch((error: unknown) => {
       this.#log.debug({ err: error }, 'the broker did not confirm DISCONNECT');
