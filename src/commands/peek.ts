@@ -29,16 +29,21 @@ export async function peek(destination: string, flags: PeekFlags): Promise<void>
   const queue = parseQueue(destination);
   // All that are shown are held un-acked at once.
   const count = wholeNumber('--count', flags.count, { max: mostHeldByAny }) ?? COUNT;
+  const { maxMessageBytes } = operation.settings;
   const found: Frame[] = [];
+  const seen = { bytes: 0, isCut: false };
   const describe = () => `${messages(found.length)} found`;
   const subscribeHeaders = readHeaders(flags.subscribeHeader ?? []);
   const look = {
     ...{ queue, window: count, isBrowsing: true, subscribeHeaders },
     deliveryLimit: deliveryLimitOf(flags),
   };
-  await runTake(operation, { ...look, describe, outcome: describe }, noneTaken(), (message) =>
-    found.push(message) === count ? 'end' : 'leave',
-  );
+  await runTake(operation, { ...look, describe, outcome: describe }, noneTaken(), (message) => {
+    seen.bytes += message.body.length;
+    seen.isCut = found.length > 0 && seen.bytes > maxMessageBytes;
+    return seen.isCut || found.push(message) === count ? 'end' : 'leave';
+  });
+  if (seen.isCut) log.warn({ queue, maxMessageBytes }, 'the rest is more than is kept at once');
   // Printed only when the messages are back: a reader that takes its time keeps no consumer waiting.
   if (!process.stdout.isTTY) {
     for (const message of found) await print(`${toJson(message)}\n`);

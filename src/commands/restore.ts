@@ -46,7 +46,10 @@ export async function restore(path: string, destination: string, flags: RestoreF
       if (restoring.hasFailed) break;
       if (line.number <= resumeFrom) restoring.skip(line);
       else restoring.send(line);
-      if (restoring.underWay >= settings.operatorWindow)
+      while (
+        restoring.underWay >= settings.operatorWindow ||
+        restoring.bytesUnderWay >= settings.maxMessageBytes
+      )
         await Promise.race([restoring.oldestConfirmed(), overdue]);
     }
     restoring.checkLength(resumeFrom);
@@ -74,6 +77,7 @@ interface Line {
 /** Which lines are sent, and which of these are confirmed. */
 class Restoring {
   restored = 0;
+  bytesUnderWay = 0;
   hasFailed = false;
   /** A last line that was not written to its end: its message was not removed. */
   torn: { readonly tornLine: number } | undefined;
@@ -100,7 +104,10 @@ class Restoring {
     const message = this.#messageOf(line);
     this.#last = line.number;
     if (message === undefined) return;
+    const bytes = message.body.length;
+    this.bytesUnderWay += bytes;
     const sent = this.#send(message).then(() => {
+      this.bytesUnderWay -= bytes;
       this.#unconfirmed.delete(line.number);
       this.restored++;
     });

@@ -8,6 +8,9 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { Frame } from '../stomp/frames.js';
 import { toJson } from './records.js';
 
+/** Characters that are written at once. */
+const BATCH_LENGTH = 1024 * 1024;
+
 export class SaveFile {
   readonly path: string;
   readonly #file: FileHandle;
@@ -38,10 +41,10 @@ export class SaveFile {
     await this.#last;
     this.#last = this.#next ?? this.#last;
     this.#next = undefined;
-    const text = this.#lines.join('');
+    const lines = this.#lines;
     this.#lines = [];
     try {
-      await this.#file.appendFile(text);
+      for (const text of joined(lines)) await this.#file.appendFile(text);
       await this.#file.datasync();
     } catch (error) {
       throw new PubsubError('not-saved', `${this.path} cannot be written: ${reasonOf(error)}`, {
@@ -49,6 +52,19 @@ export class SaveFile {
       });
     }
   }
+}
+
+/** Few texts, none of which is much longer than the longest line: all lines together may be more than a string can be. */
+function* joined(lines: readonly string[]): Generator<string> {
+  let text = '';
+  for (const line of lines) {
+    if (text.length + line.length > BATCH_LENGTH && text !== '') {
+      yield text;
+      text = '';
+    }
+    text += line;
+  }
+  yield text;
 }
 
 /** A new file, that only its owner reads. Rejects with `invalid-usage` when it exists or cannot be made. */
