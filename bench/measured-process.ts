@@ -34,11 +34,13 @@ function consumeSettingsOf({ work, login, queue, window }: Task) {
   };
 }
 
+const seenAs = ({ client }: Task) =>
+  client.startsWith('metered') ? { metrics: new Registry(), healthPort: 0, servesMetrics: true } : {};
+
 async function consumeOurs(task: Task, meter: Meter): Promise<void> {
   const stop = new AbortController();
   const callback = countingCallback(task, meter, () => stop.abort());
-  const seen = task.client === 'metered' ? { metrics: new Registry(), healthPort: 0 } : {};
-  const one = () => consume({ ...consumeSettingsOf(task), ...seen, signal: stop.signal, callback });
+  const one = () => consume({ ...consumeSettingsOf(task), ...seenAs(task), signal: stop.signal, callback });
   await Promise.all(Array.from({ length: task.consumers ?? 1 }, one));
 }
 
@@ -51,6 +53,7 @@ async function consumeInWorker(task: Task): Promise<Measurement> {
   process.env[BENCH_RESULT] = result;
   const consuming = consume({
     ...consumeSettingsOf(task),
+    ...seenAs(task),
     signal: stop.signal,
     callback: fileURLToPath(new URL('counting-callback.js', import.meta.url)),
   });
@@ -102,7 +105,7 @@ async function runRaw(task: Task, meter: Meter): Promise<void> {
 
 async function run(task: Task): Promise<Measurement> {
   log.level = 'warn';
-  if (task.client === 'workers') return consumeInWorker(task);
+  if (task.client.endsWith('workers')) return consumeInWorker(task);
   const meter = new Meter(task);
   const peer = peers.find((name) => name === task.client);
   if (task.client === 'raw') await runRaw(task, meter);

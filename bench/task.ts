@@ -1,8 +1,8 @@
 /** What a measured process is asked for and what it answers, and the message that everything is measured with. */
 import type { Login } from './raw-client.js';
 
-/** `workers`: ours, with the callback in a worker process. `metered`: ours, inline, with metrics and probes. */
-export type Client = 'ours' | 'metered' | 'workers' | 'raw' | Peer;
+/** `workers`: ours, with the callback in a worker process. `metered`: ours, with metrics and probes. */
+export type Client = 'ours' | 'metered' | 'workers' | 'metered workers' | 'raw' | Peer;
 
 /** Libraries that others use, as they come: the last two speak AMQP. */
 export const peers = ['stompit', '@stomp/stompjs', 'amqplib', '@cloudamqp/amqp-client'] as const;

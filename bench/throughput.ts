@@ -78,6 +78,10 @@ export const scenarios: readonly Scenario[] = [
     ...{ name: 'consume in a worker, prefetch 4, 10 MB / inline', work: 'consume', window: 4 },
     ...{ bodyBytes: 10_000_000, clients: ['workers', 'ours'] },
   },
+  {
+    ...{ name: 'consume in a worker with metrics, prefetch 50 / without', work: 'consume', window: 50 },
+    clients: ['metered workers', 'workers'],
+  },
   { name: 'confirmed publish, window 1 / raw', work: 'publish', window: 1, clients: ['ours', 'raw'] },
   { name: 'confirmed publish, window 100 / raw', work: 'publish', window: 100, clients: ['ours', 'raw'] },
   { name: 'confirmed publish, window 1000 / raw', work: 'publish', window: 1000, clients: ['ours', 'raw'] },
