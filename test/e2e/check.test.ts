@@ -5,8 +5,9 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { startEmbeddedBroker } from '../../src/embedded/broker.js';
 import { startActivemq } from '../support/activemq.js';
-import { brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
+import { brokerUnderTest, describeBroker, type BrokerUnderTest } from '../support/brokers.js';
 import { put } from '../support/messages.js';
 import { packageRoot } from '../support/process.js';
 import { findProgram, freePorts } from '../support/server-process.js';
@@ -145,6 +146,20 @@ describe('check without a broker', () => {
       wrong[0]!,
       /^warn TLS: TLSv1\.\d, the certificate of broker is valid for [12] days -> renew it/,
     );
+  });
+
+  it('tells of frames that are larger than the broker takes', async () => {
+    const login = { user: 'app', password: 'secret' };
+    const embedded = await startEmbeddedBroker({ ...login, maxFrameBytes: 4_000_000 });
+    after(() => embedded.close());
+    const { host, port } = embedded;
+    const { env } = describeBroker({ name: 'embedded', version: 'limited', host, port, ...login });
+    const checked = await check(env, ['x', callback]);
+    assert.deepEqual(checked.wrong, [
+      'warn frame limit: no frame of 4.3 MB is taken: such a message could be received, and neither copied nor retried -> raise the limit at the broker (RabbitMQ: stomp.max_frame_size), or lower STOMP_MAX_MESSAGE_BYTES below it',
+    ]);
+    const lower = await check(env, ['x', '--max-message-bytes', '3000000']);
+    assert.deepEqual([checked.code, lower.wrong], [0, []]);
   });
 
   it('waits for a broker that starts later', async () => {

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { brokersUnderTest, brokerUnderTest, needs, type BrokerUnderTest } from '../support/brokers.js';
-import { drainQueue, put, putAll } from '../support/messages.js';
+import { drainQueue, put, putAll, queueDepth } from '../support/messages.js';
 import { setPolicy } from '../support/policies.js';
-import type { RawHeaders } from '../support/raw-client.js';
+import { withRaw, type RawHeaders } from '../support/raw-client.js';
 import { findProgram } from '../support/server-process.js';
 import { until } from '../support/until.js';
 import {
@@ -182,6 +182,21 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual(await bodiesIn(broker, dead), ['by hand']);
     });
 
+    const paced: [name: string, args: (queue: string) => string[], done: string][] = [
+      ['redrive', (queue) => ['redrive', queue], 'redriven'],
+      ['ack-all-messages', (queue) => ['ack-all-messages', `DLQ.${queue}`, '--yes'], 'acked'],
+    ];
+    for (const [name, args, done] of paced)
+      it(`${name} goes at a --rate, too`, async () => {
+        const queue = unique('dead');
+        await putAll(broker, `/queue/DLQ.${queue}`, [1, 2, 3, 4], failed('nack', 1000));
+        const chosen = ['--reason', 'nack', '--rate', '5/s', '--count', '3'];
+        const result = await operate(broker, [...args(queue), ...chosen]);
+        assert.equal(result[done], 3);
+        assert.ok((result.seconds as number) > 0.38, String(result.seconds));
+        assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`), ['4']);
+      });
+
     it('--rate spreads what is done, and a stop waits for no more than what has begun', async () => {
       const [queue, parked] = [unique('dead'), unique('parked')];
       await putAll(broker, `/queue/${queue}`, [1, 2, 3, 4, 5, 6]);
@@ -207,25 +222,54 @@ describe('dead-letters', () => {
   const rabbitmq = brokerUnderTest('rabbitmq');
   const noCtl = rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ of our own in this run' } : {};
 
-  it('names what RabbitMQ let die by itself', noCtl, async (t) => {
-    const queue = unique('dead');
-    await put(rabbitmq!, `/queue/DLQ.${queue}`, 'by hand');
-    await put(rabbitmq!, `/queue/${queue}`, 'expires', { expiration: '1', 'correlation-id': 'e' });
-    await until(
-      async () => (await summary(rabbitmq!, [queue, '--reason', 'expired'])).total === 1 || undefined,
-      DEADLINE_MS,
-      'a message that has expired',
-    );
-    await setPolicy(rabbitmq!, queue, `^${queue}$`, { 'max-length': 1 });
-    t.after(() => rabbitmq!.ctl!('clear_policy', queue));
-    await putAll(rabbitmq!, `/queue/${queue}`, [1, 2], { 'correlation-id': 'm' });
-    const { groups } = await summary(rabbitmq!, [queue]);
-    assert.deepEqual(groups.map(({ reason, count }) => `${reason} ${count}`).toSorted(), [
-      'expired 1',
-      'maxlen 1',
-      'unknown 1',
-    ]);
-  });
+  for (const type of ['classic', 'quorum'] as const)
+    it(`names what RabbitMQ and others let die in a ${type} queue`, noCtl, async (t) => {
+      const broker = rabbitmq!;
+      const queue = unique('dead');
+      const destination = `/queue/${queue}`;
+      const ofType = type === 'quorum' ? { 'x-queue-type': type } : {};
+      /** Takes the one message and NACKs it, or leaves with its connection. */
+      const take = (isNacked: boolean) =>
+        withRaw(broker, async (client) => {
+          await client.subscribe(`/amq/queue/${queue}`);
+          const message = await client.next('MESSAGE');
+          if (isNacked) await client.settle('NACK', message);
+        });
+      await put(broker, `/queue/DLQ.${queue}`, 'by hand');
+      await put(broker, destination, 'expires', { ...ofType, expiration: '1', 'correlation-id': 'e' });
+      const untilDead = (count: number) =>
+        until(
+          async () => (await queueDepth(broker, `DLQ.${queue}`)) === count,
+          2 * DEADLINE_MS,
+          `${count} dead letters`,
+        );
+      await untilDead(2);
+      await put(broker, destination, 'rejected', { ...ofType, 'correlation-id': 'r' });
+      await take(true);
+      await untilDead(3);
+      t.after(() => broker.ctl!('clear_policy', queue));
+      if (type === 'quorum') {
+        await setPolicy(broker, queue, `^${queue}$`, { 'delivery-limit': 1 });
+        await put(broker, destination, 'returned', { ...ofType, 'correlation-id': 'd' });
+        for (let returns = 0; returns < 2; returns++) await take(false);
+        await untilDead(4);
+      }
+      await setPolicy(broker, queue, `^${queue}$`, { 'max-length': 1 });
+      await putAll(broker, destination, [1, 2], { ...ofType, 'correlation-id': 'm' });
+      const reasons = [
+        ...(type === 'quorum' ? ['delivery_limit 1'] : []),
+        ...['expired 1', 'maxlen 1', 'rejected (other client) 1', 'unknown 1'],
+      ];
+      let told: string[] = [];
+      const isTold = async () => {
+        const { groups } = await summary(broker, [queue]);
+        told = groups.map(({ reason, count }) => `${reason} ${count}`).toSorted();
+        return told.join() === reasons.join();
+      };
+      await until(isTold, 2 * DEADLINE_MS, () => `${reasons.join()}, not ${told.join()}`);
+      for (const reason of ['rejected', ...(type === 'quorum' ? ['delivery_limit'] : ['maxlen'])])
+        assert.equal((await summary(broker, [queue, '--reason', reason])).total, 1, reason);
+    });
 
   const activemq = brokerUnderTest('activemq');
   it('tells when a message expired on ActiveMQ', skipWithout(activemq), async () => {

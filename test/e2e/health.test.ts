@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { put, queueDepth } from '../support/messages.js';
 import { pagesOf, sample } from '../support/probes.js';
-import type { Running } from '../support/process.js';
+import { packageRoot, runProgram, type Running } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
 import { until } from '../support/until.js';
 import {
@@ -238,6 +238,26 @@ export default (payload) => payload.ack();
       await stopPubsub(running);
       assert.deepEqual([existsSync(file), existsSync(`${file}.ready`)], [false, false]);
     });
+
+    for (const page of ['README.md', 'docs/observing.md'])
+      it(`the probe of ${page} tells whether it is live`, async () => {
+        const text = readFileSync(join(packageRoot, page), 'utf8');
+        const [line] = /^test -n "\$\(find \/tmp\/health .*?\)"/m.exec(text) ?? [];
+        assert.ok(line, 'a line for the shell');
+        const file = join(temporaryFolder(), 'health');
+        const probe = async () => {
+          const asked = runProgram('sh', ['-c', line.replace('/tmp/health', file)]);
+          return (await asked.exit()).code;
+        };
+        assert.equal(await probe(), 1, 'not started');
+        const running = startWith(file);
+        await until(() => isThere(file), SOON_MS, 'the file');
+        assert.equal(await probe(), 0, running.stderr);
+        await running.kill();
+        const long = Date.now() / 1000 - 120;
+        utimesSync(file, long, long);
+        assert.equal(await probe(), 1, 'it is gone, and its file is old');
+      });
 
     it('those of a consumer that was killed are gone at the next start, until it is ready', async () => {
       const folder = temporaryFolder();

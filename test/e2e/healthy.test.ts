@@ -1,6 +1,6 @@
 /** `healthy()` beside a callback: what it needs is away, and no message pays for that. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { consume } from '../../src/index.js';
@@ -118,14 +118,14 @@ for (const broker of brokersUnderTest()) {
     it('of several consumers in a process the others go on, in the same worker', async () => {
       const [away, there] = [unique('healthy'), unique('others')];
       const folder = temporaryFolder();
-      const needed = join(folder, 'needed');
+      const [needed, file] = [join(folder, 'needed'), join(folder, 'health')];
       const consumers = {
         away: { destination: away, callback: fixture('healthy.mjs#needy') },
         there: { destination: there, callback: fixture('plain.js#ack') },
       };
       writeFileSync(
         join(folder, 'pubsub.config.json'),
-        JSON.stringify({ defaults: { healthPort: 0 }, consumers }),
+        JSON.stringify({ defaults: { healthPort: 0, healthFile: file }, consumers }),
       );
       await putAll(broker, `/queue/${away}`, ['1', '2', '3', '4', '5', '6'], headers);
       const env = { ...broker.env, NEEDED: needed, STOMP_LOG_LEVEL: 'debug' };
@@ -137,6 +137,7 @@ for (const broker of brokersUnderTest()) {
       await until(async () => (await reports()).there?.status === 'ok', SOON_MS, 'the other is ready');
       assert.deepEqual([(await get('/ready')).status, (await get('/live')).status], [503, 200]);
       assert.deepEqual((await reports()).away?.reasons, ['paused: healthy() says no']);
+      await until(() => existsSync(file) && !existsSync(`${file}.ready`), SOON_MS, 'the health file');
       assert.equal(childrenOf(running.pid).length, 1);
       await putAll(broker, `/queue/${there}`, ['1', '2', '3'], headers);
       const acked = (name: string) =>
@@ -145,6 +146,7 @@ for (const broker of brokersUnderTest()) {
       assert.deepEqual([(await reports()).away?.state, acked('away')], ['paused', 0]);
       writeFileSync(needed, '');
       await until(async () => (await get('/ready')).status === 200, SOON_MS, 'all of them ready');
+      await until(() => existsSync(`${file}.ready`), SOON_MS, 'the file of those that are ready');
       await until(() => acked('away') === 2, SOON_MS, 'the rest');
       running.signal('SIGTERM');
       assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);

@@ -18,7 +18,7 @@ import { tracedProject } from './traced.js';
 const SOON_MS = 30_000;
 const [traceId, spanId] = ['4'.repeat(32), '7'.repeat(16)];
 const traceparent = `00-${traceId}-${spanId}-01`;
-const sent = { 'correlation-id': 'c-1', traceparent };
+const sent = { 'correlation-id': 'c-1', traceparent, tracestate: 'vendor=1', baggage: 'tenant=7' };
 
 /** What was begun in this process, and how often each was ended. */
 const begun = new Map<ReadableSpan, number>();
@@ -339,7 +339,12 @@ for (const broker of brokersUnderTest()) {
           attempts.map((attempt) => attempt.spanContext().spanId),
         );
         assert.deepEqual(errors(forwards), ['connection-lost', undefined]);
-        assert.deepEqual(await traceOf(broker, `${queue}-next`, 1), [carried(forwards[1]!)]);
+        const [forward] = await drainQueue(broker, `${queue}-next`, { atLeast: 1 });
+        const { headers } = forward!;
+        assert.deepEqual(
+          [headers.traceparent, headers.tracestate, headers.baggage],
+          [carried(forwards[1]!), 'vendor=1', 'tenant=7'],
+        );
       },
     );
   });
