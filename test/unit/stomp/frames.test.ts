@@ -151,6 +151,35 @@ const crookedHead = fc
     ].join(''),
   }));
 
+/** Some heads in a row with the same long list of names, of which one or two lines may be left out, repeated or nonsense. */
+const nearlyAlike = fc
+  .record({
+    times: fc.constantFrom(1, 2, 5, 8),
+    count: fc.constantFrom(15, 16, 17, 25, 128, 129, 140),
+    changes: fc.array(
+      fc.record({
+        at: fc.nat(150),
+        left: fc.nat(1),
+        line: fc.constantFrom(
+          'n3:',
+          'n16:',
+          '__proto__:',
+          'new:',
+          'nonsense',
+          '7:',
+          'n4:\\n',
+          `${'n'.repeat(200)}:`,
+        ),
+      }),
+      { maxLength: 2 },
+    ),
+  })
+  .map(({ times, count, changes }) => {
+    const lines = Array.from({ length: count }, (_, index) => (index === 5 ? '__proto__:' : `n${index}:`));
+    for (const { at, left, line } of changes) lines.splice(at, left, line);
+    return { times, lines };
+  });
+
 /** The same by the letter of the protocol, slowly. */
 function readSlowly(text: string): [string, string][] {
   const plain = (part: string) => part.replaceAll('\\c', ':').replaceAll('\\n', '\n');
@@ -182,6 +211,41 @@ describe('FrameDecoder', () => {
         }
       }),
     );
+  });
+
+  it('reads each of many long heads for itself, like those before it or almost so', () => {
+    fc.assert(
+      fc.property(fc.array(nearlyAlike, { minLength: 1, maxLength: 12 }), (runs) => {
+        const heads = runs.flatMap(({ times, lines }) =>
+          Array.from({ length: times }, (_, time) =>
+            lines.map((line, index) => `${line}${index}.${time}\n`).join(''),
+          ),
+        );
+        const texts = heads.map((lines) => `MESSAGE\n${lines}\n`);
+        const frames = decode([texts.map((text) => `${text}\0`).join('')], lenient);
+        assert.deepEqual(
+          frames.map(({ headers }) => new Map(Object.entries(headers))),
+          texts.map((text) => new Map(readSlowly(text))),
+        );
+        for (const { headers } of frames) {
+          assert.equal(Object.getPrototypeOf(headers), null);
+          assert.deepEqual(Object.entries(copyHeaders(headers)), Object.entries(headers));
+        }
+      }),
+    );
+  });
+
+  it('does not take over a name of a long head that was longer, was broken off or had a line of nonsense', () => {
+    const lines = (count: number) => Array.from({ length: count }, (_, index) => `m${index}:${index}\n`);
+    const same = Array.from({ length: 6 }, () => lines(20).join(''));
+    const longer = [...lines(24), 'm3:again\n'].join('');
+    const noisy = [...lines(200).slice(0, 100), 'nonsense\n'].join('');
+    const read = (text: string) => new Map(Object.entries(readHead(`MESSAGE\n${text}`, false).headers));
+    for (const text of [longer, ...same, longer, ...Array.from({ length: 6 }, () => noisy), ...same])
+      assert.deepEqual(read(text), new Map(readSlowly(`MESSAGE\n${text}`)));
+    const other = ['o0:0\n', ...lines(20).slice(1)];
+    assert.throws(() => readHead(`MESSAGE\n${[...other, 'nonsense\n'].join('')}`, true), /has no colon/);
+    assert.deepEqual(read(other.join('')), new Map(readSlowly(`MESSAGE\n${other.join('')}`)));
   });
 
   it('goes through a chunk of many heads once, whatever ends their lines and whatever is in the bodies', () => {
