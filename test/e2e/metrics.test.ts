@@ -1,15 +1,26 @@
 /** Metrics: what a scrape says is what happened, in the consumer and in its callbacks, whatever becomes of their processes. */
 import assert from 'node:assert/strict';
+import { cpSync, readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Registry } from 'prom-client';
 import { consume, type Payload, type SettledEvent } from '../../src/index.js';
 import { startBroker } from '../../src/testing.js';
 import { put, putAll } from '../support/messages.js';
 import { pagesOf } from '../support/probes.js';
-import type { Running } from '../support/process.js';
+import { packageRoot, type Running } from '../support/process.js';
 import { Scrape } from '../support/scrape.js';
 import { until } from '../support/until.js';
-import { anyBroker, fixture, pubsub, skipWithout, startPubsub, stopPubsub, unique } from './commands.js';
+import {
+  anyBroker,
+  fixture,
+  pubsub,
+  skipWithout,
+  startPubsub,
+  stopPubsub,
+  temporaryFolder,
+  unique,
+} from './commands.js';
 
 const SOON_MS = 30_000;
 const id = { 'correlation-id': 'c-1' };
@@ -151,6 +162,24 @@ describe('metrics', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
     assert.equal((await scrape()).sum('orders_seen_total'), 1);
     await running.kill();
   });
+
+  for (const flags of [[], ['--inline']])
+    it(`of two copies of prom-client that of the callback is asked ${flags[0] ?? 'in workers'}`, async () => {
+      const folder = temporaryFolder({ 'own.mjs': readFileSync(fixture('counted.mjs')) });
+      const installed = join(packageRoot, 'node_modules');
+      cpSync(join(installed, 'prom-client'), join(folder, 'node_modules/prom-client'), { recursive: true });
+      for (const name of ['@opentelemetry', 'tdigest'])
+        symlinkSync(join(installed, name), join(folder, 'node_modules', name));
+      const queue = unique('copies');
+      const running = await startPubsub(broker, queue, `${join(folder, 'own.mjs')}#byBody`, {
+        flags: [...served, ...flags],
+      });
+      const scrape = await scraper(running);
+      await put(broker, `/queue/${queue}`, { how: 'ack' }, id);
+      await until(async () => (await scrape()).sum('orders_seen_total') === 1, SOON_MS, 'the message');
+      assert.equal((await scrape()).sum('pubsub_messages_total', { outcome: 'acked' }), 1);
+      await stopPubsub(running);
+    });
 
   it('inline, the metrics of the callback are in the same scrape', async () => {
     const queue = unique('inline');

@@ -287,6 +287,25 @@ for (const broker of brokersUnderTest()) {
       },
     );
 
+    it('what a callback sends by a publisher is below its attempt, and the attempt below what sent its message', async (t) => {
+      const queue = uniqueName(t);
+      const publisher = publisherTo(t, broker);
+      const consuming = await consumedOnce(t, queue, async (payload) => {
+        await publisher.send(`/queue/${queue}-next`, 1);
+        await publisher.transaction((transaction) => transaction.send(`/queue/${queue}-next`, 2));
+        await payload.ack();
+      });
+      await publisher.send(`/queue/${queue}`, 1);
+      await consuming.settled('acked');
+      await consuming.stop();
+      const [first, attempt, ...sends] = await spansOf(queue, 4);
+      const { traceId: one } = first!.spanContext();
+      const parent = attempt!.spanContext().spanId;
+      assert.deepEqual(parents([attempt!, ...sends]), [first!.spanContext().spanId, parent, parent]);
+      assert.ok([attempt!, ...sends].every((span) => span.spanContext().traceId === one));
+      assert.deepEqual(await traceOf(broker, `${queue}-next`, 2), sends.map(carried));
+    });
+
     it('a forward that is refused has a span that ended with why', async (t) => {
       const queue = uniqueName(t);
       const callback = async (payload: Payload) => {
