@@ -2,8 +2,8 @@
  * The commands `stomp-pubsub`, `pubsub` and `publish`: which of the programs runs, the error line and the exit status.
  */
 import { CommanderError, type Command } from 'commander';
-import { addCommands, createPublish, createPubsub, type Typed } from './cli/programs.js';
-import { withCommandMeant } from './cli/suggest.js';
+import { createPublish, createPubsub, isToConsume, type Typed } from './cli/programs.js';
+import { isOfWords, withCommandMeant } from './cli/suggest.js';
 import { adviceFor } from './commands/first-broker.js';
 import { PubsubError, reasonOf } from './errors.js';
 import { writeFatal } from './log.js';
@@ -13,15 +13,21 @@ import { logFormatMeant } from './settings.js';
 export async function runCommand(name: 'stomp-pubsub' | 'pubsub' | 'publish'): Promise<void> {
   const typed = splitArguments(name, process.argv);
   const program = name === 'publish' ? createPublish(typed) : createPubsub(name, typed);
+  if (name !== 'publish' && !isToConsume(typed)) await addAll(program, typed);
   // A reader that leaves, like head, ends neither a consumer nor a broker: what it does not read is not missed.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   try {
     await program.parseAsync(typed.own);
     process.exit(0);
   } catch (error) {
-    const all = program.commands.length === 0 && name !== 'publish' ? addCommands(program, typed) : program;
-    process.exit(report(withCommandMeant(error, all, name), name, program));
+    if (name !== 'publish' && isToConsume(typed) && isOfWords(error)) await addAll(program, typed);
+    process.exit(report(withCommandMeant(error, program, name), name, program));
   }
+}
+
+async function addAll(program: Command, typed: Typed): Promise<void> {
+  const { addCommands } = await import('./cli/subcommands.js');
+  addCommands(program, typed);
 }
 
 /** What is behind `--` is a program with its arguments, in the place of a callback, but for `publish`, which has none. */

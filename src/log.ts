@@ -171,9 +171,12 @@ function openLog(): PinoLogger {
   );
 }
 
-/** For a command that is about to wait for somebody else: its first line shall not be what is waited for later. */
+/**
+ * For who is about to wait for somebody else: a first line shall not be what is waited for later, nor fail when no file can be
+ * opened any more.
+ */
 export function prepareLog(): void {
-  if (log.isLevelEnabled('info')) setImmediate(loadPino);
+  if (log.level !== 'silent') setImmediate(loadPino);
 }
 
 /** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */

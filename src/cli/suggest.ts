@@ -3,17 +3,20 @@ import { CommanderError, type Command } from 'commander';
 import { closest } from '../closest.js';
 import { PubsubError } from '../errors.js';
 
+/** May a word on the command line be to blame? */
+export function isOfWords(error: unknown): boolean {
+  if (error instanceof CommanderError) return error.exitCode !== 0;
+  return error instanceof PubsubError && ['callback-not-found', 'invalid-usage'].includes(error.code);
+}
+
 /**
  * A command that is misspelt is taken for a destination, and what follows for a callback or an option that there is not:
  * the error then names the command instead.
  */
 export function withCommandMeant(error: unknown, { args, commands }: Command, name: string): unknown {
   const [word] = args;
-  const isUsage = error instanceof CommanderError && error.exitCode !== 0;
-  const isCallback =
-    error instanceof PubsubError && ['callback-not-found', 'invalid-usage'].includes(error.code);
   const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
-  if (word === undefined || names.includes(word) || !(isUsage || isCallback)) return error;
+  if (word === undefined || names.includes(word) || !isOfWords(error)) return error;
   const meant = closest(word, names);
   if (meant === undefined) return error;
   const message = `there is no command ${word}; did you mean ${name} ${meant}? (A queue of that name is /queue/${word}.)`;

@@ -9,7 +9,7 @@ import { connectOnce } from '../sending/connect.js';
 import type { Outgoing } from '../sending/heads.js';
 import { Link } from '../sending/link.js';
 import { Outbox } from '../sending/outbox.js';
-import { transact, type Add } from '../sending/transaction.js';
+import type { Add } from '../sending/transaction.js';
 import type { Document } from './documents.js';
 
 export interface PublishOptions {
@@ -111,6 +111,7 @@ export function sendInTransactions(documents: Documents, size: number, options: 
         if (++count === size) break;
       }
     };
+    const { transact } = await import('../sending/transaction.js');
     await link.use((session) => transact(session, log, send));
     counts.confirmed += count;
     counts.transactions++;

@@ -74,7 +74,8 @@ export async function publish(
     reader && (() => ({ done: reader.readBytes, total: reader.totalBytes, text: describeProgress() })),
   );
   const sending = run.start();
-  prepareLog();
+  // One that is quiet does without.
+  if (log.isLevelEnabled('info')) prepareLog();
   await sending.finally(hideProgress).finally(flushSpans);
 
   const { sent, confirmed } = run.counts;
