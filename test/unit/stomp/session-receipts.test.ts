@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it, mock } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
 import { encodeFrame } from '../../../src/stomp/frames.js';
-import { within } from '../../support/until.js';
+import { until, within } from '../../support/until.js';
 import { DEADLINE_MS, openPair, roundTrip, stateOf, subscribe, turn } from './session-under-test.js';
 
 const hasCode = (code: string) => (error: unknown) => error instanceof PubsubError && error.code === code;
@@ -33,6 +33,35 @@ describe('receipts', () => {
     while (performance.now() - sinceMs < 2 * receiptTimeoutMs);
     await within(sent, DEADLINE_MS, 'the SEND is confirmed');
     assert.equal(pair.session.isOpen, true);
+  });
+
+  it('are not overdue while nothing is read, and no heart-beat is missed: both are again when it is', async () => {
+    const [receiptTimeoutMs, incomingHeartbeatMs] = [500, 100];
+    await using pair = await openPair({ receiptTimeoutMs, incomingHeartbeatMs }, async (connection) => {
+      await connection.accept({ 'heart-beat': `${incomingHeartbeatMs},0` });
+    });
+    const sent = pair.session.request('SEND', { destination: 'a' });
+    pair.session.pause();
+    const late = pair.session.request('SEND', { destination: 'a' });
+    const lost = Promise.all([sent, late].map((each) => assert.rejects(each, hasCode('connection-lost'))));
+    const sinceMs = performance.now();
+    await until(() => performance.now() - sinceMs > 2 * receiptTimeoutMs, DEADLINE_MS, 'both are long due');
+    assert.equal(pair.session.isOpen, true);
+    assert.deepEqual(await Promise.all([sent, late].map(stateOf)), ['pending', 'pending']);
+    pair.session.resume();
+    await within(lost, DEADLINE_MS, 'the silence is noticed');
+    assert.equal((await pair.session.closed).kind, 'timeout');
+  });
+
+  it('come when it is read again', async () => {
+    await using pair = await openPair();
+    const sent = pair.session.request('SEND', { destination: 'a' });
+    pair.session.pause();
+    pair.peer.confirm(await pair.peer.expect('SEND'));
+    for (let left = 20; left > 0; left--) await turn();
+    assert.equal(await stateOf(sent), 'pending');
+    pair.session.resume();
+    await within(sent, DEADLINE_MS, 'the SEND is confirmed');
   });
 
   it('T19: that nobody waits for are ignored', async () => {
