@@ -228,7 +228,6 @@ class Taking {
       this.#spare(message);
       return;
     }
-    this.#idle?.refresh();
     if (message.headers.browser === 'end') {
       this.#end('idle');
       return;
@@ -273,6 +272,7 @@ class Taking {
   }
 
   #leave(message: Frame, decision: 'leave' | 'end'): void {
+    this.#idle?.refresh();
     this.#counts.left++;
     this.#held++;
     this.#spare(message);
