@@ -132,6 +132,8 @@ export const SENT = Promise.resolve<Settlement>('sent');
 interface ReceivedMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Buffer;
+  /** The bytes are needed as they came, whatever the callback does to its own: it is given a copy, if it asks for them. */
+  readonly isKept?: boolean;
 }
 
 /** What ack() and nack() do; `outgoing` is what was published, if anything, and the verdict an ack. */
@@ -222,30 +224,33 @@ function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | u
   return { type: error instanceof Error ? error.name : typeof error, detail: reasonOf(error), error };
 }
 
-/** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
+/** A class for its getters: V8 makes a hidden class of its own for each object literal that has one. */
 class CallPayload implements Payload {
   readonly headers: Payload['headers'];
   body: unknown;
-  readonly raw: Buffer;
   readonly ack: Payload['ack'];
   readonly nack: Payload['nack'];
   readonly publish: Payload['publish'];
   readonly #isAckedByReturn: boolean;
+  #raw: Buffer;
+  #isKept: boolean;
   #outgoing: Outgoing[] | undefined;
   #isSettled = false;
   #controller: AbortController | undefined;
   #reason: DOMException | undefined;
 
   constructor(
-    { headers, raw }: ReceivedMessage,
+    { headers, raw, isKept = false }: ReceivedMessage,
     body: unknown,
     context: MessageContext,
     { queues, autoAck }: CallOptions,
     settle: Settle,
   ) {
     this.headers = headers;
-    this.body = body;
-    this.raw = raw;
+    this.#raw = raw;
+    this.#isKept = isKept;
+    // As bytes it is the same ones.
+    this.body = body === raw ? this.raw : body;
     this.#isAckedByReturn = autoAck;
     this.ack = () => {
       const outgoing = this.take();
@@ -266,6 +271,12 @@ class CallPayload implements Payload {
       // What is sent is what it is now.
       (this.#outgoing ??= []).push(encode(typeof sent === 'string' ? sent : Buffer.from(sent)));
     };
+  }
+
+  get raw(): Buffer {
+    if (this.#isKept) this.#raw = Buffer.from(this.#raw);
+    this.#isKept = false;
+    return this.#raw;
   }
 
   get signal(): AbortSignal {

@@ -107,10 +107,7 @@ export async function startInlineRunner(
     run: (job, tellEnd) => {
       job.setHeld(false);
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
-      const message = {
-        headers: copyHeaders(job.headers),
-        raw: Buffer.from(job.raw),
-      };
+      const message = { headers: copyHeaders(job.headers), raw: job.raw, isKept: true };
       const entry = new Running(tellEnd);
       const settle: Settle = (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();

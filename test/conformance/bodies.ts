@@ -222,6 +222,24 @@ export function bodyBehaviours(broker: BrokerUnderTest): void {
     ]);
   });
 
+  for (const body of ['bytes', 'text'] as const) {
+    it(`a message is dead-lettered as it came, whatever its callback did to the bytes it had (${body})`, async (t) => {
+      const queue = uniqueName(t);
+      await put(broker, `/queue/${queue}`, 'as it came', { 'correlation-id': 'c' });
+      const callback = (payload: Payload) => {
+        const { raw } = payload;
+        assert.equal(Buffer.from(raw).toString(), 'as it came');
+        assert.equal(payload.raw, raw);
+        raw.fill(0);
+        if (body === 'bytes') assert.equal(payload.body, raw);
+        return payload.nack();
+      };
+      const consuming = await startConsuming(t, broker, `/queue/${queue}`, callback, { body });
+      assert.equal((await consuming.settled()).reason, 'nack');
+      assert.equal((await firstIn(broker, `/queue/DLQ.${queue}`)).body.toString(), 'as it came');
+    });
+  }
+
   it('a callback passes on bytes as they were when it published them', async (t) => {
     const queue = `/queue/${uniqueName(t)}`;
     await put(broker, queue, bytes, { 'correlation-id': 'c', 'content-encoding': 'identity' });
