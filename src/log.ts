@@ -7,7 +7,7 @@ import { format, inspect } from 'node:util';
 import type { Logger as PinoLogger } from 'pino';
 import { correlationId, currentContext } from './context.js';
 import { reasonOf } from './errors.js';
-import { createLater, loadPino } from './late-pino.js';
+import { LateLogger, loadPino } from './late-pino.js';
 import { LogOutput } from './log-output.js';
 import { printable, printableText } from './printable.js';
 import type { Settings } from './settings.js';
@@ -75,7 +75,7 @@ function cutLine(line: string): string {
 }
 
 /** Sends every line there, at this level: for a worker process. */
-export function redirectLog(to: (line: string) => void, level: string): void {
+export function redirectLog(to: (line: string) => void, level: Settings['logLevel']): void {
   sink = to;
   log.level = level;
 }
@@ -141,7 +141,7 @@ const isJsonWanted = (format: Settings['logFormat']): boolean =>
   format === 'json' || (format === 'auto' && !process.stderr.isTTY);
 
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
-export const log: PinoLogger = createLater(openLog, 'info');
+export const log = new LateLogger(openLog);
 
 function openLog(): PinoLogger {
   const pino = loadPino();
@@ -165,7 +165,7 @@ function openLog(): PinoLogger {
           ...traceFields(trace?.traceparent),
         };
       },
-      level: 'info',
+      level: 'trace',
     },
     { write: (line: string) => sink(cutLine(line)) },
   );

@@ -5,6 +5,7 @@
  */
 import { Writable } from 'node:stream';
 import { bridgeConsole, cutText, log, redirectLog } from '../../log.js';
+import type { Settings } from '../../settings.js';
 import { writeAll } from './outbox.js';
 import { descriptors } from './descriptors.js';
 
@@ -13,7 +14,7 @@ const UNFINISHED_MS = 200;
 const LONGEST_UNFINISHED = 100_000;
 
 /** From now on; `level` is that of the log. */
-export function printToLog(level: string): void {
+export function printToLog(level: Settings['logLevel']): void {
   redirectLog((line) => {
     try {
       writeAll(descriptors.log, Buffer.from(line));

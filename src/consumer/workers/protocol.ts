@@ -1,4 +1,5 @@
 /** What the consumer and a worker process say to each other: the kinds of frames, and what is in them. */
+import type { Settings } from '../../settings.js';
 import type { ErrorCode } from '../../errors.js';
 import { withoutDelay } from '../../brokers/headers.js';
 import { readHead, type Headers } from '../../stomp/headers.js';
@@ -73,7 +74,7 @@ export interface CallbackOrder extends CallOptions {
 
 export interface LoadOrder {
   readonly callbacks: readonly CallbackOrder[];
-  readonly logLevel: string;
+  readonly logLevel: Settings['logLevel'];
   /** Is it asked for the metrics of the callback? */
   readonly tellsMetrics: boolean;
   /** Neither setup() nor teardown() is called. */
