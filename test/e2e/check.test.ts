@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { startEmbeddedBroker } from '../../src/embedded/broker.js';
+import { consumerTimeoutOf } from '../../src/brokers/limits.js';
 import { startActivemq } from '../support/activemq.js';
 import { brokerUnderTest, describeBroker, type BrokerUnderTest } from '../support/brokers.js';
 import { put } from '../support/messages.js';
@@ -248,6 +249,21 @@ describe('check on RabbitMQ', rabbitmq?.ctl === undefined ? { skip: 'no RabbitMQ
       assert.equal(checked.code, code, checked.stderr);
     });
   }
+
+  const isQuorumAlone = consumerTimeoutOf(`RabbitMQ/${rabbitmq?.version ?? ''}`)?.isOfQuorumQueues === true;
+  const older = isQuorumAlone ? {} : { skip: 'RabbitMQ before 4.3 has it for all queues' };
+  it(
+    'does not tell of consumer_timeout where it is for quorum queues alone, but of queues of others',
+    older,
+    async () => {
+      const queue = unique('check');
+      const own = await reaching(rabbitmq!, [queue, '--timeout', '0']);
+      assert.deepEqual(own.wrong, []);
+      for (const name of [queue, `DLQ.${queue}`]) await put(rabbitmq!, `/queue/${name}`, {}, {});
+      const { wrong } = await reaching(rabbitmq!, [queue, '--timeout', '0', '--no-declare']);
+      assert.match(wrong.join(), /^warn consumer_timeout: /);
+    },
+  );
 
   it('tells of a variable that is no setting', async () => {
     const { wrong, code } = await reaching(rabbitmq!, ['x'], { STOMP_SERVER_HOSTS: 'a' });
