@@ -20,7 +20,7 @@ const rooms = [
   ['progress', 'log cli-progress'],
   ['shutdown', 'settings log'],
   ['stomp', 'errors log slots stompit'],
-  ['brokers', 'errors stomp/frames stomp/session-end'],
+  ['brokers', 'errors stomp/frames stomp/headers stomp/session-end'],
   [
     'sending',
     'errors context settings log aborted printable trace-context tracing brokers stomp waiting-line',

@@ -104,7 +104,8 @@ async function runRaw(task: Task, meter: Meter): Promise<void> {
 }
 
 async function run(task: Task): Promise<Measurement> {
-  log.level = 'warn';
+  // Of each message that is tried again a line tells at warn: what a terminal or a file takes for it is not measured.
+  log.level = task.work === 'retry' ? 'error' : 'warn';
   if (task.client.endsWith('workers')) return consumeInWorker(task);
   const meter = new Meter(task);
   const peer = peers.find((name) => name === task.client);

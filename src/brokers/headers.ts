@@ -3,7 +3,7 @@
  * questions to it.
  */
 import { PubsubError } from '../errors.js';
-import type { Headers } from '../stomp/frames.js';
+import { createHeaders, type Headers } from '../stomp/headers.js';
 import type { Dialect } from './dialect.js';
 
 /** Of one delivery. A `message-id` on SEND is an error on RabbitMQ. */
@@ -90,7 +90,7 @@ export function isCopied(name: string, value: string, keepsDeath: boolean): bool
 /** Headers as a callback sees them: those by which a delayed message came back are no longer true. */
 export function withoutDelay(headers: Readonly<Headers>): Readonly<Headers> {
   if (headers[ATTEMPT] === undefined) return headers;
-  const own = Object.create(null) as Headers;
+  const own = createHeaders();
   for (const [name, value] of Object.entries(headers)) {
     if (name !== 'x-message-ttl' && name !== 'scheduledJobId') own[name] = value;
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { copyHeaders } from '../../../src/sending/copies.js';
+import { copyHeaders, copyOf } from '../../../src/sending/copies.js';
 
 const copy = (headers: Record<string, string>, body = '{}', options = {}) => ({
   ...copyHeaders({ command: 'MESSAGE', headers, body: Buffer.from(body) }, options),
@@ -50,5 +50,29 @@ describe('copyHeaders', () => {
 
   it('leaves out a header that cannot be sent', () => {
     assert.deepEqual(copy({ a: '\0', 'b\0': '1', c: '2' }), { c: '2' });
+  });
+});
+
+describe('copyOf', () => {
+  it('has each header once: those of the copy in the place of those of the message, whatever they are called', () => {
+    const headers = {
+      'x-attempt': '1',
+      persistent: 'false',
+      constructor: 'c',
+      'x-own': 'theirs',
+      ['__proto__']: 'p',
+    };
+    const frame = { command: 'MESSAGE', headers, body: Buffer.from('{}') };
+    const { lines } = copyOf(frame, '/queue/q', { 'x-own': 'ours', 'x-attempt': '2' }, 100);
+    assert.deepEqual(lines.split('\n').sort(), [
+      '',
+      'SEND',
+      '__proto__:p',
+      'constructor:c',
+      'destination:/queue/q',
+      'persistent:true',
+      'x-attempt:2',
+      'x-own:ours',
+    ]);
   });
 });
