@@ -177,7 +177,7 @@ export const settings = {
     'how long the broker may take to confirm a message or a subscription'),
   publishWindow: only(['publish'], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
     'messages sent ahead of their confirmations')),
-  operatorWindow: only(forwarders, integer('Publishing', 'STOMP_OPERATOR_WINDOW', '--window <number>', 500, [1, 100_000],
+  operatorWindow: only(forwarders, integer('Publishing', 'STOMP_OPERATOR_WINDOW', '--window <number>', 1000, [1, 100_000],
     'messages that move-messages, redrive, ack-all-messages and restore have under way at once; of their bodies STOMP_MAX_MESSAGE_BYTES count')),
   reconnectForSeconds: only(['publish'], seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
     'how long a lost broker is tried again, until a message is confirmed; 0: not at all')),
