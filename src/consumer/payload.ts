@@ -132,7 +132,7 @@ export const SENT = Promise.resolve<Settlement>('sent');
 interface ReceivedMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Buffer;
-  /** The bytes are needed as they came, whatever the callback does to its own: it is given a copy, if it asks for them. */
+  /** The bytes are needed as they came, whatever the callback does to its own: it gets a copy, if it looks at them. */
   readonly isKept?: boolean;
 }
 
@@ -224,16 +224,21 @@ function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | u
   return { type: error instanceof Error ? error.name : typeof error, detail: reasonOf(error), error };
 }
 
-/** A class for its getters: V8 makes a hidden class of its own for each object literal that has one. */
+/** Only of few: a payload with a getter of its own is of no shape that V8 shares. */
+function copyWhenRead(payload: object, raw: Buffer): void {
+  let copy: Buffer | undefined;
+  Object.defineProperty(payload, 'raw', { get: () => (copy ??= Buffer.from(raw)), enumerable: true });
+}
+
+/** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
 class CallPayload implements Payload {
   readonly headers: Payload['headers'];
   body: unknown;
+  readonly raw: Buffer;
   readonly ack: Payload['ack'];
   readonly nack: Payload['nack'];
   readonly publish: Payload['publish'];
   readonly #isAckedByReturn: boolean;
-  #raw: Buffer;
-  #isKept: boolean;
   #outgoing: Outgoing[] | undefined;
   #isSettled = false;
   #controller: AbortController | undefined;
@@ -247,10 +252,12 @@ class CallPayload implements Payload {
     settle: Settle,
   ) {
     this.headers = headers;
-    this.#raw = raw;
-    this.#isKept = isKept;
-    // As bytes it is the same ones.
-    this.body = body === raw ? this.raw : body;
+    this.body = body;
+    this.raw = raw;
+    if (isKept) {
+      copyWhenRead(this, raw);
+      if (body === raw) this.body = this.raw;
+    }
     this.#isAckedByReturn = autoAck;
     this.ack = () => {
       const outgoing = this.take();
@@ -271,12 +278,6 @@ class CallPayload implements Payload {
       // What is sent is what it is now.
       (this.#outgoing ??= []).push(encode(typeof sent === 'string' ? sent : Buffer.from(sent)));
     };
-  }
-
-  get raw(): Buffer {
-    if (this.#isKept) this.#raw = Buffer.from(this.#raw);
-    this.#isKept = false;
-    return this.#raw;
   }
 
   get signal(): AbortSignal {

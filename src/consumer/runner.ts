@@ -76,6 +76,8 @@ export interface RunnerOptions extends CallOptions {
 export const GRACE_MS = 1000;
 /** How long teardown() may take when nothing else sets a deadline. */
 export const TEARDOWN_MS = 30_000;
+/** From here on to hold a body twice is worse than a payload of a shape of its own. */
+const LARGE_BYTES = 1024 * 1024;
 
 /** Awaits setup, then runs callbacks on this event loop. Rejects with `callback-setup-failed`. */
 export async function startInlineRunner(
@@ -107,7 +109,9 @@ export async function startInlineRunner(
     run: (job, tellEnd) => {
       job.setHeld(false);
       // Whatever the callback does to them, the message is still settled, and copied, as it came.
-      const message = { headers: copyHeaders(job.headers), raw: job.raw, isKept: true };
+      const isKept = job.raw.length >= LARGE_BYTES;
+      const raw = isKept ? job.raw : Buffer.from(job.raw);
+      const message = { headers: copyHeaders(job.headers), raw, isKept };
       const entry = new Running(tellEnd);
       const settle: Settle = (verdict, outgoing) => {
         const settlement = verdict === 'ack' ? job.ack(outgoing) : job.nack();

@@ -222,21 +222,27 @@ export function bodyBehaviours(broker: BrokerUnderTest): void {
     ]);
   });
 
-  for (const body of ['bytes', 'text'] as const) {
-    it(`a message is dead-lettered as it came, whatever its callback did to the bytes it had (${body})`, async (t) => {
+  for (const [body, size, sent] of [
+    ['bytes', 'small', 'as it came'],
+    ['text', 'small', 'as it came'],
+    ['bytes', 'large', 'as it came'.repeat(150_000)],
+    ['text', 'large', 'as it came'.repeat(150_000)],
+  ] as const) {
+    it(`a ${size} message is dead-lettered as it came, whatever its callback did to the bytes it had (${body})`, async (t) => {
       const queue = uniqueName(t);
-      await put(broker, `/queue/${queue}`, 'as it came', { 'correlation-id': 'c' });
+      await put(broker, `/queue/${queue}`, sent, { 'correlation-id': 'c' });
       const callback = (payload: Payload) => {
         const { raw } = payload;
-        assert.equal(Buffer.from(raw).toString(), 'as it came');
+        assert.ok(Buffer.from(raw).equals(Buffer.from(sent)));
         assert.equal(payload.raw, raw);
+        assert.equal({ ...payload }.raw, raw);
         raw.fill(0);
         if (body === 'bytes') assert.equal(payload.body, raw);
         return payload.nack();
       };
       const consuming = await startConsuming(t, broker, `/queue/${queue}`, callback, { body });
       assert.equal((await consuming.settled()).reason, 'nack');
-      assert.equal((await firstIn(broker, `/queue/DLQ.${queue}`)).body.toString(), 'as it came');
+      assert.ok((await firstIn(broker, `/queue/DLQ.${queue}`)).body.equals(Buffer.from(sent)));
     });
   }
 
