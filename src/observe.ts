@@ -18,8 +18,8 @@ export interface Observable extends Pick<ConsumerOptions, 'source' | 'settings'>
 }
 
 /**
- * Lets consumers (one at least) be seen from outside, as their settings ask for: to be closed after them. Nothing is loaded that is not
- * asked for. Rejects with `invalid-setting`.
+ * Lets consumers (one at least) be seen from outside, as their settings ask for: to be closed after them. Nothing is loaded
+ * that is not asked for. Rejects with `invalid-setting`.
  */
 export async function observe(
   consumers: readonly Observable[],

@@ -195,6 +195,7 @@ class LineSplitter {
     }
   }
 }
+
 /** What goes out of it, which is as it should be. Throws `invalid-json`, and `invalid-usage` for text that is none. */
 export function checkBody(content: Content, bytes: Buffer, what: string): string | Uint8Array {
   return content === 'bytes' ? bytes : checkText(content, textOf(bytes), what);

@@ -1,7 +1,7 @@
 /**
  * A program instead of a function: one process for each message, its body on stdin, its headers in the environment, and
- * the exit status as the verdict. Its span is recorded here, and what it records itself is below that. Each leads a process group of its own, so that a stop of ours is not taken for its own
- * and that what it started ends with it.
+ * the exit status as the verdict. Each leads a process group of its own, so that a stop of ours is not taken for its own and
+ * that what it started ends with it. Its span is recorded here, and what it records itself is below that.
  */
 import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';

@@ -31,7 +31,10 @@ interface WireOptions {
   readonly maxBodyBytes: number;
 }
 
-/** `onFrame` gets every frame but CONNECTED and plain receipts (`onReceipt`), `onEnd` why there are no more; that may be called more than once. */
+/**
+ * `onFrame` gets every frame but CONNECTED and plain receipts, of which `onReceipt` gets the numbers; `onEnd` why there are no
+ * more, and that more than once perhaps.
+ */
 export function createWire(
   socket: Socket,
   { outgoingHeartbeatMs, maxBodyBytes }: WireOptions,

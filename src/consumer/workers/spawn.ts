@@ -1,6 +1,7 @@
 /**
- * How a worker process is started: its streams, its environment, that it leads a process group of its own, by which it is killed together with what it spawned, and that it may be started before anybody
- * knows what to do with it: it loads what is ours meanwhile.
+ * How a worker process is started: its streams, its environment, that it leads a process group of its own, by which it is
+ * killed together with what it spawned, and that it may be started before anybody knows what to do with it: it loads what is
+ * ours meanwhile.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
