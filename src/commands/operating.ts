@@ -90,7 +90,7 @@ export async function runTake(
   const { settings, listen, isDryRun, pace, ...limits } = operation;
   const { drain, abort } = listen();
   const startMs = performance.now();
-  const window = Math.min(settings.operatorWindow, pace?.window ?? Infinity);
+  const window = Math.min(settings.publishWindow, pace?.window ?? Infinity);
   const count = isDryRun ? Infinity : limits.count;
   const isLook = errand.isBrowsing === true || isDryRun;
   // What is only looked at is not kept.

@@ -47,7 +47,7 @@ export async function restore(path: string, destination: string, flags: RestoreF
       if (line.number <= resumeFrom) restoring.skip(line);
       else restoring.send(line);
       while (
-        restoring.underWay >= settings.operatorWindow ||
+        restoring.underWay >= settings.publishWindow ||
         restoring.bytesUnderWay >= settings.maxMessageBytes
       )
         await Promise.race([restoring.oldestConfirmed(), overdue]);

@@ -122,7 +122,7 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
 
   it('a quiet hour, shortened, leaves it live and ready', async () => {
     const running = await startPubsub(broker, unique('quiet'), ack, {
-      flags: [...served, '--canary-interval', '0.05'],
+      flags: [...served, '--canary-interval', '0.5'],
     });
     const get = await pagesOf(running);
     const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'))];
