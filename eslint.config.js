@@ -52,6 +52,7 @@ const owners = {
   'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
   'process.once': [
     'shutdown',
+    'consumer/workers/spawn',
     'consumer/workers/pool',
     'consumer/programs',
     'observing/health-file',

@@ -3,7 +3,7 @@
  * a command can load it while it waits for its broker.
  */
 import { createRequire } from 'node:module';
-import type { Bindings, Logger, pino as Pino } from 'pino';
+import type { Bindings, ChildLoggerOptions, LogFn, Logger, pino as Pino } from 'pino';
 
 let known: typeof Pino | undefined;
 
@@ -21,10 +21,16 @@ const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as
 type Level = (typeof levels)[number];
 const rankOf = (level: string): number => levels.indexOf(level as Level);
 
-/** A logger whose real one is made for the first line that its level lets through. */
+/** A logger whose real one is made for the first line that its level lets through. Its methods take what pino's take. */
 export class LateLogger {
-  level: Level = 'info';
+  readonly trace = this.#writer('trace');
+  readonly debug = this.#writer('debug');
+  readonly info = this.#writer('info');
+  readonly warn = this.#writer('warn');
+  readonly error = this.#writer('error');
+  readonly fatal = this.#writer('fatal');
   readonly #make: () => Logger;
+  #level: Level = 'info';
   #real: Logger | undefined;
 
   /** `make` is called once, for one that lets everything through. */
@@ -32,29 +38,29 @@ export class LateLogger {
     this.#make = make;
   }
 
+  get level(): Level {
+    return this.#level;
+  }
+
+  /** Throws for what is none. */
+  set level(level: Level) {
+    if (rankOf(level) === -1) throw new Error(`unknown level ${level}`);
+    this.#level = level;
+  }
+
   isLevelEnabled(level: string): boolean {
-    return rankOf(level) >= rankOf(this.level);
+    return rankOf(level) >= rankOf(this.#level);
   }
 
-  debug(fields: object, message: string): void {
-    if (this.isLevelEnabled('debug')) this.#load().debug(fields, message);
+  /** It keeps the level of now, unless the options say another. */
+  child(fields: Bindings, options: ChildLoggerOptions = {}): Logger {
+    return this.#load().child(fields, { level: this.#level, ...options });
   }
 
-  info(fields: object, message: string): void {
-    if (this.isLevelEnabled('info')) this.#load().info(fields, message);
-  }
-
-  warn(fields: object, message: string): void {
-    if (this.isLevelEnabled('warn')) this.#load().warn(fields, message);
-  }
-
-  error(fields: object, message: string): void {
-    if (this.isLevelEnabled('error')) this.#load().error(fields, message);
-  }
-
-  /** It keeps the level of now. */
-  child(fields: Bindings): Logger {
-    return this.#load().child(fields, { level: this.level });
+  #writer(level: Exclude<Level, 'silent'>): LogFn {
+    return (...line: Parameters<LogFn>) => {
+      if (this.isLevelEnabled(level)) this.#load()[level](...line);
+    };
   }
 
   #load(): Logger {

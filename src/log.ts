@@ -176,7 +176,14 @@ function openLog(): PinoLogger {
  * opened any more.
  */
 export function prepareLog(): void {
-  if (log.level !== 'silent') setImmediate(loadPino);
+  if (log.level === 'silent') return;
+  setImmediate(() => {
+    try {
+      loadPino();
+    } catch {
+      // The first line tries again.
+    }
+  });
 }
 
 /** While somebody keeps a line at the bottom of the terminal, log lines replace it; it is for them to draw it again. */

@@ -3,7 +3,7 @@
  * line; the commands' flags, `--help`, the table of docs/settings.md and .env.example are rendered from it. Precedence: flag (or
  * library option) > environment > .env > default. Alone in reading process.env.
  */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { closest } from './closest.js';
 import { PubsubError, reasonOf } from './errors.js';
 import {
@@ -230,7 +230,7 @@ const fromDotenv = new Set<string>();
 export async function loadDotenv(): Promise<readonly string[]> {
   // Variables of dotenv's own name another file.
   const isNamed = (process.env.DOTENV_PATH ?? process.env.DOTENV_CONFIG_PATH) !== undefined;
-  if (!isNamed && !existsSync('.env')) return [];
+  if (!isNamed && isMissing('.env')) return [];
   const found: Record<string, string> = {};
   const { config } = await import('dotenv');
   const { error } = config({ quiet: true, processEnv: found });
@@ -245,6 +245,15 @@ export async function loadDotenv(): Promise<readonly string[]> {
     environment[name] = process.env[name] ?? found[name] ?? '';
   }
   return refused;
+}
+
+/** False, too, where nobody may look. */
+function isMissing(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) === undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** What `.env` holds for the callbacks: for the environment of a process that they run in. */

@@ -53,7 +53,7 @@ export async function consumeUntilStopped(
     await observing.close();
     await embedded?.close();
   } finally {
-    ahead?.drop();
+    await ahead?.drop();
   }
 }
 

@@ -97,6 +97,14 @@ function write(file: string, text: string): void {
     writeFileSync(beside, text, { flag: 'wx', mode: 0o600 });
     renameSync(beside, file);
   } catch {
-    rmSync(beside, { force: true });
+    remove(beside);
+  }
+}
+
+function remove(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // The folder is such that nothing can be done there.
   }
 }

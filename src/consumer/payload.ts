@@ -226,8 +226,9 @@ function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | u
 
 /** Only of few: a payload with a getter of its own is of no shape that V8 shares. */
 function copyWhenRead(payload: object, raw: Buffer): void {
-  let copy: Buffer | undefined;
-  Object.defineProperty(payload, 'raw', { get: () => (copy ??= Buffer.from(raw)), enumerable: true });
+  let own: Buffer | undefined;
+  const set = (value: Buffer) => (own = value);
+  Object.defineProperty(payload, 'raw', { get: () => (own ??= Buffer.from(raw)), set, enumerable: true });
 }
 
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */

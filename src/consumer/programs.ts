@@ -13,7 +13,7 @@ import { environmentOf } from './program-environment.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { environmentForPrograms } from '../settings.js';
 import { Slots } from '../slots.js';
-import { traceHeadersOf } from '../trace-context.js';
+import { traceFields, traceHeadersOf } from '../trace-context.js';
 import { currentTracing, flushSpans, type Failure } from '../tracing.js';
 import type { Gone, RunResult } from './payload.js';
 import { GRACE_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
@@ -90,11 +90,11 @@ class ProgramRunner implements CallbackRunner {
     const { command, log } = this.#options;
     job.setHeld(false);
     const { env, omitted } = environmentOf(job);
-    if (omitted.length > 0)
-      log.warn(
-        { headers: omitted, ...job.context },
-        'headers that are too long are not in the environment of the program',
-      );
+    if (omitted.length > 0) {
+      const { trace, ...context } = job.context;
+      const fields = { headers: omitted, ...context, ...traceFields(trace?.traceparent) };
+      log.warn(fields, 'headers that are too long are not in the environment of the program');
+    }
     let started: Started;
     try {
       started = await this.#start(command, env);
@@ -176,7 +176,10 @@ class ProgramRunner implements CallbackRunner {
   async #giveUp(): Promise<void> {
     this.#kill('SIGTERM');
     await delay(LAST_MOMENT_MS);
+    const ended = this.#running.entries().map(([, { child }]) => once(child, 'close'));
     this.#kill('SIGKILL');
+    // Their spans end then.
+    await Promise.race([Promise.all(ended), delay(LAST_MOMENT_MS, undefined, { ref: false })]);
   }
 
   #kill(signal: NodeJS.Signals): void {

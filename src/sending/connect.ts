@@ -68,8 +68,8 @@ export async function connectOnce(
 export interface Ahead {
   /** Resolves with its session, and tells of it; with undefined when it has failed by now. Rejects as connectOnce does. */
   take(tell: Tell): Promise<Session | undefined>;
-  /** Ends it; nothing when it was taken. */
-  drop(): void;
+  /** Ends it; nothing when it was taken. Resolves when a connection that is there has been closed; never rejects. */
+  drop(): Promise<void>;
 }
 
 /**
@@ -82,7 +82,11 @@ export function connectAhead(settings: Settings, log: Logger, signal: AbortSigna
   let isFailed = false;
   let isTaken = false;
   const attempt = connectOnce(settings, log, signal, (event) => tellNow(event));
-  attempt.catch(() => (isFailed = true));
+  let opened: Session | undefined;
+  attempt.then(
+    (session) => (opened = session),
+    () => (isFailed = true),
+  );
   return {
     take: async (tell) => {
       isTaken = true;
@@ -92,12 +96,13 @@ export function connectAhead(settings: Settings, log: Logger, signal: AbortSigna
       const session = await attempt;
       return session.isOpen ? session : undefined;
     },
-    drop: () => {
-      if (!isTaken)
-        void attempt.then(
-          (session) => session.close(),
-          () => undefined,
-        );
+    drop: async () => {
+      if (isTaken) return;
+      await opened?.close();
+      attempt.then(
+        (session) => session.close(),
+        () => undefined,
+      );
     },
   };
 }

@@ -52,8 +52,14 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
     send: (destination, message, options = {}) => {
       const lease = waiting === 0 ? link.tryLease() : undefined;
       const known = lease && targets.known(lease.session, destination);
-      if (lease !== undefined && known !== undefined)
-        return transmitTo(lease.session, known, message, options, () => lease.end());
+      if (lease !== undefined && known !== undefined) {
+        try {
+          return transmitTo(lease.session, known, message, options, () => lease.end());
+        } catch (error) {
+          lease.end();
+          throw error;
+        }
+      }
       lease?.end();
       let isWaiting = true;
       waiting++;

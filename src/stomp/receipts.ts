@@ -122,6 +122,7 @@ export class Receipts {
 
   #judge(nowMs: number): void {
     if (this.#isPaused) return;
+    clearTimeout(this.#timer);
     this.#timer = undefined;
     const oldest = this.#oldest(nowMs);
     if (oldest === undefined) return;

@@ -58,6 +58,8 @@ export interface SessionOptions<D> {
 }
 
 /** How long DISCONNECT may wait for its receipt before the socket is closed anyway. */
+/** Of the time within which a broker wants to hear of a client that has promised nothing. */
+const UNPROMISED_BEAT = 0.5;
 const CLOSE_TIMEOUT_MS = 5000;
 
 /** A transaction of one session. */
@@ -92,6 +94,7 @@ export class Session<D = unknown> {
   readonly #receipts: Receipts;
   #endLiveness: (() => void) | undefined;
   #lastId = 0;
+  #beating: NodeJS.Timeout | undefined;
   #end: SessionEnd | undefined;
   #resolveClosed: (end: SessionEnd) => void = () => undefined;
   #closing: Promise<void> | undefined;
@@ -262,6 +265,7 @@ export class Session<D = unknown> {
     const end = { isConfiguration: false, ...cause };
     this.#end = end;
     this.#endLiveness?.();
+    clearInterval(this.#beating);
     this.#wire.writer.finish();
     this.#subscriptions.clear();
     for (const { what, settle } of this.#receipts.clear()) settle(this.#lost(what));
@@ -280,8 +284,11 @@ export class Session<D = unknown> {
     this.heartbeat = heartbeat;
     this.dialect = this.options.products.dialectOf(server);
     this.openedMs = performance.now();
-    const { incomingHeartbeatMs } = this.options;
-    const serverIntervalMs = Number(heartbeat?.split(',')[0] ?? 0);
+    const { outgoingHeartbeatMs, incomingHeartbeatMs } = this.options;
+    const [serverIntervalMs = 0, wantedIntervalMs = 0] = heartbeat?.split(',').map(Number) ?? [];
+    // Artemis ends a connection that promises nothing and sends nothing for a minute (2.40).
+    if (outgoingHeartbeatMs === 0 && wantedIntervalMs > 0)
+      this.#beating = setInterval(() => this.#wire.writer.heartbeat(), wantedIntervalMs * UNPROMISED_BEAT);
     if (serverIntervalMs > 0 && incomingHeartbeatMs > 0) {
       const intervalMs = Math.max(serverIntervalMs, incomingHeartbeatMs);
       this.#endLiveness = watchLiveness(this.#socket, intervalMs, (limitMs) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { startBroker } from '../../src/testing.js';
 import { brokersUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { bodiesIn, drainQueue, firstIn, put, putAll } from '../support/messages.js';
 import { run, type Running } from '../support/process.js';
@@ -100,6 +101,20 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
       assert.ok(told.includes(line), line.slice(0, 80));
     assert.doesNotMatch(told, /PASSWORD|secret-|OF_ANOTHER/);
     assert.equal((await stopPubsub(consumer)).acked, 1);
+  });
+
+  it('is not told of what is too long, and the log has the name of that alone', async () => {
+    await using embedded = await startBroker();
+    const baggage = `k=${'x'.repeat(40_000)}`;
+    const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+    embedded.publish('/queue/long', {}, { ...id, baggage, traceparent });
+    const consumer = await start(embedded, '/queue/long', program('echo "<$BAGGAGE$STOMP_HEADER_BAGGAGE>"'));
+    await consumer.waitFor(/"msg":"<>"/);
+    assert.equal((await stopPubsub(consumer)).acked, 1);
+    const lines = consumer.logLines.filter(({ msg }) => String(msg).startsWith('headers that are too long'));
+    const told = lines.map(({ headers, correlationId, traceId }) => [headers, correlationId, traceId]);
+    assert.deepEqual(told, [[['baggage'], 'c-1', 'a'.repeat(32)]]);
+    assert.doesNotMatch(consumer.stderr, /xxx/);
   });
 
   it('need not read its input', async () => {

@@ -83,7 +83,7 @@ for (const flags of [[], ['--inline']]) {
       await server.received('CONNECT');
       await untilSetUp(cwd);
       await stop(consumer);
-      assert.ok(!server.commands().includes('SUBSCRIBE'));
+      assert.deepEqual(server.commands(), ['CONNECT', 'DISCONNECT']);
     });
   });
 }

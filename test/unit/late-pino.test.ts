@@ -42,10 +42,23 @@ describe('a logger that is made later', () => {
     log.level = 'error';
     log.warn({}, 'left out');
     log.error({}, 'two');
+    assert.throws(() => ((log as { level: string }).level = 'loud'), /loud/);
     assert.deepEqual(
       lines.map(({ msg }) => msg),
       ['one', 'two'],
     );
+  });
+
+  it('takes lines as pino does', () => {
+    const { log, lines } = logger();
+    const { fatal } = log;
+    log.info('%d of %d', 1, 2);
+    fatal({ n: 3 });
+    log.trace('left out');
+    assert.deepEqual(lines, [
+      { level: 'info', msg: '1 of 2' },
+      { level: 'fatal', n: 3 },
+    ]);
   });
 
   it('has children of its level', () => {
@@ -53,6 +66,7 @@ describe('a logger that is made later', () => {
     const child = log.child({ consumer: 'orders' });
     child.debug({}, 'left out');
     child.info({}, 'of a child');
+    log.child({}, { level: 'error' }).info({}, 'left out');
     assert.deepEqual(lines, [{ level: 'info', consumer: 'orders', msg: 'of a child' }]);
     assert.equal(seen.made, 1);
   });

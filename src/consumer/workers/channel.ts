@@ -57,7 +57,10 @@ export class WorkerChannel {
       this.#flush();
     });
     watch.on('data', (chunk: Buffer) => this.#takeAnswer(chunk));
-    this.ended = new Promise((resolve) => outbox.once('close', () => resolve()));
+    // That of a worker that has died before may be closed.
+    this.ended = new Promise((resolve) =>
+      outbox.closed ? resolve() : outbox.once('close', () => resolve()),
+    );
   }
 
   /** In order; at the end of this turn of the event loop, or when what is before it has been taken. */

@@ -72,6 +72,8 @@ export class WorkerOutput {
       lines.push(chunk);
       this.#spend(chunk.length);
     });
+    // That of a worker that has died before may be closed.
+    if (stream.closed) return Promise.resolve();
     return new Promise((resolve) =>
       stream.once('close', () => {
         lines.end();

@@ -30,6 +30,7 @@ export interface Spawned {
 interface Ahead {
   readonly flags: readonly string[];
   readonly spawned: Promise<Spawned>;
+  child?: ChildProcess;
 }
 const allAhead: Ahead[] = [];
 
@@ -38,9 +39,17 @@ export function spawnAhead(options: SpawnOptions, count: number): void {
   const flags = flagsOf(options);
   for (let left = count; left > 0; left--) {
     const spawned = spawnNow(flags);
-    spawned.catch(() => undefined);
-    allAhead.push({ flags, spawned });
+    const ahead: Ahead = { flags, spawned };
+    spawned.then(
+      ({ child }) => (ahead.child = child),
+      () => undefined,
+    );
+    allAhead.push(ahead);
   }
+  // One that loads something for long, or for ever, does not see that nobody wants it.
+  process.once('exit', () => {
+    for (const { child } of allAhead) if (child !== undefined) killGroup(child);
+  });
 }
 
 /** Rejects with `callback-not-loadable` when the entry file is missing, as it is in a bundle, and when nothing can be started. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { openPair, roundTrip, turn } from './session-under-test.js';
+import { until } from '../../support/until.js';
+import { DEADLINE_MS, openPair, roundTrip, turn } from './session-under-test.js';
 
 describe('heart-beats', () => {
   it('T14: a session survives an event loop that is blocked for longer than the broker may be silent', async () => {
@@ -14,6 +15,15 @@ describe('heart-beats', () => {
     await turn();
     await turn();
     assert.equal(pair.session.isOpen, true);
+    await roundTrip(pair);
+  });
+
+  it('go out, not promised, to a broker that wants to hear something all the same', async () => {
+    await using pair = await openPair({ outgoingHeartbeatMs: 0 }, async (connection) => {
+      await connection.accept({ 'heart-beat': '0,40' });
+    });
+    assert.equal(pair.peer.frames[0]?.headers['heart-beat'], '0,0');
+    await until(() => pair.peer.beats >= 3, DEADLINE_MS, 'beats');
     await roundTrip(pair);
   });
 });
