@@ -139,3 +139,7 @@ export function nameOf(thrown: unknown): string | undefined {
     return undefined;
   }
 }
+
+/** As a promise: for who is not to throw. */
+export const rejected = (error: unknown): Promise<never> =>
+  Promise.reject(error instanceof Error ? error : new Error(String(error)));

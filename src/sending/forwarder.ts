@@ -7,6 +7,7 @@
 import type { Dialect } from '../brokers/dialect.js';
 import { deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { deadLetterArguments, existingQueue, existingQueueOf, queueArguments } from '../brokers/queues.js';
+import { rejected } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { encodeHeaders, type Frame, type Headers } from '../stomp/frames.js';
@@ -57,7 +58,7 @@ export function openForwarder(settings: Settings, log: Logger): Forwarder {
           return transmitTo(lease.session, known, message, options, () => lease.end());
         } catch (error) {
           lease.end();
-          throw error;
+          return rejected(error);
         }
       }
       lease?.end();
@@ -130,7 +131,8 @@ function copyFor(
   { mostHeaders }: Dialect,
 ): Outgoing {
   const own = headers === undefined ? named : { ...named, ...headers };
-  const most = mostHeaders === Infinity ? mostHeaders : mostHeaders - Object.keys(own).length;
+  // Of a queue that is used as it is the destination comes last.
+  const most = mostHeaders - Object.keys(own).length - ('destination' in named ? 0 : 1);
   const copied = copyHeaders(message, { ...options, most, without: own });
   const added = headers === undefined ? '' : encodeHeaders(headers);
   return { destination: to, lines: `SEND\n${lines}${added}${encodeHeaders(copied)}`, body: message.body };
@@ -143,8 +145,9 @@ function transmit(
   losses: Losses,
   onSettled?: () => void,
 ): Promise<void> {
+  const lines = linesFor(message, session.dialect);
   return new Promise((resolve, reject) => {
-    session.sendWithReceipt(linesFor(message, session.dialect), message.body, (error) => {
+    session.sendWithReceipt(lines, message.body, (error) => {
       onSettled?.();
       if (error === undefined) resolve();
       else if (error.code !== 'connection-lost') reject(error);

@@ -3,7 +3,7 @@
  * headers are django-stomp's. Nothing is ever sent twice by itself, because only the caller knows whether a duplicate does
  * harm.
  */
-import { PubsubError } from '../errors.js';
+import { PubsubError, rejected } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { connectOnce } from './connect.js';
@@ -260,9 +260,6 @@ function jsonText(json: unknown): string {
   if (typeof json === 'string') return json;
   throw misused('json', 'text that is JSON already (send takes any value)', json);
 }
-
-const rejected = (error: unknown): Promise<never> =>
-  Promise.reject(error instanceof Error ? error : new Error(String(error)));
 
 const asDoubtful = (error: unknown): PubsubError =>
   asUnconfirmed(error, 'the message may or may not have arrived') as PubsubError;
