@@ -31,21 +31,24 @@ describe('a hang-up', skipWithout(anyBroker()), () => {
     const body = JSON.stringify(gate);
     await putAll(broker, queue, [body, body], { 'correlation-id': 'c' });
     const read = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+    const health = join(folder, 'health');
+    const isReady = () => existsSync(`${health}.ready`);
     // The outer shell, which has the terminal, ends with it; the inner one lives on to tell.
     const line = (before = '') =>
-      `(trap : HUP; ${before} ${process.execPath} ${bin} ${queue} ${callback}; echo $? > ${status}); true`;
+      `(trap : HUP; ${before} ${process.execPath} ${bin} ${queue} ${callback} --health-file ${health}; echo $? > ${status}); true`;
     return {
       line,
       env: { ...broker.env, STOMP_LOG_FORMAT: 'json' },
-      logged: (pattern: RegExp) =>
+      hasStarted: () =>
         until(
-          () => pattern.test(read(log)),
+          () => isReady() && read(log).includes('"msg":"started"'),
           DEADLINE_MS,
-          () => `${String(pattern)} in ${read(log)}`,
+          () => `a start in ${read(log)}`,
         ),
       log,
       /** The one in flight finishes, the other stays, the status is 0. */
       assertDrains: async () => {
+        await until(() => !isReady(), DEADLINE_MS, 'a drain');
         writeFileSync(gate, '');
         await until(
           () => read(status).endsWith('\n'),
@@ -59,16 +62,16 @@ describe('a hang-up', skipWithout(anyBroker()), () => {
   }
 
   it('of a terminal drains', { skip: withoutTerminal && 'needs script (util-linux)' }, async () => {
-    const { line, env, log, logged, assertDrains } = await openScene();
+    const { line, env, log, hasStarted, assertDrains } = await openScene();
     const terminal = runProgram('script', ['-qefc', line(), log], { env, input: null });
-    await logged(/"msg":"started"/);
+    await hasStarted();
     // Its end of the terminal is gone: whatever is printed there fails from now on.
     process.kill(terminal.pid, 'SIGKILL');
     await assertDrains();
   });
 
   it("of a multiplexer's pane that is killed drains", { skip: without('tmux') }, async () => {
-    const { line, env, log, logged, assertDrains } = await openScene();
+    const { line, env, log, hasStarted, assertDrains } = await openScene();
     const tmux = (...args: string[]) =>
       spawnSync('tmux', ['-L', socket, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
     const socket = unique('panes');
@@ -76,15 +79,15 @@ describe('a hang-up', skipWithout(anyBroker()), () => {
     const { status, stderr } = tmux('-f', '/dev/null', 'new-session', '-d', line());
     assert.equal(status, 0, stderr);
     tmux('pipe-pane', '-o', `cat > ${log}`);
-    await logged(/"msg":"started"/);
+    await hasStarted();
     tmux('kill-pane');
     await assertDrains();
   });
 
   it('under nohup drains, too', { skip: without('nohup') }, async () => {
-    const { line, env, log, logged, assertDrains } = await openScene();
+    const { line, env, log, hasStarted, assertDrains } = await openScene();
     const shell = runProgram('sh', ['-c', `trap : HUP; exec 2> ${log}; ${line('nohup')}`], { env });
-    await logged(/"msg":"started"/);
+    await hasStarted();
     process.kill(-shell.pid, 'SIGHUP');
     await assertDrains();
   });
