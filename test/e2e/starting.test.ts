@@ -1,7 +1,7 @@
 /** The connection is made while the callback is loaded and set up: what becomes of it meanwhile is nobody's concern. */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Frame } from '../../src/stomp/frames.js';
@@ -87,3 +87,30 @@ for (const flags of [[], ['--inline']]) {
     });
   });
 }
+
+const hasProc = existsSync('/proc/self/cmdline');
+
+/** Processes with that text on their command lines. */
+const processesWith = (text: string) =>
+  readdirSync('/proc').filter((name) => {
+    try {
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(text);
+    } catch {
+      // It has ended meanwhile.
+      return false;
+    }
+  });
+
+it(
+  'a worker process that was started early does not outlive a start that fails, whatever it loads',
+  { skip: !hasProc && 'needs /proc' },
+  async () => {
+    const cwd = temporaryFolder({ 'endless.mjs': 'await new Promise(() => setInterval(() => {}, 1000));' });
+    const endless = join(cwd, 'endless.mjs');
+    const [port = 0] = await freePorts(1);
+    const flags = ['--import', endless];
+    const consumer = pubsub({ env: at(port) }, '/nonsense/xpto', './slow.mjs#run', { cwd, flags });
+    assert.deepEqual(await consumer.exit(), { code: 2, signal: null }, consumer.stderr);
+    await until(() => processesWith(endless).length === 0, DEADLINE_MS, 'its worker ends');
+  },
+);
