@@ -1,3 +1,9 @@
+import { setFlagsFromString } from 'node:v8';
+
+// With it, as Node 24 has it, a process that calls process.exit() can hang instead, for ever:
+// github.com/nodejs/node/issues/54918.
+setFlagsFromString('--no-concurrent-sparkplug');
+
 /** Starts a command; in a checkout that is not built, or lacks its packages, says what to type. */
 export async function start(name) {
   let cli;

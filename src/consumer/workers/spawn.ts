@@ -29,26 +29,26 @@ export interface Spawned {
 
 interface Ahead {
   readonly flags: readonly string[];
+  readonly child: ChildProcess;
   readonly spawned: Promise<Spawned>;
-  child?: ChildProcess;
 }
 const allAhead: Ahead[] = [];
 
-/** Starts so many that `spawnWorker` gives away first, to whom they fit. Whatever is wrong with one is told then. */
+/**
+ * Starts so many that `spawnWorker` gives away first, to whom they fit. Whatever is wrong with one is told then, but that
+ * the entry file is missing, which is thrown.
+ */
 export function spawnAhead(options: SpawnOptions, count: number): void {
   const flags = flagsOf(options);
   for (let left = count; left > 0; left--) {
-    const spawned = spawnNow(flags);
-    const ahead: Ahead = { flags, spawned };
-    spawned.then(
-      ({ child }) => (ahead.child = child),
-      () => undefined,
-    );
-    allAhead.push(ahead);
+    const child = start(flags);
+    const spawned = whenSpawned(child);
+    spawned.catch(() => undefined);
+    allAhead.push({ flags, child, spawned });
   }
   // One that loads something for long, or for ever, does not see that nobody wants it.
   process.once('exit', () => {
-    for (const { child } of allAhead) if (child !== undefined) killGroup(child);
+    for (const { child } of allAhead) killGroup(child);
   });
 }
 
@@ -57,7 +57,7 @@ export async function spawnWorker(options: SpawnOptions): Promise<Spawned> {
   const flags = flagsOf(options);
   const index = allAhead.findIndex((one) => isDeepStrictEqual(one.flags, flags));
   const [ahead] = index === -1 ? [] : allAhead.splice(index, 1);
-  const spawned = await (ahead?.spawned ?? spawnNow(flags));
+  const spawned = await (ahead?.spawned ?? whenSpawned(start(flags)));
   for (const stream of readIn(spawned)) stream.off('readable', keepUnread);
   return spawned;
 }
@@ -66,12 +66,15 @@ export async function spawnWorker(options: SpawnOptions): Promise<Spawned> {
 const keepUnread = () => undefined;
 const readIn = ({ outbox, log, watch, stdout, stderr }: Spawned) => [outbox, log, watch, stdout, stderr];
 
-async function spawnNow(flags: readonly string[]): Promise<Spawned> {
-  const child = spawn(process.execPath, [...flags, entryFile()], {
+function start(flags: readonly string[]): ChildProcess {
+  return spawn(process.execPath, [...flags, entryFile()], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
     detached: true,
     env: { ...callbackVariables(), ...inheritedEnvironment(process.env) },
   });
+}
+
+async function whenSpawned(child: ChildProcess): Promise<Spawned> {
   const exited = new Promise<Awaited<Spawned['exited']>>((resolve) =>
     child.once('exit', (code, signal) => resolve([code, signal])),
   );
