@@ -69,6 +69,7 @@ export interface Summary {
   readonly redelivered: number;
   readonly acked: number;
   readonly deadLettered: number;
+  readonly retried: number;
   readonly released: number;
 }
 

@@ -6,7 +6,7 @@ import { describe, it } from 'node:test';
 import { Registry } from 'prom-client';
 import { consume, type Payload, type SettledEvent } from '../../src/index.js';
 import { startBroker } from '../../src/testing.js';
-import { put, putAll } from '../support/messages.js';
+import { put } from '../support/messages.js';
 import { pagesOf } from '../support/probes.js';
 import { packageRoot, type Running } from '../support/process.js';
 import { Scrape } from '../support/scrape.js';
@@ -98,38 +98,43 @@ describe('metrics', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
     assert.equal(scrape.sum('pubsub_messages_total', { destination: '/queue/x' }), settled);
   });
 
-  it('a scrape of the command equals its last line, with what callbacks count in their workers', async () => {
-    const queue = unique('counted');
-    const flags = [...served, '--workers', '2', '--concurrency', '8', '--canary-interval', '0.2'];
-    const running = await startPubsub(broker, queue, fixture('counted.mjs#byBody'), { flags });
+  it('after 10,000 messages a scrape of the command equals its last line, with what callbacks count in their workers', async () => {
+    await using own = await startBroker();
+    const ends = ['nack', 'throw', 'neither', 'publish', 'malformed'];
+    for (let n = 0; n < 10_000; n++) {
+      const how = ends[n % 50] ?? 'ack';
+      own.publish('/queue/counted', how === 'malformed' ? 'no json' : { how }, id);
+    }
+    const running = await startPubsub(own, '/queue/counted', fixture('counted.mjs#byBody'), {
+      flags: [
+        ...[...served, '--workers', '2', '--concurrency', '8', '--canary-interval', '0.2'],
+        ...['--retries', '1', '--retry-delay', '50ms'],
+      ],
+    });
     const scrape = await scraper(running);
-    const hows = ['ack', 'nack', 'throw', 'neither', 'publish'];
-    await putAll(
-      broker,
-      `/queue/${queue}`,
-      Array.from({ length: 50 }, (_, n) => ({ how: hows[n % 5] })),
-      id,
-    );
     const seen = await until(
       async () => {
         const last = await scrape();
-        return last.sum('pubsub_messages_total') === 50 && last.sum('pubsub_canary_seconds') > 0 && last;
+        const { acked = 0, 'dead-lettered': dead = 0 } = last.by('pubsub_messages_total', 'outcome');
+        return acked + dead === 10_000 && last.sum('pubsub_canary_seconds') > 0 && last;
       },
-      SOON_MS,
+      120_000,
       'all messages',
     );
-    assert.deepEqual(seen.by('orders_seen_total', 'how'), Object.fromEntries(hows.map((how) => [how, 10])));
-    assert.equal(seen.sum('order_size'), 50);
-    const { acked, deadLettered } = await stopPubsub(running);
-    assert.deepEqual(seen.by('pubsub_messages_total', 'outcome'), {
-      ...{ acked, 'dead-lettered': deadLettered, retried: 0, released: 0 },
+    const { acked, deadLettered, retried, released } = await stopPubsub(running);
+    const counted = { acked, 'dead-lettered': deadLettered, retried, released };
+    assert.deepEqual(counted, { acked: 9200, 'dead-lettered': 800, retried: 200, released: 0 });
+    assert.deepEqual(seen.by('pubsub_messages_total', 'outcome'), counted);
+    assert.deepEqual(seen.by('orders_seen_total', 'how'), {
+      ...{ ack: 9000, nack: 200, throw: 400, neither: 200, publish: 200 },
     });
+    assert.equal(seen.sum('order_size'), 10_000);
     const expected = { pubsub_workers: 2, pubsub_concurrency: 8, pubsub_connected: 1, pubsub_in_flight: 0 };
     for (const [name, value] of Object.entries(expected)) assert.equal(seen.sum(name), value, name);
     assert.deepEqual(seen.by('pubsub_published_total', 'result'), {
-      ...{ confirmed: 10, refused: 0, unconfirmed: 0 },
+      ...{ confirmed: 200, refused: 0, unconfirmed: 0 },
     });
-    assert.equal(seen.sum('pubsub_info', { destination: queue }), 1);
+    assert.equal(seen.sum('pubsub_info', { destination: '/queue/counted' }), 1);
     assert.ok(seen.names.includes('nodejs_version_info'), "Node's own");
   });
 
