@@ -97,6 +97,16 @@ for (const [name, start, skip] of [
       assert.ok(bodies.every((body) => body.length < LIMIT));
     });
 
+    test('is what check warns of, and no smaller one', async () => {
+      const steps = async (bytes: number) => {
+        const args = ['check', 'x', '--max-message-bytes', String(bytes)];
+        const checking = run('pubsub', args, { env: limited.broker.env });
+        assert.deepEqual(await checking.exit(SOON_MS), { code: 0, signal: null }, checking.stderr);
+        return /"step":"frame limit","status":"(\w+)"/.exec(checking.stdout)?.[1];
+      };
+      assert.deepEqual([await steps(LIMIT), await steps(LIMIT / 2)], ['warn', 'ok']);
+    });
+
     test('ends a transaction of the library at once, with nothing sent', async (t) => {
       const [queue, publisher] = [uniqueName(t), publisherTo(t, limited.broker)];
       await assert.rejects(
