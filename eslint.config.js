@@ -48,7 +48,13 @@ const owners = {
   'process.argv': ['cli'],
   'process.exitCode': ['cli'],
   'process.exit': ['cli', 'shutdown', 'consumer/workers/worker'],
-  'process.env': ['settings', 'consumer/workers/spawn', 'consumer/code-cache'],
+  'process.env': [
+    'settings/dotenv',
+    'settings/environment',
+    'settings/resolve',
+    'consumer/workers/spawn',
+    'consumer/code-cache',
+  ],
   'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
   'process.once': [
     'shutdown',

@@ -7,7 +7,7 @@ import { isOfWords, withCommandMeant } from './cli/suggest.js';
 import { adviceFor } from './commands/first-broker.js';
 import { PubsubError, reasonOf } from './errors.js';
 import { writeFatal } from './log.js';
-import { logFormatMeant } from './settings.js';
+import { logFormatMeant } from './settings/environment.js';
 
 /** Runs the command with the process's arguments and ends the process. */
 export async function runCommand(name: 'stomp-pubsub' | 'pubsub' | 'publish'): Promise<void> {

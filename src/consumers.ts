@@ -5,7 +5,9 @@
 import { parseSource, type Source } from './brokers/destinations.js';
 import { sourceOf } from './consumer/source.js';
 import { PubsubError } from './errors.js';
-import { resolve, unknownOptions, type LibrarySettings, type Settings } from './settings.js';
+import { type LibrarySettings, type Settings } from './settings.js';
+import { unknownOptions } from './settings/environment.js';
+import { resolve } from './settings/resolve.js';
 
 export interface ConsumerDefinition extends LibrarySettings {
   /** `/queue/<name>`, `<name>`, `/topic/<name>` or `Consumer.<app>.VirtualTopic.<topic>` */

@@ -202,7 +202,7 @@ export async function configureLog({
   if (isJson) return;
   const [{ prettyFactory }, { hasColors }] = await Promise.all([
     import('pino-pretty'),
-    import('./settings.js'),
+    import('./settings/environment.js'),
   ]);
   const pretty = prettyFactory({
     ...{

@@ -7,7 +7,7 @@ import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { isatty } from 'node:tty';
 import type { Logger } from './log.js';
-import { isBehindNpm } from './settings.js';
+import { isBehindNpm } from './settings/environment.js';
 
 const stopSignals = ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP'] as const;
 /** Ctrl-C reaches us from the terminal and again from npm or npx in front of us: that is one request, not two. */

@@ -1,6 +1,8 @@
 /** `pubsub config`: each setting, its value and where it came from; secrets are masked. */
 import { printable } from '../printable.js';
-import { explain, loadDotenv, uselessVariables } from '../settings.js';
+import { loadDotenv } from '../settings/dotenv.js';
+import { uselessVariables } from '../settings/environment.js';
+import { explain } from '../settings/resolve.js';
 import { print } from './operating.js';
 
 /** Resolves when it is printed. Rejects with `invalid-setting` as every command would. */

@@ -11,7 +11,7 @@ import { startEmbeddedBroker, type EmbeddedBroker } from '../embedded/broker.js'
 import { configureLog } from '../log.js';
 import { openPublisher } from '../publish.js';
 import type { Publisher } from '../sending/publisher.js';
-import { hasColors } from '../settings.js';
+import { hasColors } from '../settings/environment.js';
 import { renderDepths } from './broker.js';
 
 const expected: Readonly<Record<string, number>> = {

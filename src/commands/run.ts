@@ -9,7 +9,7 @@ import { startRunners, type Stop } from '../consumer/runners.js';
 import { resolveConsumers, type DefinedConsumer } from '../consumers.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { bridgeConsole, log, type Logger } from '../log.js';
-import { admitCallbackVariables } from '../settings.js';
+import { admitCallbackVariables } from '../settings/dotenv.js';
 import { surviveStrayErrors } from '../shutdown.js';
 import { bringBroker } from './consuming.js';
 import { advising } from './first-broker.js';

@@ -2,7 +2,7 @@
  * What a program is told by its environment: the message's headers, its attempt and the context of its trace, beside the
  * consumer's own environment without what is secret there.
  */
-import { environmentForPrograms } from '../settings.js';
+import { environmentForPrograms } from '../settings/dotenv.js';
 import { traceNames } from '../trace-context.js';
 import type { Job } from './runner.js';
 import { attemptOf } from './retries.js';

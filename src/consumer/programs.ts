@@ -11,7 +11,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { environmentOf } from './program-environment.js';
 import { PubsubError, reasonOf } from '../errors.js';
-import { environmentForPrograms } from '../settings.js';
+import { environmentForPrograms } from '../settings/dotenv.js';
 import { Slots } from '../slots.js';
 import { traceFields, traceHeadersOf } from '../trace-context.js';
 import { currentTracing, flushSpans, type Failure } from '../tracing.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { resolve } from '../../src/settings.js';
+import { resolve } from '../../src/settings/resolve.js';
 
 describe('settings', () => {
   it('that are times take units, and a bare number is in the unit that the variable has always had', () => {

@@ -10,7 +10,7 @@ import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual } from 'node:util';
 import { PubsubError, reasonOf } from '../../errors.js';
-import { callbackVariables } from '../../settings.js';
+import { callbackVariables } from '../../settings/dotenv.js';
 import { descriptors } from './descriptors.js';
 import { flagsOf, type SpawnOptions } from './flags.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { withoutDelay } from '../../../src/brokers/headers.js';
 import { attemptOf, retriesOf, retryCopy } from '../../../src/consumer/retries.js';
-import { resolve } from '../../../src/settings.js';
+import { resolve } from '../../../src/settings/resolve.js';
 import { parseDelays } from '../../../src/settings/kinds.js';
 import { parseSource } from '../../../src/brokers/destinations.js';
 import { detectDialect } from '../../../src/brokers/products.js';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import type { ConnectionEvent } from '../../../src/index.js';
 import { Health } from '../../../src/observing/health.js';
-import { resolve } from '../../../src/settings.js';
+import { resolve } from '../../../src/settings/resolve.js';
 
 function healthAt(t: TestContext, given = {}) {
   let nowMs = 1_000_000;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setMaxListeners } from 'node:events';
 import { it } from 'node:test';
-import { resolve } from '../../../src/settings.js';
+import { resolve } from '../../../src/settings/resolve.js';
 import { sessions } from '../../../src/sending/connect.js';
 import { startProxy } from '../../support/proxy.js';
 import { obliging, startScriptedServer } from '../../support/scripted-server.js';

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { Outbox } from '../../../src/sending/outbox.js';
 import { classic } from '../brokers/sources.js';
 import { messageEncoder } from '../../../src/sending/heads.js';
-import { resolve } from '../../../src/settings.js';
+import { resolve } from '../../../src/settings/resolve.js';
 import { type Script, startScriptedServer } from '../../support/scripted-server.js';
 import { within } from '../../support/until.js';
 import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
