@@ -30,12 +30,25 @@ const unpackers: Readonly<Record<string, Unpack>> = {
     ((body[0] ?? 0) & 0x0f) === 8 ? inflateSync(body, options) : inflateRawSync(body, options),
 };
 
-/** The body in a box, or why it is unfit. */
+/** A body in a box. */
+export interface DecodedBody {
+  readonly value: unknown;
+  /** What is left of bytes that have been freed. */
+  readonly text?: string | undefined;
+}
+
+type Free = (bytes: Buffer) => void;
+
+/**
+ * The body, or why it is unfit. `free`: nobody else needs the bytes, and where their text says all that they say they are
+ * freed before anything is made of that.
+ */
 export function decodeBody(
   headers: Readonly<Record<string, string>>,
   raw: Buffer,
   { bodyKind, maxBodyBytes }: BodyOptions,
-): { readonly value: unknown } | UnfitBody {
+  free?: Free,
+): DecodedBody | UnfitBody {
   const { 'content-encoding': encoding, 'content-type': type } = headers;
   let body = raw;
   if (encoding !== undefined) {
@@ -45,9 +58,9 @@ export function decodeBody(
   }
   switch (bodyKind === 'auto' ? kindOf(type) : bodyKind) {
     case 'json':
-      return parseJson(body, encoding);
+      return parseJson(body, encoding, body === raw ? free : undefined);
     case 'text':
-      return decodeText(body, charsetOf(type), encoding);
+      return decodeText(body, charsetOf(type), encoding, body === raw ? free : undefined);
     case 'bytes':
       return { value: body };
   }
@@ -75,12 +88,17 @@ function unpack(encoding: string, raw: Buffer, maxOutputLength: number): Buffer 
   return body;
 }
 
-function parseJson(packed: Buffer, encoding: string | undefined): { readonly value: unknown } | UnfitBody {
-  const body = withoutMark(packed);
-  if (body.length === 0) return malformed('the body is empty');
-  if (!isUtf8(body)) return malformed(`the body is not UTF-8${packedAs(encoding)}`);
+function parseJson(
+  body: Buffer,
+  encoding: string | undefined,
+  free: Free | undefined,
+): DecodedBody | UnfitBody {
+  const text = utf8Of(body, free);
+  if (text === undefined) return malformed(`the body is not UTF-8${packedAs(encoding)}`);
+  const json = withoutMark(text);
+  if (json === '') return malformed('the body is empty');
   try {
-    return { value: JSON.parse(body.toString('utf8')) as unknown };
+    return { value: JSON.parse(json) as unknown, text: free && text };
   } catch (error) {
     return malformed(`the body is not JSON: ${withoutContent(reasonOf(error))}${packedAs(encoding)}`);
   }
@@ -90,10 +108,12 @@ function decodeText(
   body: Buffer,
   charset: string,
   encoding: string | undefined,
-): { readonly value: string } | UnfitBody {
+  free: Free | undefined,
+): DecodedBody | UnfitBody {
   if (charset === 'utf-8') {
-    if (!isUtf8(body)) return malformed(`the body is not UTF-8${packedAs(encoding)}`);
-    return { value: withoutMark(body).toString('utf8') };
+    const text = utf8Of(body, free);
+    if (text === undefined) return malformed(`the body is not UTF-8${packedAs(encoding)}`);
+    return { value: withoutMark(text), text: free && text };
   }
   try {
     return { value: new TextDecoder(charset, { fatal: true }).decode(body) };
@@ -110,9 +130,15 @@ function decodeText(
 const packedAs = (encoding: string | undefined): string =>
   encoding === undefined ? '' : ` (content-encoding ${JSON.stringify(encoding.slice(0, 40))})`;
 
-/** Without the byte order mark of UTF-8. */
-const withoutMark = (body: Buffer): Buffer =>
-  body[0] === 0xef && body[1] === 0xbb && body[2] === 0xbf ? body.subarray(3) : body;
+/** With its byte order mark, so that the bytes can be made of it again. */
+function utf8Of(body: Buffer, free: Free | undefined): string | undefined {
+  if (!isUtf8(body)) return undefined;
+  const text = body.toString('utf8');
+  free?.(body);
+  return text;
+}
+
+const withoutMark = (text: string): string => (text.startsWith('\ufeff') ? text.slice(1) : text);
 
 const malformed = (detail: string): UnfitBody => ({ kind: 'refused', reason: 'malformed-body', detail });
 

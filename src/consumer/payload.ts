@@ -10,7 +10,7 @@ import type { QueueRules } from '../brokers/queues.js';
 import { traceHeadersOf } from '../trace-context.js';
 import { openTracing, type Failure, type TracedQueue, type Tracing } from '../tracing.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
-import { decodeBody, type BodyOptions } from './body.js';
+import { decodeBody, type BodyOptions, type DecodedBody } from './body.js';
 import { describeIssues, type Schema, type SchemaResult } from './schema.js';
 import { tame } from './thrown.js';
 
@@ -134,6 +134,8 @@ interface ReceivedMessage {
   readonly raw: Buffer;
   /** The bytes are needed as they came, whatever the callback does to its own: it gets a copy, if it looks at them. */
   readonly isKept?: boolean;
+  /** Nobody else needs the bytes: they may be freed, and are made again if the callback looks at them. */
+  readonly free?: ((bytes: Buffer) => void) | undefined;
 }
 
 /** What ack() and nack() do; `outgoing` is what was published, if anything, and the verdict an ack. */
@@ -179,13 +181,13 @@ function start(
   settle: Settle,
   done: (result: RunResult) => void,
 ): Invocation {
-  const decoded = decodeBody(message.headers, message.raw, options);
+  const decoded = decodeBody(message.headers, message.raw, options, message.free);
   const end = () => undefined;
   if ('kind' in decoded) {
     queueMicrotask(() => done(decoded));
     return { end, abort: () => undefined };
   }
-  const payload = new CallPayload(message, decoded.value, context, options, settle);
+  const payload = new CallPayload(message, decoded, context, options, settle);
   if (schema === undefined) void callWith(payload, call, context, done);
   else checkAndCall(payload, schema, call, context, done);
   // Listeners belong to the callback, as what they print does.
@@ -225,10 +227,16 @@ function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | u
 }
 
 /** Only of few: a payload with a getter of its own is of no shape that V8 shares. */
-function copyWhenRead(payload: object, raw: Buffer): void {
-  let own: Buffer | undefined;
-  const set = (value: Buffer) => (own = value);
-  Object.defineProperty(payload, 'raw', { get: () => (own ??= Buffer.from(raw)), set, enumerable: true });
+function makeWhenRead(payload: object, make: () => Buffer): void {
+  const shared = { enumerable: true, configurable: true };
+  const set = (value: Buffer) =>
+    void Object.defineProperty(payload, 'raw', { ...shared, value, writable: true });
+  const get = () => {
+    const raw = make();
+    set(raw);
+    return raw;
+  };
+  Object.defineProperty(payload, 'raw', { ...shared, get, set });
 }
 
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
@@ -247,7 +255,7 @@ class CallPayload implements Payload {
 
   constructor(
     { headers, raw, isKept = false }: ReceivedMessage,
-    body: unknown,
+    { value: body, text }: DecodedBody,
     context: MessageContext,
     { queues, autoAck }: CallOptions,
     settle: Settle,
@@ -255,8 +263,9 @@ class CallPayload implements Payload {
     this.headers = headers;
     this.body = body;
     this.raw = raw;
-    if (isKept) {
-      copyWhenRead(this, raw);
+    if (text !== undefined) makeWhenRead(this, () => Buffer.from(text));
+    else if (isKept) {
+      makeWhenRead(this, () => Buffer.from(raw));
       if (body === raw) this.body = this.raw;
     }
     this.#isAckedByReturn = autoAck;

@@ -16,6 +16,7 @@ import {
   type Settlement,
 } from '../payload.js';
 import type { WireFrame } from './frames.js';
+import { freeBytes } from './free.js';
 import { encodeError } from '../thrown.js';
 import type { Outbox } from './outbox.js';
 import {
@@ -33,6 +34,8 @@ import {
 const SLICE_MS = 5;
 /** A shorter body would keep the chunk alive that it came in. */
 const COPIED = 4096;
+/** A body as long as that has its memory for itself, and is not held twice. */
+const FREED = 1024 * 1024;
 /** How long verdicts wait for others of messages that are started together. */
 const GATHER_MS = 0.5;
 /** No message of an older one is in flight. */
@@ -151,7 +154,8 @@ export class Calls {
     if (ordered === undefined) throw new Error(`a message for callback ${which}, which was not loaded`);
     const { consumer } = ordered;
     const context = { correlationId, consumer, runId: number };
-    const invocation = invoke(ordered, { headers, raw }, context, ordered, settle, (result) => {
+    const free = raw.length < FREED ? undefined : freeBytes;
+    const invocation = invoke(ordered, { headers, raw, free }, context, ordered, settle, (result) => {
       isSettled = true;
       this.#running.remove(place);
       this.#tellResult(number, result);
