@@ -26,6 +26,8 @@ const NONE = Buffer.alloc(0);
 const COPIED = 16_384;
 /** Frames are written into pieces of so many bytes, which last for many. */
 const SLAB = 65_536;
+/** To be read into: each read costs as much as some kilobytes. */
+const SMALLEST_PLACE = 16_384;
 
 /** Takes a stream apart. `push` throws when it is not of this protocol. */
 export class FrameReader {
@@ -36,13 +38,26 @@ export class FrameReader {
   /** A frame longer than its chunk, and how much of it has come. */
   #long: Buffer | undefined;
   #filled = 0;
+  /** What is left of the chunk that is read into. */
+  #place: Buffer = NONE;
 
   constructor(isKnown: (kind: number) => boolean, take: (frame: WireFrame) => void) {
     this.#isKnown = isKnown;
     this.#take = take;
   }
 
+  /**
+   * Where the next bytes go, for who can choose, and pushes them then. Those of a long frame are in their place at once: no chunks
+   * of it pile up until they are collected.
+   */
+  place(): Buffer {
+    if (this.#long !== undefined) return this.#long.subarray(this.#filled);
+    if (this.#place.length < SMALLEST_PLACE) this.#place = Buffer.allocUnsafeSlow(SLAB);
+    return this.#place;
+  }
+
   push(chunk: Buffer): void {
+    if (chunk.buffer === this.#place.buffer) this.#place = this.#place.subarray(chunk.length);
     let from = 0;
     if (this.#long !== undefined) {
       from = this.#fill(this.#long, chunk, 0);
@@ -67,9 +82,10 @@ export class FrameReader {
     if (from < chunk.length) this.#rest = chunk.subarray(from);
   }
 
-  /** Adds what `chunk` has for it, from there; returns where the next frame begins. */
+  /** Adds what `chunk` has for it, from there, unless it is in its place; returns where the next frame begins. */
   #fill(long: Buffer, chunk: Buffer, from: number): number {
-    const copied = chunk.copy(long, this.#filled, from);
+    const isThere = chunk.buffer === long.buffer;
+    const copied = isThere ? chunk.length : chunk.copy(long, this.#filled, from);
     this.#filled += copied;
     if (this.#filled === long.length) {
       this.#long = undefined;

@@ -2,7 +2,7 @@
  * A worker process, from its start to its end: it loads the callback, hands messages to calls.ts, and tells the consumer
  * why it ends, after all that was told before.
  */
-import { Socket } from 'node:net';
+import { Socket, type SocketConstructorOpts } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { currentContext } from '../../context.js';
 import { PubsubError, reasonOf } from '../../errors.js';
@@ -65,8 +65,16 @@ export function serve(signals: Signals): void {
     });
   };
   const reader = new FrameReader(isKnownKind, (frame) => receive(frame));
-  const inbox = new Socket({ fd: descriptors.inbox });
-  inbox.on('data', (chunk) => reader.push(chunk));
+  const onread = {
+    buffer: () => reader.place(),
+    callback: (bytes: number, place: Uint8Array) => {
+      reader.push((place as Buffer).subarray(0, bytes));
+      return true;
+    },
+  };
+  // The types of Node 20 do not know of the option that its documentation has.
+  const inbox = new Socket({ fd: descriptors.inbox, onread } as SocketConstructorOpts);
+  inbox.resume();
   inbox.on('error', () => undefined);
   // Without teardown: the consumer is gone.
   inbox.on('close', () => exit(1));

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { encodePlain, FrameGatherer, FrameReader, PREFIX } from '../../../../src/consumer/workers/frames.js';
+import {
+  encodePlain,
+  FrameGatherer,
+  FrameReader,
+  PREFIX,
+  type WireFrame,
+} from '../../../../src/consumer/workers/frames.js';
 import { inheritedFlags } from '../../../../src/consumer/workers/flags.js';
 
 const kind = fc.integer({ min: 0x80, max: 0xff });
@@ -36,6 +42,36 @@ test('frames are read as they were gathered, in whatever chunks they come', () =
         from += size;
       }
       assert.deepEqual(read, frames);
+    },
+  );
+  fc.assert(property, { numRuns: 200 });
+});
+
+test('frames are read as they were gathered where the reader says to put what comes', () => {
+  const property = fc.property(
+    fc.array(frame, { maxLength: 8 }),
+    fc.infiniteStream(fc.integer({ min: 1, max: 70_000 })),
+    (frames, sizes) => {
+      const gatherer = new FrameGatherer();
+      for (const { kind, number, head, body } of frames) gatherer.add(kind, number, head, body);
+      const bytes = Buffer.concat(gatherer.take());
+      const read: WireFrame[] = [];
+      const reader = new FrameReader(
+        (known) => known >= 0x80,
+        (frame) => read.push(frame),
+      );
+      for (let from = 0; from < bytes.length;) {
+        const size: number = (sizes.next() as IteratorResult<number, undefined>).value ?? 1;
+        const place = reader.place();
+        const copied = bytes.copy(place, 0, from, from + size);
+        reader.push(place.subarray(0, copied));
+        from += copied;
+      }
+      // What came later has been put over nothing of them.
+      const told = read.map(({ kind, number, head, body }) => ({
+        ...{ kind, number, head: head.toString(), body: new Uint8Array(body) },
+      }));
+      assert.deepEqual(told, frames);
     },
   );
   fc.assert(property, { numRuns: 200 });
