@@ -12,6 +12,8 @@ export function providePino(pino: typeof Pino): void {
   known = pino;
 }
 
+export const isPinoLoaded = (): boolean => known !== undefined;
+
 export function loadPino(): typeof Pino {
   known ??= (createRequire(import.meta.url)('pino') as { readonly pino: typeof Pino }).pino;
   return known;
@@ -21,7 +23,10 @@ const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as
 type Level = (typeof levels)[number];
 const rankOf = (level: string): number => levels.indexOf(level as Level);
 
-/** A logger whose real one is made for the first line that its level lets through. Its methods take what pino's take. */
+/**
+ * A logger whose real one is made for the first line that its level lets through and that is not written without. Its methods
+ * take what pino's take.
+ */
 export class LateLogger {
   readonly trace = this.#writer('trace');
   readonly debug = this.#writer('debug');
@@ -30,12 +35,17 @@ export class LateLogger {
   readonly error = this.#writer('error');
   readonly fatal = this.#writer('fatal');
   readonly #make: () => Logger;
+  readonly #writePlain: (level: string, line: Parameters<LogFn>) => boolean;
   #level: Level = 'info';
   #real: Logger | undefined;
 
-  /** `make` is called once, for one that lets everything through. */
-  constructor(make: () => Logger) {
+  /**
+   * `make` is called once, for one that lets everything through. `writePlain` is asked until pino is loaded, and answers whether
+   * it has written the line.
+   */
+  constructor(make: () => Logger, writePlain: (level: string, line: Parameters<LogFn>) => boolean) {
     this.#make = make;
+    this.#writePlain = writePlain;
   }
 
   get level(): Level {
@@ -59,7 +69,8 @@ export class LateLogger {
 
   #writer(level: Exclude<Level, 'silent'>): LogFn {
     return (...line: Parameters<LogFn>) => {
-      if (this.isLevelEnabled(level)) this.#load()[level](...line);
+      if (!this.isLevelEnabled(level) || (!isPinoLoaded() && this.#writePlain(level, line))) return;
+      this.#load()[level](...line);
     };
   }
 

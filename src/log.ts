@@ -140,8 +140,33 @@ export function tellPerson(sentence: string): boolean {
 const isJsonWanted = (format: Settings['logFormat']): boolean =>
   format === 'json' || (format === 'auto' && !process.stderr.isTTY);
 
+const secretNames = ['password', 'passcode', 'login'];
+
 /** Usable from the start, as JSON lines at info; `configureLog` changes it in place. */
-export const log = new LateLogger(openLog);
+export const log = new LateLogger(openLog, writePlain);
+
+const isPlainValue = (value: unknown): boolean =>
+  ['string', 'number', 'boolean', 'undefined'].includes(typeof value);
+
+/** Names that stand in each line, and those of secrets. */
+const specialNames = new Set(['level', 'time', 'pid', 'msg', ...secretNames]);
+
+/**
+ * A line of a few words and numbers is what pino makes of it, byte for byte: a command that says no more than that does without.
+ * False for any other.
+ */
+function writePlain(level: string, [fields, message, ...values]: readonly unknown[]): boolean {
+  const isPlain =
+    typeof fields === 'object' &&
+    fields !== null &&
+    Object.getPrototypeOf(fields) === Object.prototype &&
+    Object.entries(fields).every(([name, value]) => !specialNames.has(name) && isPlainValue(value));
+  if (!isPlain || typeof message !== 'string' || values.length > 0 || currentContext() !== undefined)
+    return false;
+  const head = { level, time: new Date().toISOString(), pid: process.pid };
+  sink(cutLine(`${JSON.stringify({ ...head, ...fields, msg: message })}\n`));
+  return true;
+}
 
 function openLog(): PinoLogger {
   const pino = loadPino();
@@ -152,7 +177,7 @@ function openLog(): PinoLogger {
       serializers: { err: serializeError },
       formatters: { level: (label) => ({ level: label }) },
       redact: {
-        paths: ['password', 'passcode', 'login', '*.password', '*.passcode', '*.login', '*.authorization'],
+        paths: [...secretNames, ...secretNames.map((name) => `*.${name}`), '*.authorization'],
         censor: '[redacted]',
       },
       mixin: () => {

@@ -2,7 +2,7 @@
 import { defaultTypes, kindOf, type Content } from '../brokers/content-types.js';
 import { isSendable } from '../brokers/headers.js';
 import { PubsubError } from '../errors.js';
-import { log, prepareLog, tellPerson } from '../log.js';
+import { log, tellPerson } from '../log.js';
 import { showProgress } from '../progress.js';
 import { messageEncoder } from '../sending/heads.js';
 import { flushSpans } from '../tracing.js';
@@ -73,10 +73,7 @@ export async function publish(
   const hideProgress = await showProgress(
     reader && (() => ({ done: reader.readBytes, total: reader.totalBytes, text: describeProgress() })),
   );
-  const sending = run.start();
-  // One that is quiet does without.
-  if (log.isLevelEnabled('info')) prepareLog();
-  await sending.finally(hideProgress).finally(flushSpans);
+  await run.start().finally(hideProgress).finally(flushSpans);
 
   const { sent, confirmed } = run.counts;
   const seconds = elapsedSeconds();

@@ -4,7 +4,8 @@
  */
 import { randomFillSync } from 'node:crypto';
 
-/** Made at once. */
+/** Made at once, the first few for a command that sends one. */
+const FIRST_COUNT = 4;
 const COUNT = 256;
 const BYTES = 16;
 const LENGTH = 36;
@@ -12,7 +13,7 @@ const HEX = Buffer.from('0123456789abcdef');
 /** Where the two digits of each byte stand; dashes are between. */
 const PLACES = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
-let random: Buffer | undefined;
+let random = Buffer.alloc(0);
 let all = '';
 let next = 0;
 
@@ -22,9 +23,10 @@ export function newCorrelationId(): string {
 }
 
 function refill(): void {
-  random ??= Buffer.alloc(COUNT * BYTES);
+  const count = Math.min(COUNT, Math.max(FIRST_COUNT, 4 * (random.length / BYTES)));
+  if (random.length !== count * BYTES) random = Buffer.alloc(count * BYTES);
   randomFillSync(random);
-  const text = Buffer.alloc(COUNT * LENGTH, '-');
+  const text = Buffer.alloc(count * LENGTH, '-');
   for (let index = 0; index < random.length; index++) {
     const ofId = index % BYTES;
     const byte = withVersion(random[index] ?? 0, ofId);

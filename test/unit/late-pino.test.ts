@@ -8,11 +8,14 @@ function logger() {
   const lines: Record<string, unknown>[] = [];
   const seen = { made: 0 };
   const write = (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>);
-  const log = new LateLogger(() => {
-    seen.made++;
-    const formatters = { level: (level: string) => ({ level }) };
-    return pino({ base: {}, level: 'trace', formatters, timestamp: false }, { write });
-  });
+  const log = new LateLogger(
+    () => {
+      seen.made++;
+      const formatters = { level: (level: string) => ({ level }) };
+      return pino({ base: {}, level: 'trace', formatters, timestamp: false }, { write });
+    },
+    () => false,
+  );
   return { log, lines, seen };
 }
 
