@@ -42,6 +42,8 @@ export interface SendOptions {
   readonly contentEncoding?: string | undefined;
 }
 
+const none: SendOptions = {};
+
 /** A message to be sent, encoded: the lines of its SEND (encodeLines) and its body. */
 export interface Outgoing {
   /** Of a queue that is used as it is: the name by which RabbitMQ does not declare it, whatever the broker. */
@@ -76,11 +78,11 @@ export function sizeOf({ lines, body }: Outgoing): { readonly bytes: number; rea
 export function messageEncoder(
   destination: string,
   queues: QueueRules,
-  options: SendOptions = {},
+  options: SendOptions = none,
   log: Logger = ownLog,
   cause = currentContext(),
 ): (body: string | Uint8Array) => Outgoing {
-  checkSending(destination, options);
+  checkSending(destination, options === none ? undefined : options);
   const { correlationId, isPersistent = true, contentType, contentEncoding } = options;
   const tracing = currentTracing();
   const headers =

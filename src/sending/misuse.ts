@@ -4,13 +4,13 @@ import { PubsubError } from '../errors.js';
 /** The beginning of a value is enough to find it. */
 const LONGEST_SHOWN = 60;
 
-const optionKinds = {
-  headers: ['object', 'an object, like { tenant: "7" }'],
-  correlationId: ['string', 'a string'],
-  isPersistent: ['boolean', 'true or false'],
-  contentType: ['string', 'a string, like "text/csv"'],
-  contentEncoding: ['string', 'a string, like "gzip"'],
-} as const;
+const optionKinds = [
+  ['headers', 'object', 'an object, like { tenant: "7" }'],
+  ['correlationId', 'string', 'a string'],
+  ['isPersistent', 'boolean', 'true or false'],
+  ['contentType', 'string', 'a string, like "text/csv"'],
+  ['contentEncoding', 'string', 'a string, like "gzip"'],
+] as const;
 
 /** Throws `invalid-usage` for a destination or options of another type. */
 export function checkSending(destination: unknown, options: unknown): void {
@@ -20,7 +20,7 @@ export function checkSending(destination: unknown, options: unknown): void {
   if (typeof options !== 'object' || options === null)
     throw misused('options', 'an object, like { headers: { tenant: "7" } }', options);
   const given = options as Record<string, unknown>;
-  for (const [name, [type, expected]] of Object.entries(optionKinds)) {
+  for (const [name, type, expected] of optionKinds) {
     const value = given[name];
     if (value !== undefined && (typeof value !== type || value === null || Array.isArray(value)))
       throw misused(name, expected, value);
