@@ -52,7 +52,7 @@ export class Lease {
 
   /** `confirmed`: the destination that has just been proved to take messages, if any. */
   end(confirmed?: string): void {
-    if (confirmed !== undefined) this.#remember(confirmed);
+    if (confirmed !== undefined && this.isAlone) this.#remember(confirmed);
     this.uses--;
     this.isAlone = false;
     if (this.uses === 0) this.#onEnd();

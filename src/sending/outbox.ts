@@ -12,6 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
+import { Slots } from '../slots.js';
 import { describeEnd, endError, type SessionEnd } from '../stomp/session-end.js';
 import { backoffMs, connectOnce, type Session } from './connect.js';
 import { examine, tooLarge, wordless } from './examine.js';
@@ -31,15 +32,12 @@ export interface OutboxOptions {
 }
 
 interface Entry {
+  place: number;
   readonly number: number;
-  /** Undefined when it is settled: it is kept no longer. */
-  message: Outgoing | undefined;
+  readonly message: Outgoing;
 }
 
 const passing: ReadonlySet<string> = new Set(['broker-unreachable', 'connection-lost']);
-
-/** Settled entries are removed so many at a time. */
-const COMPACT_AT = 4096;
 
 export class Outbox {
   /** Messages, each once. */
@@ -50,12 +48,12 @@ export class Outbox {
   readonly failed: Promise<never>;
   readonly #options: OutboxOptions;
   readonly #link: Link;
-  /** In the order of their numbers; those before `#first` are settled. */
-  #entries: Entry[] = [];
-  #first = 0;
+  /** What is not settled, at places in the order of the numbers; nothing before `#first`. */
+  readonly #entries = new Slots<Entry>();
+  #first = 1;
   /** The next to go over the current connection. */
-  #next = 0;
-  #unsettled = 0;
+  #next = 1;
+  #end = 1;
   #last: number;
   #lastSent = 0;
   /** What was sent up to here over earlier connections may have arrived then. */
@@ -85,7 +83,7 @@ export class Outbox {
     this.failed = new Promise((_resolve, reject) => (this.#onFailure = reject));
     this.failed.catch(() => undefined);
     options.abort.addEventListener('abort', () => {
-      if (this.#unsettled === 0) return;
+      if (this.#entries.size === 0) return;
       this.#fail(new PubsubError('not-confirmed', 'the graceful wait is over'));
     });
   }
@@ -93,8 +91,9 @@ export class Outbox {
   /** Takes a message, whose number is above all before. The next should wait until it is not full. */
   add(number: number, message: Outgoing): void {
     if (this.#hasFailed) return;
-    this.#entries.push({ number, message });
-    this.#unsettled++;
+    const entry = { place: 0, number, message };
+    entry.place = this.#entries.add(entry);
+    this.#end = entry.place + 1;
     this.#last = number;
     if (this.#isBusy) return;
     const lease = this.#link.tryLease(message.destination);
@@ -117,20 +116,19 @@ export class Outbox {
 
   /** Resolves when all is settled, or it has failed. */
   async settled(): Promise<void> {
-    while (this.#unsettled > 0 && !this.#hasFailed) await this.#change();
+    while (this.#entries.size > 0 && !this.#hasFailed) await this.#change();
   }
 
   /** The highest number such that all messages up to it are confirmed: they are not confirmed in the order sent. */
   get confirmedUpTo(): number {
-    const first = this.#entries[this.#first];
+    const first = this.#entries.get(this.#first);
     return first === undefined ? this.#last : first.number - 1;
   }
 
   /** Messages that were sent, not confirmed and not refused: they may or may not have arrived. */
   get unknown(): number {
-    return this.#entries.filter(
-      (entry) => entry.message !== undefined && entry.number <= this.#lastSent && entry !== this.#refused,
-    ).length;
+    const isUnknown = (entry: Entry) => entry.number <= this.#lastSent && entry !== this.#refused;
+    return this.#entries.entries().filter(([, entry]) => isUnknown(entry)).length;
   }
 
   /** Messages that the broker has refused: at most the one that ended it all. */
@@ -144,7 +142,7 @@ export class Outbox {
   }
 
   get #isWindowFull(): boolean {
-    return this.#unsettled >= this.#options.settings.publishWindow;
+    return this.#entries.size >= this.#options.settings.publishWindow;
   }
 
   #change(): Promise<void> {
@@ -181,22 +179,22 @@ export class Outbox {
     }
   }
 
-  #upNext(): { readonly entry: Entry; readonly message: Outgoing } | undefined {
+  #upNext(): Entry | undefined {
     if (this.#hasFailed || this.#underWay >= this.#mostUnderWay) return undefined;
-    for (let entry = this.#entries[this.#next]; entry !== undefined; entry = this.#entries[++this.#next]) {
-      const { message } = entry;
-      if (message !== undefined) return { entry, message };
+    for (; this.#next < this.#end; this.#next++) {
+      const entry = this.#entries.get(this.#next);
+      if (entry !== undefined) return entry;
     }
     return undefined;
   }
 
   #transmit(lease: Lease): void {
-    const next = this.#upNext();
-    if (next === undefined) {
+    const entry = this.#upNext();
+    if (entry === undefined) {
       lease.end();
       return;
     }
-    const { entry, message } = next;
+    const { message } = entry;
     this.#next++;
     this.#underWay++;
     this.sent++;
@@ -221,16 +219,9 @@ export class Outbox {
     });
   }
 
-  #settle(entry: Entry): void {
-    entry.message = undefined;
-    this.#unsettled--;
-    while (this.#first < this.#entries.length && this.#entries[this.#first]?.message === undefined)
-      this.#first++;
-    if (this.#first >= COMPACT_AT) {
-      this.#entries.splice(0, this.#first);
-      this.#next = Math.max(0, this.#next - this.#first);
-      this.#first = 0;
-    }
+  #settle({ place }: Entry): void {
+    this.#entries.remove(place);
+    while (this.#first < this.#end && this.#entries.get(this.#first) === undefined) this.#first++;
     this.#onChange();
   }
 
@@ -249,7 +240,7 @@ export class Outbox {
     // A broker that is blocked would take one more message from each new connection, and confirm as little.
     const isTooLarge = end.meaning === 'too-large';
     const isRefused = alone !== undefined && end.kind === 'broker' && end.isConfiguration;
-    const what = isRefused ? 'message refused' : `${this.#unsettled} messages not confirmed`;
+    const what = isRefused ? 'message refused' : `${this.#entries.size} messages not confirmed`;
     const error = endError(end, what);
     if (alone !== undefined && isTooLarge) this.#leaveOut(alone, end);
     else if (isRefused) this.#refuse(alone, error);
@@ -266,13 +257,12 @@ export class Outbox {
   }
 
   async #isUnreadable({ message }: Entry, { kind }: SessionEnd): Promise<boolean> {
-    if (message === undefined || kind !== 'transport') return false;
+    if (kind !== 'transport') return false;
     return (await examine(() => this.#open(), message)) === 'unreadable';
   }
 
   #leaveOut(entry: Entry, end: SessionEnd): void {
     const { message, number } = entry;
-    if (message === undefined) return;
     const error = tooLarge(message, describeEnd(end));
     try {
       this.#options.onUnreadable(error, number);
@@ -310,7 +300,7 @@ export class Outbox {
       this.#fail(new PubsubError(error.code, error.message + ending, { cause: error }));
       return;
     }
-    const fields = { reason: error.message, unconfirmed: this.#unsettled, retryInMs: Math.round(waitMs) };
+    const fields = { reason: error.message, unconfirmed: this.#entries.size, retryInMs: Math.round(waitMs) };
     log.warn({ ...fields, ...hint }, 'no connection to the broker; what is unconfirmed will be sent again');
     await delay(waitMs, undefined, { signal: stop }).catch(() => undefined);
   }
@@ -318,7 +308,7 @@ export class Outbox {
   #fail(error: unknown): void {
     if (this.#hasFailed) return;
     this.#hasFailed = true;
-    for (const { message } of this.#entries) message?.end?.(failureOf(error));
+    for (const [, { message }] of this.#entries.entries()) message.end?.(failureOf(error));
     this.#link.abandon('given up');
     this.#onFailure(error);
     this.#onChange();
