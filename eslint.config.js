@@ -23,7 +23,7 @@ const rooms = [
   ['brokers', 'errors stomp/frames stomp/headers stomp/session-end'],
   [
     'sending',
-    'errors context settings log aborted printable trace-context tracing brokers stomp waiting-line',
+    'errors context settings log slots aborted printable trace-context tracing brokers stomp waiting-line',
   ],
   [
     'consumer',
