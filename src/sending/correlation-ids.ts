@@ -32,7 +32,7 @@ function refill(): void {
   next = 0;
 }
 
-/** A function of its own: in a loop within the other one V8 would optimize it anew at every refill. */
+/** A function of its own: what V8 makes of a loop within the other one is thrown away at the end of each refill (Node 20). */
 function write(bytes: Buffer, from: number, to: Buffer, start: number): void {
   for (let index = 0; index < BYTES; index++) {
     const byte = withVersion(bytes[from + index] ?? 0, index);
