@@ -16,6 +16,7 @@ import {
 } from './events.js';
 import type { Numbers } from './numbers.js';
 import { attemptOf } from './retries.js';
+import { tame } from './thrown.js';
 
 /**
  * What a consumer did, counted in deliveries. `redelivered` are those that were delivered before, to this consumer or to
@@ -132,6 +133,8 @@ export class Account {
     const durationMs = Math.round((performance.now() - delivery.startedMs) * 1000) / 1000;
     const { outcome } = what;
     if (isLogged) this.#log.debug({ ...delivery.fields(), durationMs, outcome }, 'message processed');
-    tell(onSettled, { ...what, attempt: attemptOf(headers), durationMs, headers }, this.#log);
+    if (onSettled === undefined) return;
+    const error = 'error' in what ? { error: tame(what.error) } : {};
+    tell(onSettled, { ...what, ...error, attempt: attemptOf(headers), durationMs, headers }, this.#log);
   }
 }

@@ -267,8 +267,9 @@ export class Attempts {
     this.#options.runner.run(job, (result) => {
       if (result.kind === 'returned') this.#pause.returned();
       const isUndone = result.kind === 'threw' && delivery.state === 'unsettled';
-      if (isUndone) void this.#excuse(delivery, job, result, done);
-      else done(result);
+      const isExcused = isUndone && this.#pause.threw();
+      if (isExcused === false) done(result);
+      else void this.#excuse(delivery, job, result, isExcused, done);
     });
   }
 
@@ -277,10 +278,11 @@ export class Attempts {
     delivery: Delivery,
     job: Job,
     result: RunResult,
+    isExcused: Promise<boolean>,
     done: (result: RunResult | Gone) => void,
   ): Promise<void> {
     delivery.setHeld(true);
-    if (!(await this.#pause.threw())) {
+    if (!(await isExcused)) {
       done(result);
     } else if (this.#options.drain.aborted || !job.isOpen()) {
       done({ kind: 'gone' });

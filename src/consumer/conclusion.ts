@@ -2,7 +2,7 @@
 import type { PubsubError } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Outgoing } from '../sending/heads.js';
-import type { Failure } from './dead-letters.js';
+import { told, type Failure } from './dead-letters.js';
 import type { Delivery } from './delivery.js';
 import type { Gone, RunResult } from './payload.js';
 
@@ -29,21 +29,21 @@ export function conclude(
     if (delivery.state === 'unsettled') settleReturned(delivery, result.outgoing, autoAck);
     return;
   }
-  const isThrown = result.kind === 'threw';
-  const reason = isThrown ? 'callback-failed' : result.reason;
-  const fields = {
-    ...(isThrown ? {} : { detail: result.detail }),
-    ...(isThrown || result.error !== undefined ? { err: result.error } : {}),
-  };
   if (delivery.state === 'unsettled') {
-    if (isThrown) delivery.fail(result.error);
-    else delivery.deadLetter({ reason, ...fields });
+    if (result.kind === 'threw') delivery.fail(result.error);
+    else delivery.deadLetter(failureOf(result));
   } else {
     log.error(
-      { reason, ...fields, ...delivery.fields(), state: delivery.state },
+      { ...told(failureOf(result)), ...delivery.fields(), state: delivery.state },
       'the callback failed after its message was settled',
     );
   }
+}
+
+function failureOf(result: Exclude<RunResult, { kind: 'returned' }>): Failure {
+  if (result.kind === 'threw') return { reason: 'callback-failed', err: result.error };
+  const { reason, detail, error } = result;
+  return { reason, detail, ...(error === undefined ? {} : { err: error }) };
 }
 
 function settleReturned(

@@ -8,6 +8,7 @@ import type { Outgoing } from '../sending/heads.js';
 import type { Frame, Headers } from '../stomp/frames.js';
 import type { DeadLetterReason } from './events.js';
 import { attemptOf } from './retries.js';
+import { tame } from './thrown.js';
 
 /** Why a message failed: what the log tells, and its dead letter. */
 export interface Failure {
@@ -18,6 +19,10 @@ export interface Failure {
   readonly attempt?: number;
   readonly of?: number;
 }
+
+/** As the log tells it. */
+export const told = (failure: Failure): Failure =>
+  'err' in failure ? { ...failure, err: tame(failure.err) } : failure;
 
 export interface DeadLetterOptions {
   readonly source: Source;

@@ -11,13 +11,14 @@ import type { HandOver } from '../sending/hand-over.js';
 import type { Outgoing } from '../sending/heads.js';
 import { traceFields } from '../trace-context.js';
 import type { Frame, Headers } from '../stomp/frames.js';
-import { deadLetterCopy, errorHeaders, type Failure } from './dead-letters.js';
+import { deadLetterCopy, errorHeaders, told, type Failure } from './dead-letters.js';
 import type { DeliveryContext } from './delivery-context.js';
 import type { Outcome, SettledEvent } from './events.js';
 import type { Settlement } from './payload.js';
 import type { DeliveryCount } from './deliveries.js';
 import { attemptOf, retryCopy } from './retries.js';
 import { deadLetterQueueIn } from './source.js';
+import { tame } from './thrown.js';
 
 /** What all deliveries of a session share. */
 export interface Surroundings {
@@ -217,7 +218,8 @@ export class Delivery {
       return this.#deadLetter({ reason: 'callback-failed', err, ...where, detail });
     }
     this.why = { reason: 'callback-failed', error: err };
-    log.warn({ ...where, delayMs, err, ...this.fields() }, 'message will be tried again');
+    if (log.isLevelEnabled('warn'))
+      log.warn({ ...where, delayMs, err: tame(err), ...this.fields() }, 'message will be tried again');
     await this.#ackCopied();
     return 'retried';
   }
@@ -263,11 +265,11 @@ export class Delivery {
     return 'dead-lettered';
   }
 
-  #tellDeadLetter({ reason, ...failure }: Failure, how: object): void {
-    this.why = { reason, ...('err' in failure ? { error: failure.err } : {}) };
+  #tellDeadLetter(failure: Failure, how: object): void {
+    this.why = { reason: failure.reason, ...('err' in failure ? { error: failure.err } : {}) };
     const { log, source } = this.#context;
     const where = { ...deadLetterQueueIn(source), ...how, ...this.fields() };
-    log.error({ reason, ...failure, ...where }, 'message dead-lettered');
+    log.error({ ...told(failure), ...where }, 'message dead-lettered');
   }
 
   #release(error?: unknown): void {

@@ -51,10 +51,10 @@ export class Pause {
   }
 
   /**
-   * A callback threw. Resolves with false when that counts, and with true when it is nobody's fault: then when what it
-   * needs is there again, or the consumer drains.
+   * A callback threw. False: that counts. Else it resolves with false when that counts, and with true when it is nobody's
+   * fault: then when what it needs is there again, or the consumer drains.
    */
-  async threw(): Promise<boolean> {
+  threw(): Promise<boolean> | false {
     const { isHealthy, drain, onOver } = this.#options;
     if (isHealthy === undefined) return false;
     if (this.#over === undefined && (drain.aborted || ++this.#throws < MANY)) return false;

@@ -23,7 +23,7 @@ import {
 } from './payload.js';
 import { Slots } from '../slots.js';
 import { flushSpans } from '../tracing.js';
-import { tame } from './thrown.js';
+import { tameButStack } from './thrown.js';
 import { untimed, watchLimit, type Timed } from './time-limit.js';
 
 /** A message to be run, and how to settle it. */
@@ -157,7 +157,8 @@ class Running implements Timed {
 
   /** Once: one that is given up runs on. */
   finish(result: RunResult): void {
-    const told: RunResult = result.kind === 'threw' ? { kind: 'threw', error: tame(result.error) } : result;
+    const told: RunResult =
+      result.kind === 'threw' ? { kind: 'threw', error: tameButStack(result.error) } : result;
     this.#done?.(told);
     this.#done = undefined;
     this.invocation?.end(told);

@@ -78,15 +78,15 @@ export class HandOver {
     messages: readonly Outgoing[],
     { isHeldWhenRefused = false, onCarried }: ConfirmOptions = {},
   ): Promise<void> {
-    for (let start = 0; start < messages.length; start += WINDOW) {
-      const window = messages.slice(start, start + WINDOW);
-      await Promise.all(
-        window.map((message) => {
-          const carried = this.#carry({ message, isHeldWhenRefused, isSuspect: false });
-          return onCarried === undefined ? carried : tellResult(carried, message, onCarried);
-        }),
-      );
-    }
+    const carry = (message: Outgoing) => {
+      const carried = this.#carry({ message, isHeldWhenRefused, isSuspect: false });
+      return onCarried === undefined ? carried : tellResult(carried, message, onCarried);
+    };
+    const [first] = messages;
+    if (first !== undefined && messages.length === 1) await carry(first);
+    else
+      for (let start = 0; start < messages.length; start += WINDOW)
+        await Promise.all(messages.slice(start, start + WINDOW).map(carry));
   }
 
   async #carry(item: Item): Promise<void> {
