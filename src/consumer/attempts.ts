@@ -10,16 +10,16 @@ import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import type { Session } from '../sending/connect.js';
 import { DeclaredQueues } from '../sending/declare.js';
-import { withoutDelay } from '../brokers/headers.js';
 import type { Source } from '../brokers/destinations.js';
 import type { Declaration } from '../brokers/queues.js';
-import { encodeHeaders, type Frame } from '../stomp/frames.js';
+import type { Frame } from '../stomp/frames.js';
 import { HandOver } from '../sending/hand-over.js';
 import type { Account } from './account.js';
 import type { Bounds } from './bounds.js';
 import { conclude, failureBefore, type ConclusionOptions } from './conclusion.js';
 import { countedCopy, countOf, type CountingOptions } from './deliveries.js';
 import { Delivery, type Surroundings } from './delivery.js';
+import { DeliveryJob } from './delivery-job.js';
 import { contextOf, createContext, sourceOf, type DeliveryContext } from './delivery-context.js';
 import type { ConsumerObserver, PublishedEvent } from './events.js';
 import type { FailureLimit } from './failure-limit.js';
@@ -230,8 +230,8 @@ export class Attempts {
     const failure = failureBefore(delivery, correlationId);
     try {
       if (failure === undefined) {
-        const job = this.#job(delivery, correlationId ?? '');
-        this.#run(delivery, job, (result) => this.#end(delivery, place, result));
+        const context = { correlationId: correlationId ?? '', consumer: this.#options.name };
+        this.#run(delivery, new DeliveryJob(delivery, context, this.#stuck), place);
         return;
       }
       delivery.deadLetter(failure);
@@ -248,12 +248,8 @@ export class Attempts {
     } catch (error) {
       this.#giveBack(delivery, error);
     }
-    const finish = () => {
-      if (delivery.fatal !== undefined) this.#shared.fail(delivery.fatal);
-      this.#finish(delivery, place);
-    };
-    if (delivery.settling === undefined) finish();
-    else void delivery.settling.then(finish);
+    if (delivery.settling === undefined) this.#finish(delivery, place);
+    else void delivery.settling.then(() => this.#finish(delivery, place));
   }
 
   #giveBack(delivery: Delivery, error: unknown): void {
@@ -263,13 +259,13 @@ export class Attempts {
     delivery.release();
   }
 
-  #run(delivery: Delivery, job: Job, done: (result: RunResult | Gone) => void): void {
+  #run(delivery: Delivery, job: Job, place: number): void {
     this.#options.runner.run(job, (result) => {
       if (result.kind === 'returned') this.#pause.returned();
       const isUndone = result.kind === 'threw' && delivery.state === 'unsettled';
-      const isExcused = isUndone && this.#pause.threw();
-      if (isExcused === false) done(result);
-      else void this.#excuse(delivery, job, result, isExcused, done);
+      const excused = isUndone ? this.#pause.threw() : undefined;
+      if (excused === undefined) this.#end(delivery, place, result);
+      else void this.#excuse(delivery, job, place, result, excused);
     });
   }
 
@@ -277,40 +273,23 @@ export class Attempts {
   async #excuse(
     delivery: Delivery,
     job: Job,
-    result: RunResult,
-    isExcused: Promise<boolean>,
-    done: (result: RunResult | Gone) => void,
+    place: number,
+    result: RunResult | Gone,
+    excused: Promise<boolean>,
   ): Promise<void> {
     delivery.setHeld(true);
-    if (!(await isExcused)) {
-      done(result);
+    if (!(await excused)) {
+      this.#end(delivery, place, result);
     } else if (this.#options.drain.aborted || !job.isOpen()) {
-      done({ kind: 'gone' });
+      this.#end(delivery, place, { kind: 'gone' });
     } else {
       delivery.startedMs = performance.now();
-      this.#run(delivery, job, done);
+      this.#run(delivery, job, place);
     }
   }
 
-  #job(delivery: Delivery, correlationId: string): Job {
-    const { frame, session } = delivery;
-    return {
-      headers: withoutDelay(frame.headers),
-      lines: frame.lines ?? encodeHeaders(frame.headers),
-      raw: frame.body,
-      context: { correlationId, consumer: this.#options.name },
-      ack: (outgoing) => delivery.ack(outgoing),
-      nack: () => delivery.deadLetter({ reason: 'nack' }),
-      isOpen: () => delivery.state === 'unsettled' && session.isOpen,
-      setHeld: (isHeld) => {
-        if (!isHeld && delivery.heldMs < Infinity) this.#stuck.reset();
-        delivery.setHeld(isHeld);
-      },
-      session,
-    };
-  }
-
   #finish(delivery: Delivery, place: number): void {
+    if (delivery.fatal !== undefined) this.#shared.fail(delivery.fatal);
     this.#inFlight.remove(place);
     if (delivery.outcome !== 'released') this.#shared.position.settled(delivery.frame);
     this.#shared.account.settled(delivery);

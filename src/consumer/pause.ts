@@ -51,13 +51,13 @@ export class Pause {
   }
 
   /**
-   * A callback threw. False: that counts. Else it resolves with false when that counts, and with true when it is nobody's
+   * A callback threw. Undefined: that counts. Else it resolves with false when that counts, and with true when it is nobody's
    * fault: then when what it needs is there again, or the consumer drains.
    */
-  threw(): Promise<boolean> | false {
+  threw(): Promise<boolean> | undefined {
     const { isHealthy, drain, onOver } = this.#options;
-    if (isHealthy === undefined) return false;
-    if (this.#over === undefined && (drain.aborted || ++this.#throws < MANY)) return false;
+    if (isHealthy === undefined) return undefined;
+    if (this.#over === undefined && (drain.aborted || ++this.#throws < MANY)) return undefined;
     const ask = () => orAborted(drain, Promise.race([isHealthy(), delay(ANSWER_MS, false, { ref: false })]));
     this.#over ??= this.#wait(ask).finally(() => {
       this.#over = undefined;

@@ -126,6 +126,7 @@ export type AbortReason = 'timeout' | 'stop';
 
 const remedy = 'call it before ack(), nack() and the end of the callback';
 const RETURNED: RunResult = { kind: 'returned' };
+const doNothing = () => undefined;
 /** Of any number of calls: a promise for each would be made in vain. */
 export const SENT = Promise.resolve<Settlement>('sent');
 
@@ -182,16 +183,18 @@ function start(
   done: (result: RunResult) => void,
 ): Invocation {
   const decoded = decodeBody(message.headers, message.raw, options, message.free);
-  const end = () => undefined;
-  if ('kind' in decoded) {
-    queueMicrotask(() => done(decoded));
-    return { end, abort: () => undefined };
-  }
+  if ('kind' in decoded) return unfit(decoded, done);
   const payload = new CallPayload(message, decoded, context, options, settle);
   if (schema === undefined) void callWith(payload, call, context, done);
   else checkAndCall(payload, schema, call, context, done);
   // Listeners belong to the callback, as what they print does.
-  return { end, abort: (reason) => runInContext(context, () => payload.abort(reason)) };
+  return { end: doNothing, abort: (reason) => runInContext(context, () => payload.abort(reason)) };
+}
+
+/** Apart: what a closure uses is allocated in each call of the function it stands in. */
+function unfit(result: RunResult, done: (result: RunResult) => void): Invocation {
+  queueMicrotask(() => done(result));
+  return { end: doNothing, abort: doNothing };
 }
 
 /** The same below a span of its own, which tells what came of it. */

@@ -10,6 +10,7 @@ import { constants as system } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { environmentOf } from './program-environment.js';
+import type { MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { environmentForPrograms } from '../settings/dotenv.js';
 import { Slots } from '../slots.js';
@@ -82,17 +83,18 @@ class ProgramRunner implements CallbackRunner {
       done(result);
       span?.end(failureOf(result));
     };
-    const traced = { ...job, context: { ...context, trace } };
-    this.#run(traced).then(conclude, (error: unknown) => conclude({ kind: 'threw', error }));
+    this.#run(job, { ...context, trace }).then(conclude, (error: unknown) =>
+      conclude({ kind: 'threw', error }),
+    );
   }
 
-  async #run(job: Job): Promise<RunResult | Gone> {
+  async #run(job: Job, context: MessageContext): Promise<RunResult | Gone> {
     const { command, log } = this.#options;
     job.setHeld(false);
-    const { env, omitted } = environmentOf(job);
+    const { env, omitted } = environmentOf({ headers: job.headers, context });
     if (omitted.length > 0) {
-      const { trace, ...context } = job.context;
-      const fields = { headers: omitted, ...context, ...traceFields(trace?.traceparent) };
+      const { trace, ...own } = context;
+      const fields = { headers: omitted, ...own, ...traceFields(trace?.traceparent) };
       log.warn(fields, 'headers that are too long are not in the environment of the program');
     }
     let started: Started;
@@ -105,7 +107,7 @@ class ProgramRunner implements CallbackRunner {
     // It may end before it has read everything.
     child.stdin.on('error', () => undefined).end(job.raw);
     try {
-      return await this.#conclude(job, entry, child);
+      return await this.#conclude(job, context, entry, child);
     } finally {
       this.#running.remove(place);
     }
@@ -127,10 +129,11 @@ class ProgramRunner implements CallbackRunner {
 
   async #conclude(
     job: Job,
+    context: MessageContext,
     entry: Running,
     child: ChildProcessWithoutNullStreams,
   ): Promise<RunResult | Gone> {
-    const output = new WorkerOutput({ program: child.pid }, child, () => job.context);
+    const output = new WorkerOutput({ program: child.pid }, child, () => context);
     const [code, signal] = (await once(child, 'exit')) as [End['code'], End['signal']];
     if (code === 0) await job.ack();
     // What it started and left behind does not outlive its failure.

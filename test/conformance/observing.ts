@@ -9,6 +9,12 @@ import { startProxy } from '../support/proxy.js';
 
 const withId = { 'correlation-id': 'c-1' };
 const ack = (payload: Payload) => payload.ack();
+const throwUnreadable = () => {
+  const get = () => {
+    throw new Error('a stack that throws');
+  };
+  throw Object.defineProperty(new Error('its stack is not to be read'), 'stack', { get });
+};
 
 export function observingBehaviours(broker: BrokerUnderTest): void {
   const error = new Error('no stock');
@@ -60,6 +66,20 @@ export function observingBehaviours(broker: BrokerUnderTest): void {
     assert.deepEqual(facts(first), ['retried', 'callback-failed', 1, true]);
     assert.deepEqual(facts(second), ['dead-lettered', 'callback-failed', 2, true]);
     assert.ok(second.durationMs < second.atMs - first.atMs, 'the wait before an attempt is none of it');
+  });
+
+  it('what an observer is told of can be looked at, whatever was thrown', async (t) => {
+    const queue = uniqueName(t);
+    const options = { retries: 1, retryDelay: '100ms' };
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, throwUnreadable, options);
+    await put(broker, `/queue/${queue}`, { n: 1 }, withId);
+    for (const outcome of ['retried', 'dead-lettered']) {
+      const settled = await consuming.settled();
+      assert.equal(settled.outcome, outcome);
+      const { message, stack } = settled.error as Error;
+      assert.match(message, /its stack is not to be read/);
+      assert.equal(typeof stack, 'string');
+    }
   });
 
   it(

@@ -53,6 +53,8 @@ const hostile = [
   'throws a revoked proxy',
   'throws an error whose name is a symbol',
   'throws an error whose message is an object without prototype',
+  'throws an error whose stack throws',
+  'throws an error whose stack is an object',
   'throws an error of 50 MB',
 ];
 
