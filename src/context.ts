@@ -16,8 +16,12 @@ export interface MessageContext {
 const storage = new AsyncLocalStorage<MessageContext>();
 
 /** Calls `work` with the context in force for it and for everything it starts. */
-export function runInContext<T>(context: MessageContext, work: () => T): T {
-  return storage.run(context, work);
+export function runInContext<T, Args extends unknown[]>(
+  context: MessageContext,
+  work: (...args: Args) => T,
+  ...args: Args
+): T {
+  return storage.run(context, work, ...args);
 }
 
 /** The context that the running code was started in, undefined outside of a callback. */

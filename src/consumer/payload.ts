@@ -185,7 +185,7 @@ function start(
   const decoded = decodeBody(message.headers, message.raw, options, message.free);
   if ('kind' in decoded) return unfit(decoded, done);
   const payload = new CallPayload(message, decoded, context, options, settle);
-  if (schema === undefined) void callWith(payload, call, context, done);
+  if (schema === undefined) callWith(payload, call, context, done);
   else checkAndCall(payload, schema, call, context, done);
   // Listeners belong to the callback, as what they print does.
   return { end: doNothing, abort: (reason) => runInContext(context, () => payload.abort(reason)) };
@@ -329,24 +329,29 @@ async function endSent(outgoing: readonly Outgoing[], settled: Promise<Settlemen
   return settlement;
 }
 
-async function callWith(
+/** Waits as `await` does. An async function would make a promise more for each message. */
+function callWith(
   payload: CallPayload,
   callback: LoadedCallback['call'],
   context: MessageContext,
   done: (result: RunResult) => void,
-): Promise<void> {
-  let result = RETURNED;
-  try {
-    await runInContext(context, () => callback(payload));
+): void {
+  const onReturn = () => {
     const outgoing = payload.takeReturned();
-    if (outgoing !== undefined) result = { kind: 'returned', outgoing };
-  } catch (error) {
+    done(outgoing === undefined ? RETURNED : { kind: 'returned', outgoing });
+  };
+  const onThrow = (error: unknown) => {
     payload.take();
-    result = { kind: 'threw', error };
-    // It may have thrown at once, and who called it does not have the invocation yet.
-    await Promise.resolve();
+    done({ kind: 'threw', error });
+  };
+  try {
+    const returned = runInContext(context, callback, payload);
+    // A promise of the callback's may have a `then` of its own, which `await` does not call.
+    void Promise.prototype.then.call(Promise.resolve(returned), onReturn, onThrow);
+  } catch (error) {
+    // Who called it does not have the invocation yet.
+    queueMicrotask(() => onThrow(error));
   }
-  done(result);
 }
 
 /** A schema that answers at once must not put the call off: that it blocks its process is known by when it is called. */
@@ -362,7 +367,7 @@ function checkAndCall(
     if (result.issues === undefined) {
       if (!('value' in result)) throw new Error('the schema answers neither a value nor issues');
       payload.body = result.value;
-      void callWith(payload, callback, context, done);
+      callWith(payload, callback, context, done);
     } else {
       end({ kind: 'refused', reason: 'schema-mismatch', detail: describeIssues(result.issues) });
     }
