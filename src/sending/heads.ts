@@ -2,7 +2,7 @@
  * What the head of a published message says: django-stomp's headers, and what the caller adds. All that is the same for
  * every message of a destination is encoded once.
  */
-import { currentContext } from '../context.js';
+import { currentContext, type MessageContext } from '../context.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { checkTarget, deadLetterQueueOf, queueNameOf } from '../brokers/destinations.js';
 import { charsetOf, defaultTypes, kindOf } from '../brokers/content-types.js';
@@ -70,6 +70,12 @@ export function sizeOf({ lines, body }: Outgoing): { readonly bytes: number; rea
   return { bytes: Buffer.byteLength(lines) + ofBody, headers: lines.split('\n').length - 2 };
 }
 
+type Encoder = (body: string | Uint8Array) => Outgoing;
+
+/** As it was last asked for with nothing but these: it is the same for every message. */
+let plain:
+  { readonly destination: string; readonly queues: QueueRules; readonly encode: Encoder } | undefined;
+
 /**
  * Makes messages of what is to be sent as it stands (contentOf). Their correlation id is that of the moment when the encoder
  * is made, or one of each message's own. Throws `invalid-destination` and `invalid-header`, the encoder `invalid-usage` for
@@ -81,7 +87,22 @@ export function messageEncoder(
   options: SendOptions = none,
   log: Logger = ownLog,
   cause = currentContext(),
-): (body: string | Uint8Array) => Outgoing {
+): Encoder {
+  const isPlain = options === none && cause === undefined && currentTracing() === undefined;
+  if (!isPlain) return createEncoder(destination, queues, options, log, cause);
+  // A destination that JavaScript gives may be undefined, too.
+  if (plain?.queues !== queues || plain.destination !== destination)
+    plain = { destination, queues, encode: createEncoder(destination, queues, options, log, cause) };
+  return plain.encode;
+}
+
+function createEncoder(
+  destination: string,
+  queues: QueueRules,
+  options: SendOptions,
+  log: Logger,
+  cause: MessageContext | undefined,
+): Encoder {
   checkSending(destination, options === none ? undefined : options);
   const { correlationId, isPersistent = true, contentType, contentEncoding } = options;
   const tracing = currentTracing();
