@@ -327,6 +327,27 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
     assert.equal(count(consumer, 'burnt sent'), 20);
   });
 
+  it('those that wait in a worker while more comes get what was sent, short or long', async () => {
+    const bodies = Array.from({ length: 80 }, (_, n) => {
+      const letter = String.fromCharCode(97 + (n % 26));
+      const length = n % 20 === 19 ? 100_000 : n % 2 === 0 ? 100 : 6000;
+      return { n, letter, length, text: letter.repeat(length) };
+    });
+    await using server = await startScriptedServer({ bodies });
+    const consumer = await startPubsub(server, unique('workers'), fixture('workers.mjs#compare'), {
+      flags: ['--concurrency', String(bodies.length)],
+    });
+    await server.received('ACK', bodies.length);
+    await stopPubsub(consumer);
+    const told = printed(consumer).sort();
+    assert.deepEqual(told, bodies.map((_, n) => `whole ${n}`).sort());
+    // What cannot be read ends the worker, and is run again.
+    assert.deepEqual(
+      consumer.logLines.filter(({ level }) => level === 'warn'),
+      [],
+    );
+  });
+
   it('a crash of code that belongs to no message dead-letters nothing', async () => {
     const queue = unique('workers');
     const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];

@@ -67,6 +67,8 @@ export class Calls {
   readonly #settling = new Slots<(settlement: Settlement) => void>();
   /** Received and not started. */
   #waiting: WireFrame[] = [];
+  /** The next turn of the event loop starts more of them. */
+  #isPutOff = false;
   /** Several messages are being started: their verdicts are written together. */
   #isGathering = false;
   /** The latest connections that have ended. */
@@ -81,7 +83,7 @@ export class Calls {
   receive(frame: WireFrame): void {
     switch (frame.kind) {
       case toWorker.run:
-        if (this.#waiting.push(frame) === 1) queueMicrotask(() => this.#startWaiting());
+        this.#waiting.push(frame);
         return;
       case toWorker.settled:
         this.#settling.get(frame.number)?.(frame.head.toString() as Settlement);
@@ -101,6 +103,11 @@ export class Calls {
         for (const { number } of this.#waiting.splice(0)) this.#outbox.sendSoon(fromWorker.gone, number);
         return;
     }
+  }
+
+  /** All frames of a chunk have been received: starts the messages among them, behind those that were put off. */
+  startReceived(): void {
+    if (this.#waiting.length > 0 && !this.#isPutOff) this.#startWaiting();
   }
 
   /** The process that began it is gone: its span is told of here. */
@@ -125,7 +132,8 @@ export class Calls {
     this.#isGathering = false;
     this.#outbox.flush();
     this.#waiting = this.#waiting.slice(started);
-    if (this.#waiting.length > 0) setImmediate(() => this.#startWaiting());
+    this.#isPutOff = this.#waiting.length > 0;
+    if (this.#isPutOff) setImmediate(() => this.#startWaiting());
   }
 
   #start({ number, head, body }: WireFrame): void {
@@ -144,7 +152,7 @@ export class Calls {
       const written = outbox.gather(kind, number);
       if (!this.#isGathering) outbox.flush();
       if (this.#ended.has(connection)) return Promise.resolve('connection-lost');
-      return this.#isGathering ? written.then(() => 'sent') : SENT;
+      return this.#isGathering ? written : SENT;
     };
     const calling = this.#calling;
     calling[1] = performance.now();

@@ -6,6 +6,7 @@
  * wait in memory that the thread that watches shares: it writes them when a callback blocks the process meanwhile.
  */
 import { writeSync } from 'node:fs';
+import type { Settlement } from '../payload.js';
 import { FrameGatherer, encodePlain, PREFIX } from './frames.js';
 import { descriptors } from './descriptors.js';
 
@@ -74,8 +75,8 @@ export class Outbox {
   readonly #frames = new FrameGatherer();
   readonly #onBroken: () => void;
   #isFlushing = false;
-  /** Resolves when the verdicts that wait have been written. */
-  #written: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
+  /** Resolves when the verdicts that wait have been written: one promise for all of them. */
+  #written: { readonly promise: Promise<Settlement>; readonly resolve: () => void } | undefined;
 
   /** `onBroken`: the consumer is gone. */
   constructor(onBroken: () => void) {
@@ -97,10 +98,10 @@ export class Outbox {
   }
 
   /** A verdict that waits for `flush`, which the caller sees to soon; resolves when it has been written. */
-  gather(kind: number, number: number): Promise<void> {
+  gather(kind: number, number: number): Promise<Settlement> {
     if (this.#written === undefined) {
       let resolve: () => void = () => undefined;
-      const promise = new Promise<void>((settle) => (resolve = settle));
+      const promise = new Promise<Settlement>((settle) => (resolve = () => settle('sent')));
       this.#written = { promise, resolve };
     }
     const { promise } = this.#written;

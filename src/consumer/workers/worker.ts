@@ -44,11 +44,13 @@ export function serve(signals: Signals): void {
   const calling = createCalling();
   watch(calling);
   tellTheEnd(signals);
+  let startReceived = (): void => undefined;
   let receive = ({ kind, head }: WireFrame): void => {
     if (kind !== toWorker.load) return;
     const order = JSON.parse(head.toString()) as LoadOrder;
     void start(order).then((loaded) => {
       const calls = new Calls(loaded, outbox, calling);
+      startReceived = () => calls.startReceived();
       const tellMetrics = order.tellsMetrics ? createReporter(loaded[0]?.origin?.file) : undefined;
       receive = (frame) => {
         if (frame.kind === toWorker.stop) void stop(loaded, tellMetrics);
@@ -69,6 +71,7 @@ export function serve(signals: Signals): void {
     buffer: () => reader.place(),
     callback: (bytes: number, place: Uint8Array) => {
       reader.push((place as Buffer).subarray(0, bytes));
+      startReceived();
       return true;
     },
   };
