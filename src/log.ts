@@ -152,8 +152,8 @@ const isPlainValue = (value: unknown): boolean =>
 const specialNames = new Set(['level', 'time', 'pid', 'msg', ...secretNames]);
 
 /**
- * A line of a few words and numbers is what pino makes of it, byte for byte: a command that says no more than that does without.
- * False for any other.
+ * A line of ours with a few words and numbers is what pino makes of it, byte for byte: a command that says no more than that does
+ * without. False for any other.
  */
 function writePlain(level: string, [fields, message, ...values]: readonly unknown[]): boolean {
   const isPlain =

@@ -231,15 +231,10 @@ function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | u
 
 /** Only of few: a payload with a getter of its own is of no shape that V8 shares. */
 function makeWhenRead(payload: object, make: () => Buffer): void {
-  const shared = { enumerable: true, configurable: true };
-  const set = (value: Buffer) =>
-    void Object.defineProperty(payload, 'raw', { ...shared, value, writable: true });
-  const get = () => {
-    const raw = make();
-    set(raw);
-    return raw;
-  };
-  Object.defineProperty(payload, 'raw', { ...shared, get, set });
+  let made: Buffer | undefined;
+  const get = () => (made ??= make());
+  const set = (value: Buffer) => void (made = value);
+  Object.defineProperty(payload, 'raw', { enumerable: true, configurable: true, get, set });
 }
 
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
@@ -329,7 +324,7 @@ async function endSent(outgoing: readonly Outgoing[], settled: Promise<Settlemen
   return settlement;
 }
 
-/** Waits as `await` does. An async function would make a promise more for each message. */
+/** Waits as `await` does, nearly: it looks at the constructor of a promise twice. An async function would make one promise more. */
 function callWith(
   payload: CallPayload,
   callback: LoadedCallback['call'],

@@ -295,7 +295,11 @@ describe('a worker process', { ...skipWithout(anyBroker()), concurrency: 2 }, ()
     await untilPrinted(consumer, 'started ok', 5);
     assert.ok(residentMb(consumer.pid) < 250, `${residentMb(consumer.pid)} MB`);
     clearInterval(reading);
+    // What waits for its reader is read first: there may be no room for more lines before.
+    let readMs = performance.now();
+    stderr.on('data', () => (readMs = performance.now()));
     stderr.resume();
+    await until(() => performance.now() - readMs > 300, DEADLINE_MS, 'the end of what was printed');
     const { acked, deadLettered } = await stopPubsub(consumer);
     assert.deepEqual([acked, deadLettered], [5, 1]);
     assert.ok(consumer.stderr.split('\n').every((line) => line === '' || /^\{.*\}$/.test(line)));

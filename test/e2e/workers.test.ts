@@ -348,6 +348,26 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
     );
   });
 
+  it('one that gives the memory of its body away harms nothing, and gives away no more than that', async () => {
+    const bodies = [5000, 50_000, 100_000, 5000].map((length, n) => ({ n, text: 'x'.repeat(length) }));
+    const lengths = bodies.map((body) => JSON.stringify(body).length);
+    await using server = await startScriptedServer({ bodies });
+    const consumer = await startPubsub(server, unique('workers'), fixture('workers.mjs#giveAway'), {
+      flags: ['--concurrency', '4'],
+    });
+    await server.received('ACK', bodies.length);
+    await stopPubsub(consumer);
+    const told = printed(consumer)
+      .sort()
+      .map((line) => line.split(' ').slice(2).map(Number));
+    assert.deepEqual(
+      told.map(([n, , left]) => [n, left]),
+      bodies.map(({ n }) => [n, 0]),
+    );
+    for (const [n, given] of told) assert.ok(given! < lengths[n!]! + 1000, `${given} of ${n}`);
+    assert.doesNotMatch(consumer.stderr, /"level":"(warn|error)"/);
+  });
+
   it('a crash of code that belongs to no message dead-letters nothing', async () => {
     const queue = unique('workers');
     const [crash, gate] = [join(temporaryFolder(), 'crash'), join(temporaryFolder(), 'gate')];

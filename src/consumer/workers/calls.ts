@@ -15,7 +15,7 @@ import {
   type Settle,
   type Settlement,
 } from '../payload.js';
-import type { WireFrame } from './frames.js';
+import { OF_ITS_OWN, type WireFrame } from './frames.js';
 import { freeBytes } from './free.js';
 import { encodeError } from '../thrown.js';
 import type { Outbox } from './outbox.js';
@@ -32,14 +32,21 @@ import {
 
 /** Those that take their time are started with a turn of the event loop between them, so that others settle meanwhile. */
 const SLICE_MS = 5;
-/** A shorter body would keep the chunk alive that it came in. */
-const COPIED = 4096;
 /** A body as long as that has its memory for itself, and is not held twice. */
 const FREED = 1024 * 1024;
 /** How long verdicts wait for others of messages that are started together. */
 const GATHER_MS = 0.5;
 /** No message of an older one is in flight. */
 const REMEMBERED = 1000;
+
+/** Of a longer body the callback may give its memory away, which it cannot if Node's pool has it. */
+const POOLED = 4096;
+function copyOf(body: Buffer): Buffer {
+  if (body.length < POOLED) return Buffer.from(body);
+  const copy = Buffer.allocUnsafeSlow(body.length);
+  body.copy(copy);
+  return copy;
+}
 
 /**
  * For the thread that watches: the run whose callback is being called or 0, since when, the last run that was started,
@@ -105,7 +112,7 @@ export class Calls {
     }
   }
 
-  /** All frames of a chunk have been received: starts the messages among them, behind those that were put off. */
+  /** All frames that were there have been received: starts the messages among them, behind those that were put off. */
   startReceived(): void {
     if (this.#waiting.length > 0 && !this.#isPutOff) this.#startWaiting();
   }
@@ -138,7 +145,7 @@ export class Calls {
 
   #start({ number, head, body }: WireFrame): void {
     const { correlationId, which, connection, headers } = readRunHead(head.toString());
-    const raw = body.length < COPIED ? Buffer.from(body) : body;
+    const raw = body.length < OF_ITS_OWN ? copyOf(body) : body;
     const outbox = this.#outbox;
     let isSettled = false;
     const settle: Settle = (verdict, outgoing) => {

@@ -26,6 +26,8 @@ const NONE = Buffer.alloc(0);
 const COPIED = 16_384;
 /** Frames are written into pieces of so many bytes, which last for many. */
 const SLAB = 65_536;
+/** A body as long as that has memory of its own. A shorter one may be in the chunk that is read into, which nobody may give away. */
+export const OF_ITS_OWN = SLAB;
 /** To be read into: each read costs as much as some kilobytes. */
 const SMALLEST_PLACE = 16_384;
 

@@ -40,16 +40,16 @@ const allAhead: Ahead[] = [];
  */
 export function spawnAhead(options: SpawnOptions, count: number): void {
   const flags = flagsOf(options);
+  // One that loads something for long, or for ever, does not see that nobody wants it.
+  process.once('exit', () => {
+    for (const { child } of allAhead) killGroup(child);
+  });
   for (let left = count; left > 0; left--) {
     const child = start(flags);
     const spawned = whenSpawned(child);
     spawned.catch(() => undefined);
     allAhead.push({ flags, child, spawned });
   }
-  // One that loads something for long, or for ever, does not see that nobody wants it.
-  process.once('exit', () => {
-    for (const { child } of allAhead) killGroup(child);
-  });
 }
 
 /** Rejects with `callback-not-loadable` when the entry file is missing, as it is in a bundle, and when nothing can be started. */

@@ -66,12 +66,22 @@ export function serve(signals: Signals): void {
       prepareLog();
     });
   };
-  const reader = new FrameReader(isKnownKind, (frame) => receive(frame));
+  let received: WireFrame[] = [];
+  const takeReceived = () => {
+    const frames = received;
+    received = [];
+    for (const frame of frames) receive(frame);
+    startReceived();
+  };
+  // Not within onread: a callback that turns the event loop itself, as the package deasync does, would have it read into the
+  // same place again.
+  const reader = new FrameReader(isKnownKind, (frame) => {
+    if (received.push(frame) === 1) setImmediate(takeReceived);
+  });
   const onread = {
     buffer: () => reader.place(),
     callback: (bytes: number, place: Uint8Array) => {
       reader.push((place as Buffer).subarray(0, bytes));
-      startReceived();
       return true;
     },
   };
