@@ -15,7 +15,7 @@ import { log, type Logger } from './log.js';
 import { observe, type Observing } from './observe.js';
 import type { MetricsRegistry } from './observing/metrics.js';
 import { checkSignal, misused } from './sending/misuse.js';
-import { type LibrarySettings } from './settings.js';
+import type { LibrarySettings } from './settings.js';
 import { unknownOptions } from './settings/environment.js';
 import { resolve } from './settings/resolve.js';
 

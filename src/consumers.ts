@@ -5,7 +5,7 @@
 import { parseSource, type Source } from './brokers/destinations.js';
 import { sourceOf } from './consumer/source.js';
 import { PubsubError } from './errors.js';
-import { type LibrarySettings, type Settings } from './settings.js';
+import type { LibrarySettings, Settings } from './settings.js';
 import { unknownOptions } from './settings/environment.js';
 import { resolve } from './settings/resolve.js';
 

@@ -2,7 +2,7 @@
 import { log, type Logger } from './log.js';
 import { misused } from './sending/misuse.js';
 import { Publisher } from './sending/publisher.js';
-import { type LibrarySettings } from './settings.js';
+import type { LibrarySettings } from './settings.js';
 import { unknownOptions } from './settings/environment.js';
 import { resolve } from './settings/resolve.js';
 

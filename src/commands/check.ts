@@ -8,7 +8,7 @@ import { startRunners } from '../consumer/runners.js';
 import { sourceOf } from '../consumer/source.js';
 import { PubsubError } from '../errors.js';
 import { configureLog, log } from '../log.js';
-import { type Settings } from '../settings.js';
+import type { Settings } from '../settings.js';
 import { ineffective } from '../settings/contradictions.js';
 import { loadDotenv } from '../settings/dotenv.js';
 import { uselessVariables } from '../settings/environment.js';

@@ -10,7 +10,7 @@ import { startRunners } from '../consumer/runners.js';
 import { sourceOf } from '../consumer/source.js';
 import { PubsubError } from '../errors.js';
 import { bridgeConsole, log, prepareLog } from '../log.js';
-import { type Settings } from '../settings.js';
+import type { Settings } from '../settings.js';
 import { ineffective } from '../settings/contradictions.js';
 import { admitCallbackVariables } from '../settings/dotenv.js';
 import { connectAhead } from '../sending/connect.js';

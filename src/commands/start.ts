@@ -1,6 +1,6 @@
 /** What every command begins with: `.env`, settings, log, a word on what is probably a mistake, and the signals. */
 import { configureLog, log } from '../log.js';
-import { type Settings } from '../settings.js';
+import type { Settings } from '../settings.js';
 import { loadDotenv } from '../settings/dotenv.js';
 import { uselessVariables } from '../settings/environment.js';
 import { resolve } from '../settings/resolve.js';

@@ -5,7 +5,7 @@ import { Delivery } from '../../../src/consumer/delivery.js';
 import type { Payload, Settlement } from '../../../src/consumer/payload.js';
 import type { ConsumeSummary } from '../../../src/consumer/account.js';
 import { retriesOf } from '../../../src/consumer/retries.js';
-import { type Settings } from '../../../src/settings.js';
+import type { Settings } from '../../../src/settings.js';
 import { resolve } from '../../../src/settings/resolve.js';
 import { parseSource } from '../../../src/brokers/destinations.js';
 import type { Frame } from '../../../src/stomp/frames.js';

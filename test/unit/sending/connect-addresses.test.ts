@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import dns from 'node:dns';
 import { afterEach, describe, it, mock } from 'node:test';
-import { type Settings } from '../../../src/settings.js';
+import type { Settings } from '../../../src/settings.js';
 import { resolve } from '../../../src/settings/resolve.js';
 import { connectOnce, sessions } from '../../../src/sending/connect.js';
 import { startScriptedServer } from '../../support/scripted-server.js';

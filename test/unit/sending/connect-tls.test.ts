@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { before, describe, it } from 'node:test';
 import { TLSSocket, type TlsOptions } from 'node:tls';
 import { PubsubError } from '../../../src/errors.js';
-import { type Settings } from '../../../src/settings.js';
+import type { Settings } from '../../../src/settings.js';
 import { resolve } from '../../../src/settings/resolve.js';
 import { connectOnce } from '../../../src/sending/connect.js';
 import type { Session } from '../../../src/sending/connect.js';

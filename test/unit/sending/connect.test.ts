@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { afterEach, describe, it, mock } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
-import { type Settings } from '../../../src/settings.js';
+import type { Settings } from '../../../src/settings.js';
 import { resolve } from '../../../src/settings/resolve.js';
 import { connectOnce, sessions } from '../../../src/sending/connect.js';
 import type { Session } from '../../../src/stomp/session.js';
