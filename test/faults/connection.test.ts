@@ -158,8 +158,9 @@ for (const broker of brokersUnderTest()) {
       });
       const [payload] = await consuming.received(1);
       const sinceMs = performance.now();
-      proxy.inject('toServer', `UNSUBSCRIBE\nid:${payload!.headers.subscription}\n\n\0`);
-      await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
+      // Sent behind it on the same connection: another one's message might still go to the old subscription.
+      const next = `SEND\ndestination:/queue/${queue}\ncorrelation-id:c\n\n${JSON.stringify(ledger.next())}\0`;
+      proxy.inject('toServer', `UNSUBSCRIBE\nid:${payload!.headers.subscription}\n\n\0${next}`);
       await consuming.turned('connected');
       const { atMs } = await consuming.turned('subscribed');
       await ledger.complete(COMPLETE_MS);
