@@ -18,7 +18,8 @@ export class Bounds {
   /** Messages that may still be begun. */
   #left: number;
   #inFlight = 0;
-  #isSubscribed = false;
+  /** Asks the broker for an answer over the connection of the subscription; undefined while there is none. */
+  #ask: (() => Promise<void>) | undefined;
   #idle: NodeJS.Timeout | undefined;
 
   /** `stop` may be called more than once. */
@@ -39,7 +40,7 @@ export class Bounds {
   begun(): void {
     this.#left--;
     this.#inFlight++;
-    clearTimeout(this.#idle);
+    this.#forgetIdle();
   }
 
   ended(isReleased: boolean): void {
@@ -49,20 +50,37 @@ export class Bounds {
     else this.#awaitMore();
   }
 
-  subscribed(isSubscribed: boolean): void {
-    this.#isSubscribed = isSubscribed;
-    clearTimeout(this.#idle);
+  /** `ask`: over the connection of the subscription; undefined when that is over. */
+  subscribed(ask: (() => Promise<void>) | undefined): void {
+    this.#ask = ask;
+    this.#forgetIdle();
     if (this.#inFlight === 0) this.#awaitMore();
   }
 
   /** Nothing is told any more. */
   close(): void {
     clearTimeout(this.#timeLimit);
+    this.#forgetIdle();
+  }
+
+  #forgetIdle(): void {
     clearTimeout(this.#idle);
+    this.#idle = undefined;
   }
 
   #awaitMore(): void {
-    if (this.#isSubscribed && this.#untilIdleMs < Infinity)
-      this.#idle = setTimeout(() => this.#stop('idle'), this.#untilIdleMs);
+    const ask = this.#ask;
+    if (ask === undefined || this.#untilIdleMs === Infinity) return;
+    const idle = setTimeout(() => {
+      // A broker that stood still, or this process, is not yet a queue without messages: what was on its way comes before
+      // the answer. Without one the subscription is over.
+      ask().then(
+        () => {
+          if (this.#idle === idle) this.#stop('idle');
+        },
+        () => undefined,
+      );
+    }, this.#untilIdleMs);
+    this.#idle = idle;
   }
 }

@@ -1,8 +1,6 @@
 /**
- * The question whose answer proves that the broker still reads and answers on a connection: a transaction that is begun and
- * aborted with nothing in it. It changes nothing, and a memory alarm does not hold it up: RabbitMQ stops reading a connection
- * that has sent a SEND, and a consumer's own never does (seen on RabbitMQ 3.10.8, ActiveMQ 5.17.2). An answer that does not
- * come within the receipt timeout ends the session, as every receipt does.
+ * Finds out whether the broker still answers on a connection that brings nothing. An answer that does not come within the
+ * receipt timeout ends the session, as every receipt does.
  */
 import type { Session } from '../sending/connect.js';
 
@@ -19,7 +17,7 @@ export function keepAsking(
     isAsking = true;
     const sinceMs = performance.now();
     try {
-      await session.abort(session.begin());
+      await session.ask();
       onAnswer(performance.now() - sinceMs);
     } catch {
       // The session has ended, and tells why.

@@ -140,7 +140,7 @@ export class Consumer implements ConsumerView {
       if (isSubscribed === true) {
         await orAborted(drain, Promise.race([session.closed, this.#untilIdle(session), this.#failed]));
       }
-      this.#bounds.subscribed(false);
+      this.#bounds.subscribed(undefined);
       this.#attempts.forgetUnstarted();
       if (drain.aborted) break;
       if (session.isOpen)
@@ -187,7 +187,7 @@ export class Consumer implements ConsumerView {
       'consuming',
     );
     this.#account.turned('subscribed', session);
-    this.#bounds.subscribed(true);
+    this.#bounds.subscribed(() => session.ask());
     keepAsking(session, settings.canaryIntervalSeconds * 1000, (durationMs) =>
       this.#account.answered({ durationMs }),
     );

@@ -34,7 +34,7 @@ export interface TakeOptions {
   readonly mostBytes: number;
   /** So many, then end. */
   readonly count: number;
-  /** End when no message has come for so long. */
+  /** End when no message has come for so long, and the broker, asked then, has answered and brought none either. */
   readonly idleMs: number;
   /** Stay when the queue is quiet and come back when the connection is lost. */
   readonly isEndless: boolean;
@@ -125,6 +125,8 @@ class Taking {
   #bytes = 0;
   readonly #acks: Acks;
   #renewer: Forwarder | undefined;
+  /** Messages that came. */
+  #received = 0;
   #failure: unknown;
   readonly #stop = new AbortController();
   #idle: NodeJS.Timeout | undefined;
@@ -205,9 +207,20 @@ class Taking {
 
   #watchIdle(): void {
     if (this.#options.isEndless) return;
-    this.#idle = setInterval(() => {
-      if (this.#pending === 0) this.#end('idle');
-    }, this.#options.idleMs);
+    let isAsking = false;
+    const look = async () => {
+      if (isAsking || this.#pending > 0) return;
+      isAsking = true;
+      const received = this.#received;
+      // A broker that stood still, or this process, is not yet a queue without messages.
+      const isAnswered = await this.#session.ask().then(
+        () => true,
+        () => false,
+      );
+      isAsking = false;
+      if (isAnswered && this.#pending === 0 && this.#received === received) this.#end('idle');
+    };
+    this.#idle = setInterval(() => void look(), this.#options.idleMs);
   }
 
   #subscribe(wanted: number): Promise<void> {
@@ -222,6 +235,7 @@ class Taking {
   }
 
   #receive(message: Frame): void {
+    this.#received++;
     this.#countUnacked(message.headers.subscription ?? '', 1);
     if (!this.#isTaking) {
       // It goes back as one that is left does.

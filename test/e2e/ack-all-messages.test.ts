@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
-import { canCount, drainQueue, putAll, queueDepth } from '../support/messages.js';
+import { drainQueue, putAll } from '../support/messages.js';
 import { packageRoot, runProgram } from '../support/process.js';
+import { startProxy } from '../support/proxy.js';
 import { findProgram } from '../support/server-process.js';
 import { until, within } from '../support/until.js';
-import { anyBroker, DEADLINE_MS, skipWithout, temporaryFolder, unique } from './commands.js';
+import { anyBroker, at, DEADLINE_MS, skipWithout, temporaryFolder, unique } from './commands.js';
 import { bodiesIn, IDLE, operate, refused, resultOf, startOperator } from './operator.js';
-import { startScriptedServer } from './scripted-server.js';
+import { late, startScriptedServer } from './scripted-server.js';
 
 interface Saved {
   readonly headers: Readonly<Record<string, string>>;
@@ -298,8 +299,9 @@ describe('ack-all-messages', () => {
     const running = startOperator(server, ['restore', file, 'a', '--window', '20'], {
       env: { STOMP_GRACEFUL_WAIT_SECONDS: '0.5' },
     });
+    // With those the window is full, and the ten are known to be confirmed.
     await until(
-      () => sends > 20,
+      () => sends === 30,
       DEADLINE_MS,
       () => `the window is full; came: ${server.commands().join(' ')}`,
     );
@@ -311,19 +313,30 @@ describe('ack-all-messages', () => {
     );
   });
 
-  const counting = brokersUnderTest().find(canCount);
-  it('restore that is stopped and goes on from there sends every line', skipWithout(counting), async () => {
+  it('restore that is stopped and goes on from there sends every line', skipWithout(broker), async () => {
     const queue = unique('restored');
-    const texts = Array.from({ length: 60_000 }, (_, n) => String(n));
+    const texts = Array.from({ length: 5000 }, (_, n) => String(n));
     const lines = texts.map((text) => `{"headers":{},"body":"${text}"}\n`);
     const file = join(temporaryFolder({ 'saved.ndjson': lines.join('') }), 'saved.ndjson');
-    const running = startOperator(counting!, ['restore', file, queue]);
-    await until(() => queueDepth(counting!, queue), DEADLINE_MS, 'the first lines are sent');
+    await using proxy = await startProxy(broker!);
+    let sends = 0;
+    const isInTheMiddle = ({ command }: Frame) => command === 'SEND' && ++sends === texts.length / 2;
+    const middle = proxy.frame('toServer', isInTheMiddle, { isHeld: true });
+    const running = startOperator({ env: { ...broker!.env, ...at(proxy.port) } }, ['restore', file, queue]);
+    await within(middle, DEADLINE_MS, () => `half of the lines are sent; ${running.stderr}`);
     running.signal('SIGTERM');
+    await running.says('stopping');
+    proxy.resume();
     assert.deepEqual(await running.exit(), { code: 5, signal: null }, running.stderr);
     const [, resume = ''] = /go on with (--resume-from \d+)$/m.exec(running.stderr) ?? [];
-    await operate(counting!, ['restore', file, queue, ...resume.split(' ')]);
-    assert.deepEqual(await bodiesIn(counting!, queue, texts.length), texts);
+    await operate(broker!, ['restore', file, queue, ...resume.split(' ')]);
+    assert.deepEqual(await bodiesIn(broker!, queue, texts.length), texts);
+  });
+
+  it('a queue whose broker stands still is not taken for an empty one', async () => {
+    await using server = await startScriptedServer({ answer: late({ n: 1 }) });
+    const result = await operate(server, ['ack-all-messages', 'x', '--yes', '--idle', '0.2']);
+    assert.deepEqual([result.acked, result.stopped], [1, 'idle']);
   });
 
   const script = findProgram('script');
@@ -349,9 +362,12 @@ describe('ack-all-messages', () => {
           stdio: ['pipe', 'pipe', 'inherit'],
         });
         let screen = '';
+        let isAnswered = false;
         terminal.stdout.setEncoding('utf8').on('data', (chunk: string) => {
           screen += chunk;
-          if (chunk.includes('[y/N]')) terminal.stdin.write(answer);
+          if (isAnswered || !screen.includes('[y/N]')) return;
+          isAnswered = true;
+          terminal.stdin.write(answer);
         });
         const ended = new Promise((resolve) => terminal.once('close', resolve));
         assert.equal(await within(ended, DEADLINE_MS, () => `the end on a terminal: ${screen}`), 0);

@@ -12,7 +12,7 @@ import { brokersUnderTest, brokerUnderTest, type BrokerUnderTest } from '../supp
 import { packageRoot, run, type Running, type RunOptions } from '../support/process.js';
 
 /** Far beyond what a loaded machine needs. */
-export const DEADLINE_MS = 10_000;
+export const DEADLINE_MS = 30_000;
 
 /** The broker of a test that needs none in particular, or undefined: then the test skips. */
 export function anyBroker(): BrokerUnderTest | undefined {

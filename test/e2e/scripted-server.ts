@@ -85,25 +85,31 @@ export class ScriptedServer implements AsyncDisposable {
       socket.write(encodeFrame('RECEIPT', { 'receipt-id': headers.receipt }));
     }
     if (command !== 'SUBSCRIBE') return;
-    for (const [index, body] of bodies.entries()) {
-      const json = Buffer.from(JSON.stringify(body));
-      const { id: subscription, destination } = headers;
-      socket.write(
-        encodeFrame(
-          'MESSAGE',
-          {
-            subscription,
-            destination,
-            'message-id': `m-${index}`,
-            ack: `m-${index}`,
-            'correlation-id': `c-${index}`,
-            'content-length': String(json.length),
-          },
-          json,
-        ),
-      );
-    }
+    for (const [index, body] of bodies.entries()) socket.write(delivery(frame, index, body));
   }
+}
+
+/** The MESSAGE that brings a body as JSON to who sent that SUBSCRIBE. */
+export function delivery(
+  { headers: { id: subscription, destination } }: Frame,
+  index: number,
+  body: unknown,
+): Buffer {
+  const json = Buffer.from(JSON.stringify(body));
+  const ids = { 'message-id': `m-${index}`, ack: `m-${index}`, 'correlation-id': `c-${index}` };
+  const length = { 'content-length': String(json.length) };
+  return encodeFrame('MESSAGE', { subscription, destination, ...ids, ...length }, json);
+}
+
+/** The answer of one who stands still for longer than any limit: a message comes only before what is asked for after it. */
+export function late(body: unknown): NonNullable<Script['answer']> {
+  let subscribe: Frame | undefined;
+  return (frame, socket) => {
+    if (frame.command === 'SUBSCRIBE') subscribe = frame;
+    if (frame.command === 'BEGIN' && subscribe !== undefined) socket.write(delivery(subscribe, 0, body));
+    if (frame.command === 'BEGIN') subscribe = undefined;
+    return false;
+  };
 }
 
 /** Listens on a free port of 127.0.0.1. */
