@@ -70,7 +70,7 @@ export class Connection implements ChannelOutput {
     this.#input = new Input(limits, behaviour, (frame) => this.#handle(frame));
     this.#output = new Output(socket, () => this.#goOn());
     this.#lastHeardMs = clock.now();
-    this.#after('connect', limits.connectMs, () => this.#abandon('no CONNECT in time'));
+    this.#afterReading('connect', limits.connectMs, () => this.#abandon('no CONNECT in time'));
     socket.setNoDelay(true);
     socket.on('data', (chunk) => this.#hear(chunk));
     socket.on('end', () => this.#finish('closed by the client'));
@@ -230,11 +230,11 @@ export class Connection implements ChannelOutput {
     const { clock } = this.#surroundings.queues;
     const check = (): void => {
       const leftMs = this.#lastHeardMs + silenceMs - clock.now();
-      if (this.#socket.isPaused()) this.#after('receive', silenceMs, check);
-      else if (leftMs > 0) this.#after('receive', leftMs, check);
+      if (this.#socket.isPaused()) this.#afterReading('receive', silenceMs, check);
+      else if (leftMs > 0) this.#afterReading('receive', leftMs, check);
       else this.#finish('no heart-beat in time');
     };
-    this.#after('receive', silenceMs, check);
+    this.#afterReading('receive', silenceMs, check);
   }
 
   #receipt(id: string): void {
@@ -281,6 +281,14 @@ export class Connection implements ChannelOutput {
     for (const name of this.#timers.keys()) this.#cancel(name);
     this.#client?.channel.close();
     if (this.#client !== undefined) this.#report({ kind: 'disconnected', client: this.name, reason });
+  }
+
+  /** A blocked event loop runs timers before it reads: what waits in the socket is read before the verdict. */
+  #afterReading(name: string, ms: number, run: () => void): void {
+    this.#after(name, ms, () => {
+      const immediate = setImmediate(run);
+      this.#timers.set(name, () => clearImmediate(immediate));
+    });
   }
 
   #after(name: string, ms: number, run: () => void): void {
