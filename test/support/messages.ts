@@ -8,7 +8,7 @@ import type { BrokerUnderTest } from './brokers.js';
 import { ErrorFrame, type RawClient, type RawHeaders, settlingHeaders, withRaw } from './raw-client.js';
 import { until } from './until.js';
 
-const DRAIN_DEADLINE_MS = 20_000;
+const DRAIN_DEADLINE_MS = 30_000;
 const SENTINEL = 'x-test-sentinel';
 
 export interface DrainOptions {

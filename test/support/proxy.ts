@@ -11,7 +11,7 @@ import { until } from './until.js';
 
 export type Direction = 'toServer' | 'toClient';
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 30_000;
 
 /** A frame that is waited for. */
 interface Watch {

@@ -44,7 +44,7 @@ export interface Waiting {
 }
 
 /** Far beyond what a loaded machine needs: reached only by what will not come. */
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 30_000;
 /** Above every body a test sends. */
 const LIMIT_BYTES = 256 * 1024 * 1024;
 const SHOWN_FRAMES = 20;

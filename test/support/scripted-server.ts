@@ -20,7 +20,7 @@ export interface ScriptedServerOptions {
 type SentHeaders = Readonly<Record<string, string | undefined>>;
 
 /** Far beyond what a loaded machine needs: reached only by what will not come. */
-const DEADLINE_MS = 10_000;
+const DEADLINE_MS = 30_000;
 /** Above every body a test sends. */
 const LIMIT_BYTES = 256 * 1024 * 1024;
 const LF = 10;

@@ -21,8 +21,8 @@ export interface Command {
 export type Downfall = 'kill' | 'clean';
 
 /** A cold start on a busy machine; a warm one takes a tenth. */
-const START_DEADLINE_MS = 90_000;
-const EXIT_DEADLINE_MS = 30_000;
+const START_DEADLINE_MS = 180_000;
+const EXIT_DEADLINE_MS = 60_000;
 const LOG_TAIL_LINES = 40;
 
 export class ServerProcess {

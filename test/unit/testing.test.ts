@@ -118,7 +118,7 @@ test('startBroker serves a publisher by its env, and can break every connection'
       await publisher.send('/queue/xpto', 2);
       return true;
     },
-    10_000,
+    30_000,
     'the publisher to connect again',
   );
   await publisher.close();

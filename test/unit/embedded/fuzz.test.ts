@@ -17,7 +17,7 @@ const BATCH = 200;
 /** Sent without waiting for what the broker makes of them: what may end the connection last, so that all are heard. */
 const BURST = { frames: 18, broken: 2 };
 const CONCURRENT = 20;
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 30_000;
 /** Of live objects afterwards: what a leak of a kilobyte per connection would pass. */
 const GROWTH_BYTES = 16 * 1024 * 1024;
 

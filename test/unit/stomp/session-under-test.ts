@@ -11,7 +11,7 @@ import type { ScriptedServer, ScriptedServerOptions } from '../../support/script
 import { within } from '../../support/until.js';
 
 /** Far beyond what a loaded machine needs: reached only by what will not come. */
-export const DEADLINE_MS = 10_000;
+export const DEADLINE_MS = 30_000;
 
 export interface LogLine extends Record<string, unknown> {
   readonly level: 'debug' | 'info' | 'warn' | 'error';

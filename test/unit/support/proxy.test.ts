@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { type Proxy, startProxy } from '../../support/proxy.js';
 import { until } from '../../support/until.js';
 
-const DEADLINE_MS = 5000;
+const DEADLINE_MS = 30_000;
 
 interface End {
   readonly socket: Socket;
