@@ -57,6 +57,6 @@ export function askingBehaviours(broker: BrokerUnderTest): void {
     proxy.resume();
     await consuming.turned('subscribed');
     await putAll(broker, `/queue/${queue}`, [{ n: 1 }], withId);
-    assert.equal((await consuming.settled()).outcome, 'acked');
+    await consuming.settled('acked');
   });
 }

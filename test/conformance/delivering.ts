@@ -40,12 +40,14 @@ export function deliveryBehaviours(broker: BrokerUnderTest): void {
       }
       await client.receipt('ABORT', { transaction: 'aborted' });
       const sinceMs = performance.now();
+      const coming = client
+        .next(({ body }) => body.toString() === 'committed')
+        .then((message) => ({ message, afterMs: performance.now() - sinceMs }));
       await client.receipt('COMMIT', { transaction: 'committed' });
       await client.put(queue, 'not delayed', declaring);
       assert.equal((await client.next('MESSAGE')).body.toString(), 'not delayed');
-      const delayed = await client.next('MESSAGE');
-      assert.ok(performance.now() - sinceMs > 150);
-      assert.equal(delayed.body.toString(), 'committed');
+      const { message: delayed, afterMs } = await coming;
+      assert.ok(afterMs > 150, `${afterMs} ms`);
       assert.equal(delayed.headers.AMQ_SCHEDULED_DELAY, undefined);
       if (!broker.capabilities.delaysOnce) return;
       assert.ok(delayed.headers.scheduledJobId);

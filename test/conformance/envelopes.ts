@@ -133,8 +133,11 @@ function failureOf({ headers }: Frame): Record<string, string> {
   return Object.fromEntries(ours.map(([name, value]) => [name.slice('x-failure-'.length), value]));
 }
 
-async function redrive(broker: BrokerUnderTest, queue: string, ...flags: string[]) {
-  const running = run('pubsub', ['redrive', queue, '--idle', '1', ...flags], { env: broker.env });
+/** Ends when it has sent one message back, or has left one where it is. */
+async function redrive(broker: BrokerUnderTest, queue: string) {
+  const running = run('pubsub', ['redrive', queue, '--count', '1', '--idle', '60'], { env: broker.env });
+  const stop = () => running.signal('SIGTERM');
+  running.says('message left').then(stop, () => undefined);
   assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);
   return JSON.parse(running.stdout) as Record<string, unknown>;
 }
@@ -145,7 +148,7 @@ async function assertRedriven(
   queue: string,
   { body = '{"n": 1.0}', headers }: Partial<Case> = {},
 ): Promise<void> {
-  const result = await redrive(broker, queue, '--count', '1');
+  const result = await redrive(broker, queue);
   assert.deepEqual([result.redriven, result.to], [1, { [queue]: 1 }]);
   const [back, ...more] = await drainQueue(broker, queue, { atLeast: 1 });
   assert.equal(more.length, 0);
@@ -219,7 +222,7 @@ export function envelopeBehaviours(broker: BrokerUnderTest): void {
     await Promise.all([consuming.stop(), others.stop()]);
     const dead = await firstIn(broker, `DLQ.${failing}`);
     assert.equal(dead.headers['original-destination'], `/queue/${failing}`);
-    const result = await redrive(broker, failing, '--count', '1');
+    const result = await redrive(broker, failing);
     assert.deepEqual(result.to, { [failing]: 1 });
     assert.equal((await drainQueue(broker, failing, { atLeast: 1 })).length, 1);
     assert.deepEqual(await drainQueue(broker, other), []);

@@ -104,7 +104,7 @@ export function foreignQueueBehaviours(broker: BrokerUnderTest): void {
       code: 'message-too-large',
       message: /a NACK may destroy it: raise STOMP_MAX_MESSAGE_BYTES, or, .*--dead-letter-by nack/,
     });
-    assert.equal((await drainQueue(broker, queue)).length, 1);
+    assert.equal((await drainQueue(broker, queue, { atLeast: 1 })).length, 1);
   });
 
   it('is retried from by a queue that is declared for that alone', async (t) => {

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import type { Payload } from '../../src/index.js';
 import type { BrokerUnderTest } from '../support/brokers.js';
-import { publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
+import { DEADLINE_MS, publisherTo, startConsuming, uniqueName } from '../support/consuming.js';
 import { drainQueue } from '../support/messages.js';
 import { connectRaw } from '../support/raw-client.js';
+import { until } from '../support/until.js';
 
 const ack = (payload: Payload) => payload.ack();
 
@@ -16,7 +17,8 @@ export function topicBehaviours(broker: BrokerUnderTest): void {
       const options = queueName === undefined ? {} : { queueName };
       const consuming = await startConsuming(t, broker, destination, ack, options);
       await consuming.stop();
-      return consuming.log.filter(({ level }) => level === 'warn').map(({ message }) => message);
+      const told = consuming.log.filter(({ level, fields }) => level === 'warn' && 'queue' in fields);
+      return told.map(({ message }) => message);
     };
     const shared = await warnings(`/topic/${topic}`);
     const virtual = await warnings(`/topic/VirtualTopic.${topic}`);
@@ -49,7 +51,12 @@ export function topicBehaviours(broker: BrokerUnderTest): void {
     const second = await startConsuming(t, broker, `Consumer.app.${topic}`, ack);
     const publisher = publisherTo(t, broker);
     await Promise.all(Array.from({ length: 20 }, (_, n) => publisher.send(`/topic/${topic}`, { n })));
-    while (first.payloads.length + second.payloads.length < 20) await new Promise(setImmediate);
+    const received = () => first.payloads.length + second.payloads.length;
+    await until(
+      () => received() === 20,
+      DEADLINE_MS,
+      () => `20 payloads; came: ${received()}`,
+    );
     assert.equal((await first.stop()).acked + (await second.stop()).acked, 20);
   });
 
