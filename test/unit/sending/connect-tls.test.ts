@@ -11,7 +11,6 @@ import { connectOnce } from '../../../src/sending/connect.js';
 import type { Session } from '../../../src/sending/connect.js';
 import { openBeside } from '../../../src/stomp/open.js';
 import { type ScriptedServer, startScriptedServer } from '../../support/scripted-server.js';
-import { freePorts } from '../../support/server-process.js';
 import { until, within } from '../../support/until.js';
 import { Authority, type Certificate, opensslMissing } from './certificates.js';
 import { DEADLINE_MS, RecordedLog } from '../stomp/session-under-test.js';
@@ -60,12 +59,11 @@ async function assertWorks(session: Session): Promise<void> {
 
 /** A server of OpenSSL that wants client certificates, and says by alerts what it has against one, as brokers do. */
 async function startAsking(version: string, { certFile, keyFile }: Certificate, caFile: string) {
-  const [port = 0] = await freePorts(1);
   const files = ['-cert', certFile, '-key', keyFile, '-CAfile', caFile];
   const args = [
     's_server',
     '-accept',
-    `127.0.0.1:${port}`,
+    '127.0.0.1:0',
     version,
     ...files,
     '-Verify',
@@ -75,16 +73,16 @@ async function startAsking(version: string, { certFile, keyFile }: Certificate, 
   const child = spawn('openssl', args, { stdio: ['pipe', 'pipe', 'ignore'] });
   let said = '';
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  await until(
-    () => said.includes('ACCEPT'),
+  const [, port] = await until(
+    () => /^ACCEPT 127\.0\.0\.1:(\d+)$/m.exec(said),
     DEADLINE_MS,
-    () => `ACCEPT in ${said}`,
+    () => `ACCEPT and its port in ${said}`,
   );
   const stop = async () => {
     child.kill('SIGKILL');
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   };
-  return { host: '127.0.0.1' as const, port, [Symbol.asyncDispose]: stop };
+  return { host: '127.0.0.1' as const, port: Number(port), [Symbol.asyncDispose]: stop };
 }
 
 describe('TLS', { skip }, () => {

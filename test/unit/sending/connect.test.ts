@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
 import { afterEach, describe, it, mock } from 'node:test';
 import { PubsubError } from '../../../src/errors.js';
 import type { Settings } from '../../../src/settings.js';
@@ -24,15 +22,10 @@ const settingsFor = ({ host, port }: Address, given: Partial<Settings> = {}): Se
 const withStandby = (first: Address, standby: Address): Settings =>
   settingsFor(first, { standbyHost: standby.host, standbyPort: standby.port });
 
-/** A port where nobody listens. */
-async function closedPort(): Promise<Address> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address() as AddressInfo;
-  listener.close();
-  await once(listener, 'close');
-  return { host: '127.0.0.1', port };
-}
+let closedPorts = 0;
+
+/** Another one each time where nobody listens, and nobody begins to: no system gives these away. */
+const closedPort = (): Address => ({ host: '127.0.0.1', port: ++closedPorts });
 
 const refusing: Script = async (connection) => {
   await connection.expect('CONNECT');
@@ -85,12 +78,12 @@ describe('connectOnce', () => {
 
   it('uses the standby when nobody listens at the first', async () => {
     await using standby = await startScriptedServer();
-    const session = await connectWith(withStandby(await closedPort(), standby));
+    const session = await connectWith(withStandby(closedPort(), standby));
     assert.equal(session.address, `${standby.host}:${standby.port}`);
   });
 
   it('tells what was wrong with each server when none can be reached', async () => {
-    const [first, standby] = [await closedPort(), await closedPort()];
+    const [first, standby] = [closedPort(), closedPort()];
     await assert.rejects(connectWith(withStandby(first, standby)), (error: unknown) => {
       assert.ok(hasCode('broker-unreachable')(error));
       for (const { port } of [first, standby])
@@ -101,7 +94,7 @@ describe('connectOnce', () => {
 
   it('tells of the refusal when one server refuses and the other cannot be reached', async () => {
     await using refuser = await startScriptedServer(refusing);
-    const closed = await closedPort();
+    const closed = closedPort();
     for (const [first, standby] of [
       [refuser, closed],
       [closed, refuser],
@@ -169,7 +162,7 @@ describe('sessions', () => {
 
   it('wait longer after each failed attempt, up to the limit', async () => {
     mock.method(Math, 'random', () => 0);
-    const log = await runLoop(settingsFor(await closedPort(), cap), (log) => waits(log).length >= 5);
+    const log = await runLoop(settingsFor(closedPort(), cap), (log) => waits(log).length >= 5);
     assert.deepEqual(waits(log).slice(0, 5), leastWaits);
     assert.ok(
       log.find(/trying again/).every(({ level, reason }) => level === 'warn' && typeof reason === 'string'),
@@ -206,7 +199,7 @@ describe('sessions', () => {
   });
 
   it('do not return together: each wait is a random part of its span', async () => {
-    const settings = settingsFor(await closedPort(), { waitToConnectSeconds: 0.1 });
+    const settings = settingsFor(closedPort(), { waitToConnectSeconds: 0.1 });
     for (const [random, waitMs] of [
       [0, 20],
       [0.5, 60],
@@ -227,7 +220,7 @@ describe('sessions', () => {
   });
 
   it('throw a file that cannot be read before the first one', async () => {
-    const settings = settingsFor(await closedPort(), { useSsl: true, caFile: '/nowhere/ca.pem' });
+    const settings = settingsFor(closedPort(), { useSsl: true, caFile: '/nowhere/ca.pem' });
     const loop = sessions(settings, new RecordedLog(), new AbortController().signal);
     await assert.rejects(within(loop.next(), DEADLINE_MS, 'the loop fails'), hasCode('invalid-setting'));
   });
