@@ -7,6 +7,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { type Frame, FrameDecoder } from '../../src/stomp/frames.js';
 import { Deferral } from './deferral.js';
 import type { Address } from './raw-client.js';
+import { freePorts } from './server-process.js';
 import { until } from './until.js';
 
 export type Direction = 'toServer' | 'toClient';
@@ -45,6 +46,8 @@ export class Proxy implements AsyncDisposable {
   readonly #options: ProxyOptions;
   readonly #pairs = new Set<Pair>();
   readonly #stalled = new Set<Direction>();
+  /** What passes on the ends of connections that are held back, by direction. */
+  readonly #heldEnds: Record<Direction, (() => void)[]> = { toServer: [], toClient: [] };
   readonly #budgets = new Map<Direction, { left: number; readonly then: () => void }>();
   readonly #onConnection: ((count: number) => void)[] = [];
   readonly #onFrame: ((direction: Direction, frame: Frame) => void)[] = [];
@@ -93,6 +96,8 @@ export class Proxy implements AsyncDisposable {
     for (const each of directions(direction)) {
       this.#stalled.delete(each);
       for (const pair of this.#pairs) sourceOf(pair, each).resume();
+      // Behind what was held back, which a turn of `resume` lets go.
+      for (const passOn of this.#heldEnds[each].splice(0)) setImmediate(passOn);
     }
     for (const pair of this.#pairs) this.#answer(pair);
   }
@@ -250,19 +255,24 @@ export class Proxy implements AsyncDisposable {
     to.on('drain', () => {
       if (!this.#stalled.has(direction)) from.resume();
     });
-    from.on('end', () => to.end());
+    // A socket tells its end even if it is paused.
+    const passOn = (end: () => void) => {
+      if (this.#stalled.has(direction)) this.#heldEnds[direction].push(end);
+      else end();
+    };
+    from.on('end', () => passOn(() => to.end()));
     from.on('close', () => {
       if (to.destroyed) this.#pairs.delete(pair);
-      else if (from.errored) reset(to);
-      else to.end();
+      else passOn(() => (from.errored ? reset(to) : to.end()));
     });
     if (this.#stalled.has(direction)) from.pause();
   }
 }
 
-/** A proxy on a free port of 127.0.0.1; connections go to `target`. */
+/** A proxy on a port of 127.0.0.1 that nobody else gets while it refuses; connections go to `target`. */
 export async function startProxy(target: Address, options: ProxyOptions = {}): Promise<Proxy> {
-  return new Proxy(await listen(0), target, options);
+  const [port] = (await freePorts(1)) as [number];
+  return new Proxy(await listen(port), target, options);
 }
 
 function listen(port: number): Promise<Server> {

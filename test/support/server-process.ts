@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, openSync, readFileSync, closeSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { keepDirectory, keepGroup, releaseGroup } from './keeper.js';
@@ -151,29 +151,50 @@ export function privateDirectory(name: string): string {
 
 /** Below those that the system gives to outgoing connections, which could have one while its server is down. */
 const FIRST_PORT = 10_000;
+const HUNDREDS = 100;
 const PORTS_EACH = 100;
+let hundred: Promise<number> | undefined;
 let ports = 0;
 
 /**
  * `count` different TCP ports of 127.0.0.1 that nobody listens on at this time. Processes that run beside each other take
- * theirs from different hundreds.
+ * theirs from different hundreds, so that a port is free again when its server comes back to it.
  */
 export async function freePorts(count: number): Promise<number[]> {
-  const first = FIRST_PORT + (process.pid % 100) * PORTS_EACH;
+  const first = await (hundred ??= ownHundred());
   const free: number[] = [];
-  for (let tries = 0; tries < PORTS_EACH && free.length < count; tries++) {
-    const port = first + (ports++ % PORTS_EACH);
+  for (let tries = 1; tries < PORTS_EACH && free.length < count; tries++) {
+    const port = first + 1 + (ports++ % (PORTS_EACH - 1));
     if (await isFree(port)) free.push(port);
   }
   if (free.length < count) throw new Error(`no ${count} free ports from ${first} on`);
   return free;
 }
 
-function isFree(port: number): Promise<boolean> {
+/** Whoever listens on the first of its ports has a hundred, up to the end of the process. */
+async function ownHundred(): Promise<number> {
+  for (let tries = 0; tries < HUNDREDS; tries++) {
+    const first = FIRST_PORT + ((process.pid + tries) % HUNDREDS) * PORTS_EACH;
+    const guard = await listenOn(first);
+    if (guard === undefined) continue;
+    guard.unref();
+    return first;
+  }
+  throw new Error(`every hundred of ports from ${FIRST_PORT} on is somebody's`);
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = await listenOn(port);
+  if (server === undefined) return false;
+  await new Promise((resolve) => server.close(resolve));
+  return true;
+}
+
+function listenOn(port: number): Promise<Server | undefined> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    server.once('error', () => resolve(undefined));
+    server.listen(port, '127.0.0.1', () => resolve(server));
   });
 }
 

@@ -99,6 +99,21 @@ describe('the proxy', () => {
     await saw(peer, 'end');
   });
 
+  it('holds back an end that comes alone, and a reset', async () => {
+    const [ending, resetting] = [await open(), await open()];
+    proxy.stall();
+    ending.client.socket.end();
+    resetting.client.socket.resetAndDestroy();
+    await saw(resetting.client, 'close');
+    const { client, peer } = await open();
+    proxy.resume('toClient');
+    peer.socket.write('later');
+    await got(client, 'later');
+    assert.deepEqual([ending.peer.events, resetting.peer.events], [[], []]);
+    proxy.resume();
+    await Promise.all([saw(ending.peer, 'end'), saw(resetting.peer, 'ECONNRESET')]);
+  });
+
   it('shows each frame once, and forwards one that it held when it is resumed', async () => {
     const { client, peer } = await open();
     const seen: string[] = [];
