@@ -25,7 +25,7 @@ export interface LogLine {
 type Timed<Event> = Event & { readonly atMs: number };
 
 /** Far beyond what a loaded machine needs. */
-export const DEADLINE_MS = 30_000;
+export const DEADLINE_MS = 60_000;
 
 /** The settings by which the product finds this broker. */
 export function settingsOf({ host, port, user, password, vhost }: BrokerUnderTest) {

@@ -5,10 +5,11 @@
 import { randomUUID } from 'node:crypto';
 import type { Frame } from '../../src/stomp/frames.js';
 import type { BrokerUnderTest } from './brokers.js';
+import type { Ledger } from './ledger.js';
 import { ErrorFrame, type RawClient, type RawHeaders, settlingHeaders, withRaw } from './raw-client.js';
 import { until } from './until.js';
 
-const DRAIN_DEADLINE_MS = 30_000;
+const DRAIN_DEADLINE_MS = 60_000;
 const SENTINEL = 'x-test-sentinel';
 
 export interface DrainOptions {
@@ -116,6 +117,26 @@ export function firstIn(broker: BrokerUnderTest, destination: string): Promise<F
 /** The bodies of the messages that drainQueue takes, as text. */
 export async function bodiesIn(broker: BrokerUnderTest, destination: string, atLeast = 0): Promise<string[]> {
   return (await drainQueue(broker, destination, { atLeast })).map(({ body }) => body.toString());
+}
+
+/**
+ * What a stop leaves of a ledger's messages in these queues, into the ledger: until none is missing and so many are there
+ * twice. A broker may give some back a moment after the stop.
+ */
+export async function takeLeft(
+  broker: BrokerUnderTest,
+  queues: readonly string[],
+  ledger: Ledger,
+  repeated = 0,
+): Promise<void> {
+  const isAllThere = async () => {
+    for (const queue of queues)
+      for (const body of await bodiesIn(broker, queue)) ledger.count((JSON.parse(body) as { n: number }).n);
+    return ledger.lost === 0 && ledger.repeated >= repeated;
+  };
+  const state = () =>
+    `all left in ${queues.join(' and ')}; missing: ${ledger.lost}, repeated: ${ledger.repeated}`;
+  await until(isAllThere, DRAIN_DEADLINE_MS, state);
 }
 
 /** Does queueDepth know it of this broker? */
