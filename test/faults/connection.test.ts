@@ -20,6 +20,10 @@ import { until } from '../support/until.js';
 
 const COMPLETE_MS = 60_000;
 const withId = { 'correlation-id': 'c' };
+/** Of whom a broker takes no silence amiss: a test that stands still for a while is not hung up on. */
+const quiet = { outgoingHeartbeatMs: 60_000 };
+
+const numberOf = (body: Buffer) => (JSON.parse(body.toString()) as { n: number }).n;
 
 interface Setting {
   readonly proxy: Proxy;
@@ -79,10 +83,11 @@ for (const broker of brokersUnderTest()) {
           );
           await ledger.complete(COMPLETE_MS);
           await consuming.stop();
+          // What was in flight when a connection ended may have been acked without the ack having arrived, and the broker
+          // may have noticed that end late.
+          for (const { body } of await drainQueue(broker, queue)) ledger.count(numberOf(body));
           ledger.report(t, broker, slowestRecovery(consuming.events));
-          // What was in flight when a connection ended may have been acked without the ack having arrived.
           ledger.assertRepeatedAtMost(cuts * concurrency * 2);
-          assert.equal((await drainQueue(broker, queue)).length, 0);
           assert.equal((await drainQueue(broker, `DLQ.${queue}`)).length, 0);
         },
       );
@@ -116,7 +121,7 @@ for (const broker of brokersUnderTest()) {
         messages: 10,
         concurrency: 1,
         incomingHeartbeatMs: 1000,
-        outgoingHeartbeatMs: 1000,
+        ...quiet,
       });
       await ledger.complete(COMPLETE_MS);
       proxy.stall();
@@ -131,18 +136,21 @@ for (const broker of brokersUnderTest()) {
     });
 
     test('a connection that is slow for less than the heart-beats allow is kept', async (t) => {
+      // Two and a half of them may pass: nearly nine seconds are left after the one that is late.
+      const incomingHeartbeatMs = 6000;
       const { proxy, ledger, consuming, queue } = await consumeThroughProxy(t, broker, {
         messages: 1,
         concurrency: 1,
-        incomingHeartbeatMs: 2000,
-        outgoingHeartbeatMs: 2000,
+        incomingHeartbeatMs,
+        ...quiet,
       });
       await ledger.complete(COMPLETE_MS);
       const { connections } = proxy;
       proxy.stall('toClient');
       const sinceMs = performance.now();
       await publisherTo(t, broker).send(`/queue/${queue}`, ledger.next());
-      await until(() => performance.now() - sinceMs > 2500, COMPLETE_MS, 'a beat is late');
+      const isLate = () => performance.now() - sinceMs > incomingHeartbeatMs * 1.1;
+      await until(isLate, COMPLETE_MS, 'a beat is late');
       proxy.resume('toClient');
       await ledger.complete(COMPLETE_MS);
       assert.equal(proxy.connections, connections);
@@ -165,8 +173,9 @@ for (const broker of brokersUnderTest()) {
       const { atMs } = await consuming.turned('subscribed');
       await ledger.complete(COMPLETE_MS);
       ledger.report(t, broker, atMs - sinceMs);
-      // The first ack may have come behind the UNSUBSCRIBE, which makes it void.
-      assert.equal((await consuming.stop()).redelivered, ledger.repeated);
+      // The first ack may have come behind the UNSUBSCRIBE, which makes it void; the message may come again at the stop.
+      const { redelivered } = await consuming.stop();
+      assert.ok(redelivered <= 1 && ledger.repeated <= redelivered, `${redelivered} came again`);
     });
 
     test('a subscription whose message takes long is not idle, and keeps its connection', async (t) => {
@@ -185,6 +194,9 @@ for (const broker of brokersUnderTest()) {
       );
       await publisherTo(t, broker).send(`/queue/${queue}`, 1);
       await consuming.received(1);
+      // The message may be there before its subscription is said to be.
+      const lastTurn = () => consuming.events.filter((event) => 'kind' in event).at(-1);
+      await until(() => lastTurn()?.kind === 'subscribed', COMPLETE_MS, 'it is subscribed');
       const said = consuming.log.length;
       const sinceMs = performance.now();
       await until(() => performance.now() - sinceMs > 500, COMPLETE_MS, 'some periods pass');
@@ -213,9 +225,12 @@ for (const broker of brokersUnderTest()) {
       });
       await ledger.complete(COMPLETE_MS);
       await other.stop();
+      const [sinceMs, sinceTime] = [performance.now(), Date.now()];
       paused.signal('SIGCONT');
-      const sinceMs = performance.now();
-      await paused.says('subscribed', 2);
+      // It may have lost a connection before, too, on a machine that is busy.
+      const isBack = () =>
+        paused.said('subscribed').some(({ time }) => Date.parse(String(time)) >= sinceTime);
+      await until(isBack, COMPLETE_MS, () => `it subscribes again: ${paused.stderr}`);
       const recoveryMs = performance.now() - sinceMs;
       writeFileSync(gate, '');
       await paused.waitFor(/"msg":"settled 0 connection-lost"/);
@@ -289,6 +304,7 @@ for (const broker of brokersUnderTest()) {
         const ledger = new Ledger(200);
         // Not persistent: on ActiveMQ these are copied to the dead-letter queue, then acked.
         await putAll(broker, `/queue/${queue}`, ledger.bodies(), { ...withId, persistent: undefined });
+        const [cuts, concurrency] = [4, 5];
         let seen = 0;
         const behindProxy = { ...broker, host: proxy.host, port: proxy.port };
         const consuming = await startConsuming(
@@ -296,19 +312,20 @@ for (const broker of brokersUnderTest()) {
           behindProxy,
           `/queue/${queue}`,
           async (payload) => {
-            if (++seen % 40 === 0 && seen <= 160) proxy.cut();
+            if (++seen % 40 === 0 && seen <= 40 * cuts) proxy.cut();
             if ((await payload.nack()) === 'sent') ledger.record(payload);
           },
-          { concurrency: 5 },
+          { concurrency },
         );
         await ledger.complete(COMPLETE_MS);
         await consuming.stop();
         const dead = await drainQueue(broker, `DLQ.${queue}`, { atLeast: 200 });
-        const numbers = new Set(dead.map(({ body }) => (JSON.parse(body.toString()) as { n: number }).n));
+        const numbers = new Set(dead.map(({ body }) => numberOf(body)));
+        // The broker may have noticed the end of a connection late: what was in flight then is there once more.
         const rest = await drainQueue(broker, queue);
         ledger.report(t, broker, slowestRecovery(consuming.events));
-        assert.equal(numbers.size + rest.length, 200);
-        assert.equal(rest.length, 0);
+        assert.equal(numbers.size, 200);
+        assert.ok(rest.length <= cuts * concurrency, `${rest.length} are left`);
       },
     );
   });
@@ -335,22 +352,27 @@ test(
       {
         ...{ durableTopicSubscription: true, clientId: topic },
         ...{ standbyHost: standby.host, standbyPort: standby.port },
-        // The broker notices after the consumer.
-        ...{ incomingHeartbeatMs: 1000, outgoingHeartbeatMs: 2500, connectTimeoutSeconds: 0.5 },
+        // The broker does not notice by itself.
+        ...{ incomingHeartbeatMs: 1000, connectTimeoutSeconds: 2, ...quiet },
       },
     );
     first.stall();
     const { reason } = await consuming.turned('lost');
     assert.match(reason ?? '', /no heart-beat within/);
     await publisherTo(t, broker).send(`/topic/${topic}`, ledger.next());
+    const refusals = () =>
+      consuming.log.filter(({ fields }) => String(fields.reason).includes('already connected'));
+    await until(
+      () => refusals().length > 0,
+      COMPLETE_MS,
+      () => `the broker refuses a second one; it said ${JSON.stringify(consuming.log.slice(-10))}`,
+    );
+    // Now it does.
+    first.cut();
     await consuming.turned('subscribed');
     await ledger.complete(COMPLETE_MS);
     await consuming.stop();
-    const refusals = consuming.log.filter(({ fields }) =>
-      String(fields.reason).includes('already connected'),
-    );
-    assert.ok(refusals.length > 0);
-    assert.ok(refusals.every(({ level }) => level === 'warn'));
+    assert.ok(refusals().every(({ level }) => level === 'warn'));
     ledger.report(t, broker, slowestRecovery(consuming.events));
   },
 );

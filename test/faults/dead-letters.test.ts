@@ -14,7 +14,7 @@ import { startProxy } from '../support/proxy.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
-const COMPLETE_MS = 60_000;
+const COMPLETE_MS = 120_000;
 const CUTS = 50;
 const KILLS = 3;
 const withId = { 'correlation-id': 'c' };

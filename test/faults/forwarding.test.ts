@@ -24,8 +24,8 @@ interface Scene {
   /** The broker as the consumer under test sees it. */
   readonly behind: BrokerUnderTest;
   readonly forward: (payload: Payload) => Promise<unknown>;
-  /** Empties the target into the ledger; there is nothing in the source or dead-lettered. */
-  readonly count: () => Promise<void>;
+  /** Empties the target into the ledger; there is nothing in the source, unless that counts, too, or dead-lettered. */
+  readonly count: (options?: { readonly isRestCounted?: boolean }) => Promise<void>;
 }
 
 async function scene(t: TestContext, broker: BrokerUnderTest, messages: number): Promise<Scene> {
@@ -46,9 +46,11 @@ async function scene(t: TestContext, broker: BrokerUnderTest, messages: number):
       payload.publish(`/queue/${to}`, payload.body);
       return payload.ack();
     },
-    count: async () => {
+    count: async ({ isRestCounted = false } = {}) => {
       for (const { body } of await drainQueue(broker, to)) ledger.count(numberOf(body));
-      assert.deepEqual(await drainQueue(broker, from), []);
+      const rest = await drainQueue(broker, from);
+      if (isRestCounted) for (const { body } of rest) ledger.count(numberOf(body));
+      else assert.deepEqual(rest, []);
       assert.deepEqual(await drainQueue(broker, `DLQ.${from}`), []);
     },
   };
@@ -121,9 +123,8 @@ for (const broker of brokersUnderTest()) {
           () => `300 messages; came: ${numbers().size}`,
         );
         await consuming.stop();
-        // What was in flight at the last cut may be back, and not have come again.
-        for (const { body } of await drainQueue(broker, from)) ledger.count(numberOf(body));
-        await count();
+        // What was in flight at a cut may be back, and not have come again.
+        await count({ isRestCounted: true });
         ledger.report(t, broker);
         assert.equal(ledger.lost, 0);
         ledger.assertRepeatedAtMost(cuts * concurrency * 2);

@@ -13,7 +13,8 @@ import { run } from '../support/process.js';
 import { until } from '../support/until.js';
 
 const LIMIT = 10_000;
-const COMPLETE_MS = 30_000;
+/** Less than the 60 s for which a broker that is away is tried. */
+const COMPLETE_MS = 45_000;
 /** The line of it, counted from 1. */
 const LONG_AT = 13;
 const skip = brokerUnderTest('embedded') === undefined && 'not in this run';
@@ -43,10 +44,8 @@ describe('a frame over the limit of the broker', { skip, concurrency: true }, ()
     const { broker } = await start(t);
     const [queue, ledger] = [uniqueName(t), new Ledger(30)];
     const args = [`/queue/${queue}`, '--lines', '--window', '5'];
-    const sinceMs = performance.now();
     const publishing = run('publish', args, { env: broker.env, input: lines(ledger) });
     assert.deepEqual(await publishing.exit(COMPLETE_MS), { code: 4, signal: null });
-    assert.ok(performance.now() - sinceMs < 15_000);
     const said = new RegExp(`line ${LONG_AT}: a message of (\\d+) bytes .*over a limit`).exec(
       publishing.stderr,
     );

@@ -4,17 +4,18 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import type { Payload } from '../../src/index.js';
 import type { Frame } from '../../src/stomp/frames.js';
 import { brokerUnderTest } from '../support/brokers.js';
 import { startConsuming, uniqueName } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
-import { drainQueue, putAll, queueDepth } from '../support/messages.js';
+import { drainQueue, putAll, queueDepth, takeLeft } from '../support/messages.js';
 import type { OwnBroker } from '../support/own-broker.js';
 import { bound, unbound } from '../support/policies.js';
 import { run } from '../support/process.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
-import { until } from '../support/until.js';
+import { until, within } from '../support/until.js';
 
 const COMPLETE_MS = 60_000;
 const withId = { 'correlation-id': 'c' };
@@ -123,22 +124,17 @@ describe('a queue that is full', { skip, concurrency: 3 }, () => {
         payload.publish(`/queue/${target}`, payload.body);
         return payload.ack();
       },
-      { concurrency: 20 },
+      { concurrency: 20, gracefulWaitSeconds: 3600 },
     );
     await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);
     await consuming.logged('target', 'reason', 'held');
     await consuming.received(ledger.published);
-    const sinceMs = performance.now();
-    const { acked, released } = await consuming.stop();
-    const tookMs = performance.now() - sinceMs;
-    assert.ok(tookMs < 5000, `the stop took ${tookMs} ms`);
+    const { acked, released } = await within(consuming.stop(), COMPLETE_MS, 'the stop');
     assert.equal(acked + released, ledger.published);
-    for (const from of [queue, target])
-      for (const { body } of await drainQueue(broker, from)) ledger.count(numberOf(body));
+    await takeLeft(broker, [queue, target], ledger, room - acked);
+    assert.equal(ledger.repeated, room - acked);
     assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
     ledger.report(t, broker);
-    assert.equal(ledger.lost, 0);
-    assert.equal(ledger.repeated, room - acked);
   });
 
   test('what shall be retried is held while the queue of its delay is full, and comes again', async (t) => {
@@ -162,10 +158,12 @@ describe('a queue that is full', { skip, concurrency: 3 }, () => {
     const settled = () =>
       consuming.events.filter((event) => 'outcome' in event && event.outcome === 'retried');
     await until(() => settled().length === ledger.published, COMPLETE_MS, 'all are retried');
+    // Nothing may come at the stop. In this order: what leaves the first goes to the second.
+    for (const left of [`${queue}.retry.500`, queue])
+      await until(async () => (await queueDepth(broker, left)) === 0, COMPLETE_MS, `${left} is empty`);
     const { released, redelivered } = await consuming.stop();
-    for (const left of [queue, `${queue}.retry.500`])
-      for (const { body } of await drainQueue(broker, left)) ledger.count(numberOf(body));
-    assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
+    for (const left of [queue, `${queue}.retry.500`, `DLQ.${queue}`])
+      assert.deepEqual(await drainQueue(broker, left), []);
     ledger.report(t, broker);
     assert.deepEqual([ledger.lost, released, redelivered], [0, 0, 0]);
     ledger.assertRepeatedAtMost(ledger.published);
@@ -210,43 +208,42 @@ describe('a queue that is full', { skip, concurrency: 3 }, () => {
   });
 
   test('what comes back for its next attempt is dead-lettered, where it is bounded with reject-publish-dlx', async (t) => {
-    const [queue, concurrency, room] = [uniqueName(t), 5, 10];
-    const [retried, others] = [new Ledger(10), new Ledger(concurrency + room)];
-    await bound(broker, queue, room, 'reject-publish-dlx');
-    let goOn: () => void = () => undefined;
-    const gate = new Promise<void>((resolve) => (goOn = resolve));
-    const consuming = await startConsuming(
-      t,
-      broker,
-      `/queue/${queue}`,
-      async (payload) => {
-        if (payload.headers.fails === 'yes') throw new Error('not the first time');
-        await gate;
-        if ((await payload.ack()) === 'sent') others.record(payload);
-      },
-      { concurrency, retries: 3, retryDelay: '8s' },
-    );
+    const [queue, count] = [uniqueName(t), 10];
+    const [retried, others] = [new Ledger(count), new Ledger(count)];
+    let fail: () => void = () => undefined;
+    const isFull = new Promise<void>((resolve) => (fail = resolve));
+    const callback = async (payload: Payload) => {
+      if (payload.headers.fails === 'yes') {
+        await isFull;
+        throw new Error('not the first time');
+      }
+      if ((await payload.ack()) === 'sent') others.record(payload);
+    };
+    const options = { concurrency: count, retries: 3, retryDelay: '500ms' };
+    // It takes no others: these fill the queue.
+    const failing = await startConsuming(t, broker, `/queue/${queue}`, callback, {
+      ...options,
+      limit: count,
+    });
     await putAll(broker, `/queue/${queue}`, retried.bodies(), { ...withId, fails: 'yes' });
-    for (let count = 0; count < retried.published; count++) await consuming.settled('retried');
-    // First those that are in flight, then those that wait.
-    const bodies = others.bodies();
-    await putAll(broker, `/queue/${queue}`, bodies.slice(0, concurrency), withId);
-    await consuming.received(retried.published + concurrency);
-    await putAll(broker, `/queue/${queue}`, bodies.slice(concurrency), withId);
-    const deadLetters = () => queueDepth(broker, `DLQ.${queue}`);
+    await failing.received(count);
+    await bound(broker, queue, count, 'reject-publish-dlx');
+    await putAll(broker, `/queue/${queue}`, others.bodies(), withId);
+    fail();
+    assert.equal((await failing.ended).retried, count);
     await until(
-      async () => (await deadLetters()) === retried.published,
+      async () => (await queueDepth(broker, `DLQ.${queue}`)) === count,
       COMPLETE_MS,
       'all that came back are dead letters',
     );
-    goOn();
+    const consuming = await startConsuming(t, broker, `/queue/${queue}`, callback, options);
     await others.complete(COMPLETE_MS);
     await consuming.stop();
     for (const { body, headers } of await drainQueue(broker, `DLQ.${queue}`)) {
       retried.count(numberOf(body));
       assert.equal(headers['x-attempt'], '2');
     }
-    for (const other of [queue, `${queue}.retry.8000`]) assert.deepEqual(await drainQueue(broker, other), []);
+    for (const other of [queue, `${queue}.retry.500`]) assert.deepEqual(await drainQueue(broker, other), []);
     retried.report(t, broker);
     assert.deepEqual([retried.lost, retried.repeated, others.repeated], [0, 0, 0]);
   });

@@ -9,14 +9,14 @@ import { FRESH_MS } from '../../src/sending/link.js';
 import { brokerUnderTest, type BrokerUnderTest } from '../support/brokers.js';
 import { startConsuming, uniqueName, type Consuming } from '../support/consuming.js';
 import { Ledger } from '../support/ledger.js';
-import { drainQueue, put, putAll, queueDepth } from '../support/messages.js';
+import { drainQueue, put, putAll, queueDepth, takeLeft } from '../support/messages.js';
 import type { OwnBroker } from '../support/own-broker.js';
 import { bound, unbound } from '../support/policies.js';
 import { run } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
 import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { withRaw } from '../support/raw-client.js';
-import { until } from '../support/until.js';
+import { until, within } from '../support/until.js';
 
 const COMPLETE_MS = 60_000;
 const NACKED = 20;
@@ -122,7 +122,8 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     await all.putBad();
     assert.match(await all.held(TAKEN), /the queue may be full/);
     await all.goesOn();
-    assert.equal(await queueDepth(broker, all.queue), NACKED - all.told());
+    const isAcked = async () => (await queueDepth(broker, all.queue)) === NACKED - all.told();
+    await until(isAcked, COMPLETE_MS, 'the others are acked');
     assert.equal(await queueDepth(broker, all.deadLetters), TAKEN);
     await all.empty();
     await assertRanOnce(t, broker, all);
@@ -149,12 +150,13 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
   test('deleted while messages are held for it: it is declared again, and all that were held arrive', async (t) => {
     const all = await scene(t, broker);
     await bound(broker, all.deadLetters, TAKEN);
+    // What is deleted with its queue is lost by whoever deletes it: these, and none of the others.
+    const filler = new Ledger(TAKEN);
+    await putAll(broker, `/queue/${all.deadLetters}`, filler.bodies(), withId);
     await all.putBad();
     await all.held(TAKEN);
     await all.goesOn();
-    // What is deleted with its queue is lost by whoever deletes it.
-    const looked = await look(broker, all.deadLetters, TAKEN);
-    for (const n of looked) all.ledger.count(n);
+    assert.equal(all.told(), 0);
     await broker.ctl!('delete_queue', all.deadLetters);
     await all.empty();
     await assertRanOnce(t, broker, all);
@@ -195,27 +197,24 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
   });
 
   test('a stop does not wait for what is held: it goes back at once', async (t) => {
-    const all = await scene(t, broker);
+    const all = await scene(t, broker, { gracefulWaitSeconds: 3600 });
     await bound(broker, all.deadLetters, TAKEN);
     await all.putBad();
     await all.held(TAKEN);
-    const sinceMs = performance.now();
-    const { deadLettered, released } = await all.consuming.stop();
-    const tookMs = performance.now() - sinceMs;
-    assert.ok(tookMs < 3000, `the stop took ${tookMs} ms`);
+    const { deadLettered, released } = await within(all.consuming.stop(), COMPLETE_MS, 'the stop');
     assert.equal(deadLettered + released, NACKED);
     assert.ok(released >= NACKED - TAKEN);
-    for (const from of [all.queue, all.deadLetters])
-      for (const { body } of await drainQueue(broker, from)) all.ledger.count(numberOf(body));
-    all.ledger.report(t, broker);
-    assert.equal(all.ledger.lost, 0);
+    // Those whose receipt has not come are there twice.
+    await takeLeft(broker, [all.queue, all.deadLetters], all.ledger, TAKEN - deadLettered);
     assert.equal(all.ledger.repeated, TAKEN - deadLettered);
+    all.ledger.report(t, broker);
   });
 
   test('the command exits with 0 at SIGTERM while messages are held', async (t) => {
     const queue = uniqueName(t);
     const ledger = new Ledger(NACKED);
-    const args = [`/queue/${queue}`, './test/fixtures/callbacks/interop.mjs#consume', '--concurrency', '50'];
+    const callback = './test/fixtures/callbacks/interop.mjs#consume';
+    const args = [`/queue/${queue}`, callback, '--concurrency', '50', '--graceful-wait', '3600'];
     const consuming = run('pubsub', args, { env: broker.env });
     await consuming.waitFor(/"msg":"consuming"/);
     await bound(broker, `DLQ.${queue}`, TAKEN);
@@ -223,11 +222,9 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     await putAll(broker, `/queue/${queue}`, bodies, withId);
     await consuming.waitFor(/a queue takes nothing: messages for it are held/);
     consuming.signal('SIGTERM');
-    assert.deepEqual(await consuming.exit(10_000), { code: 0, signal: null });
-    for (const from of [queue, `DLQ.${queue}`])
-      for (const { body } of await drainQueue(broker, from)) ledger.count(numberOf(body));
+    assert.deepEqual(await consuming.exit(COMPLETE_MS), { code: 0, signal: null });
+    await takeLeft(broker, [queue, `DLQ.${queue}`], ledger);
     ledger.report(t, broker);
-    assert.equal(ledger.lost, 0);
   });
 
   test('held for longer than STOMP_HOLD_SECONDS, they go back, and the consumer stays away, longer each time', async (t) => {
@@ -238,11 +235,14 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     const away = async () => {
       const { fields, message } = await all.consuming.logged('reason', 'retryInMs');
       assert.equal(message, 'staying away from the broker');
-      assert.match(String(fields.reason), /2 messages could not be settled for 1 s \(STOMP_HOLD_SECONDS\)/);
+      // Those for which it is that long: more of them a moment later.
+      assert.match(String(fields.reason), /\d messages could not be settled for 1 s \(STOMP_HOLD_SECONDS\)/);
       return fields.retryInMs;
     };
     assert.deepEqual([await away(), await away(), await away()], [1000, 2000, 4000]);
-    assert.equal(await queueDepth(broker, all.queue), 2);
+    assert.equal(await queueDepth(broker, all.queue), 3 - all.told());
+    const releases = () => all.consuming.events.filter(isReleased).length;
+    const [toldBefore, releasedBefore] = [all.told(), releases()];
     await unbound(broker, all.deadLetters);
     await until(() => all.told() === 3, COMPLETE_MS, 'all are dead-lettered');
     await all.goesOn();
@@ -250,7 +250,8 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     await all.empty();
     assert.deepEqual(await drainQueue(broker, all.queue), []);
     all.ledger.report(t, broker);
-    assert.equal(all.ledger.repeated, 0);
+    // A copy that was confirmed too late for a second of holding, only.
+    all.ledger.assertRepeatedAtMost(1 - toldBefore + releases() - releasedBefore);
     assert.equal(received, 3 + released + GOOD);
   });
 
@@ -264,11 +265,11 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     for (let delivered = 0; delivered <= 15; delivered++) await look(broker, queue, ledger.published);
     await putAll(broker, `/queue/${deadLetters}`, filler.bodies(), quorum);
     await bound(broker, deadLetters, 1);
-    const start = () =>
+    const start = (options: Partial<ConsumeOptions> = {}) =>
       startConsuming(t, behind, `/queue/${queue}`, (payload) => payload.nack(), {
-        ...{ queueType: 'quorum', holdSeconds: 1, concurrency: 5 },
+        ...{ queueType: 'quorum', concurrency: 5, ...options },
       });
-    const away = await start();
+    const away = await start({ holdSeconds: 1 });
     const { reason } = (await away.turned('lost')) as { reason?: string };
     assert.match(String(reason), /delivered 15 times and more: restart the consumer when it is mended/);
     const line = await until(
@@ -279,12 +280,14 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     assert.equal(line.fields.retryInMs, undefined);
     for (const { body } of await drainQueue(broker, deadLetters)) filler.count(numberOf(body));
     assert.equal(filler.lost, 0);
+    await unbound(broker, deadLetters);
     const { connections } = proxy;
     const sinceMs = performance.now();
     // The first absence of the others is of one second.
     await until(() => performance.now() - sinceMs > 4000, COMPLETE_MS, 'it stays away');
     assert.equal(proxy.connections, connections);
-    assert.equal((await away.stop()).received, ledger.published);
+    const { received } = await away.stop();
+    assert.ok(received <= ledger.published, `${received} received`);
     const back = await start();
     for (let count = 0; count < ledger.published; count++) await back.settled('dead-lettered');
     await back.stop();
@@ -294,6 +297,8 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     assert.deepEqual([ledger.lost, ledger.repeated], [0, 0]);
   });
 });
+
+const isReleased = (event: Consuming['events'][number]) => 'outcome' in event && event.outcome === 'released';
 
 /** Hands out what is in a queue and leaves it there: its numbers. Each look is a delivery. */
 async function look(broker: BrokerUnderTest, queue: string, count: number): Promise<number[]> {

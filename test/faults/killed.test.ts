@@ -108,7 +108,14 @@ for (const broker of brokersUnderTest()) {
             [['"kills"', 'killed', undefined]],
           );
           assert.match(dead[0]?.headers['x-failure-message'] ?? '', /^delivered 3 times and never settled/);
-          assert.deepEqual(await drainQueue(broker, queue), []);
+          // A consumer that was killed between a copy and its ACK leaves both: what has been processed once may be there.
+          const left = (await drainQueue(broker, queue)).map(
+            ({ body }) => JSON.parse(body.toString()) as string,
+          );
+          assert.deepEqual(
+            left.filter((body) => !innocents.includes(body)),
+            [],
+          );
         },
       );
     }

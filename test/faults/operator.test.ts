@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
-import { IDLE, operate, resultOf, startOperator } from '../e2e/operator.js';
-import { DEADLINE_MS, temporaryFolder, unique } from '../e2e/commands.js';
+import { operate, resultOf, startOperator } from '../e2e/operator.js';
+import { temporaryFolder, unique } from '../e2e/commands.js';
 import { brokersUnderTest, needs, type BrokerUnderTest } from '../support/brokers.js';
 import { canCount, declaringHeaders, drainQueue, putAll, queueDepth } from '../support/messages.js';
 import { type Direction, type Proxy, startProxy } from '../support/proxy.js';
@@ -16,6 +16,9 @@ import { until } from '../support/until.js';
 /** Put in before each fault. */
 const EACH = 30;
 const WINDOW = 10;
+const DEADLINE_MS = 60_000;
+/** Few runs end with it; a broker may stand still for a while. */
+const IDLE = ['--idle', '3'];
 
 /** In the login, the first messages, the middle and near the end of what each of the connections carries. */
 const offsets: Readonly<Record<Direction, readonly number[]>> = {
@@ -75,13 +78,21 @@ function putter(broker: BrokerUnderTest, queue: string, headers = {}): Operation
   };
 }
 
-/** How many wait in a queue that nobody consumes from: where nobody can count without taking, by looking. */
+/** How many wait in a queue that nobody consumes from: where nobody can count without taking, they are put in again. */
 async function depthOf(broker: BrokerUnderTest, queue: string): Promise<number> {
   if (canCount(broker)) return queueDepth(broker, queue);
-  const looking = startOperator(broker, ['peek', queue, '--count', '10000', ...IDLE]);
-  await looking.exit();
-  return looking.stdout.split('\n').length - 1;
+  const messages = await drainQueue(broker, queue);
+  for (const { body, headers } of messages)
+    await putAll(broker, queue, [body], {
+      'correlation-id': headers['correlation-id'],
+      'tshoot-destination': headers['tshoot-destination'],
+    });
+  return messages.length;
 }
+
+/** What is left of a fault that was not met does not meet the next run. */
+const forgetFault = (proxy: Proxy, direction: Direction) =>
+  proxy.afterBytes(direction, Infinity, () => undefined);
 
 const numbers = (count: number) => Array.from({ length: count }, (_, n) => n);
 
@@ -92,7 +103,9 @@ async function finish(
   count: number,
   interruptions: number,
 ): Promise<void> {
-  await operate({ env }, [...args, '--idle', '1.5']);
+  // Again if it was quiet for long and not empty: a broker may stand still, or notice late that a connection has ended.
+  for (let tries = 0; tries === 0 || (tries < 5 && (await depthOf(broker, from)) > 0); tries++)
+    await operate({ env }, [...args, ...IDLE]);
   assert.equal((await drainQueue(broker, from)).length, 0);
   const arrived = (await drainQueue(broker, to, { atLeast: count })).map(({ body }) =>
     Number(body.toString()),
@@ -125,7 +138,8 @@ for (const broker of brokersUnderTest()) {
               String(WINDOW),
               ...IDLE,
             ]);
-            const { code } = await running.exit();
+            const { code } = await running.exit(DEADLINE_MS);
+            forgetFault(proxy, direction);
             // Products differ in what they send: a connection may end before the fault.
             if (code === 0) continue;
             interruptions++;
@@ -161,7 +175,7 @@ for (const broker of brokersUnderTest()) {
             running.signal('SIGKILL');
             await running.exit();
             for (const each of operation.proxies) each.cut();
-            proxy.afterBytes(direction, Infinity, () => undefined);
+            forgetFault(proxy, direction);
           }
         }
         const expected = operation.proxies.length * 4;
@@ -194,16 +208,20 @@ for (const broker of brokersUnderTest()) {
         ];
         const before = await depthOf(broker, queue);
         const running = startOperator({ env: behind(broker, proxy) }, args);
-        if ((await running.exit()).code === 4) {
+        const { code } = await running.exit(DEADLINE_MS);
+        forgetFault(proxy, direction);
+        if (code === 4) {
           cuts++;
           const told = /; (\d+) messages? removed and saved(?:, up to (\d+) more may be)?: keep the file$/m;
           const [, removed = '', maybe = '0'] = told.exec(running.stderr) ?? [];
           assert.notEqual(removed, '', running.stderr);
-          const gone = before - (await depthOf(broker, queue));
-          assert.ok(
-            gone >= Number(removed) && gone <= Number(removed) + Number(maybe),
-            `${gone} gone: ${running.stderr}`,
-          );
+          let gone = NaN;
+          // The broker may notice late that the connection has ended: what was handed out is there again then.
+          const isTrue = async () => {
+            gone = before - (await depthOf(broker, queue));
+            return gone >= Number(removed) && gone <= Number(removed) + Number(maybe);
+          };
+          await until(isTrue, DEADLINE_MS, () => `what it says is true; ${gone} gone: ${running.stderr}`);
         }
         await operate(broker, ['restore', file, again]);
       }
@@ -234,13 +252,15 @@ for (const broker of brokersUnderTest()) {
         await client.subscribe(`/queue/${operation.to}`, declaring);
         const arrived = () =>
           client.frames.filter(({ command }) => command === 'MESSAGE').map(({ body }) => body.toString());
-        await until(() => new Set(arrived()).size === count, 3 * DEADLINE_MS, 'all messages are moved');
+        await until(() => new Set(arrived()).size === count, DEADLINE_MS, 'all messages are moved');
         running.signal('SIGTERM');
         const result = await resultOf(running);
         assert.equal(result.stopped, 'signal');
         assert.ok(source.connections > 1 && target.connections > 1, running.stderr);
-        assert.ok(arrived().length <= count + 2 * WINDOW, `${arrived().length} arrived`);
-        assert.equal((await drainQueue(broker, operation.from)).length, 0);
+        // What was under way at a loss may be back, and not have been moved again.
+        const rest = await drainQueue(broker, operation.from);
+        const all = arrived().length + rest.length;
+        assert.ok(all <= count + 2 * WINDOW, `${arrived().length} arrived, ${rest.length} are left`);
       },
     );
   });

@@ -13,7 +13,7 @@ import { until } from '../support/until.js';
 const COMPLETE_MS = 60_000;
 const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);
 
-describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
+describe('what RabbitMQ does of its own', { skip, concurrency: 3 }, () => {
   for (const queueType of ['classic', 'quorum'] as const) {
     test(`a callback slower than RabbitMQ's consumer_timeout is named as the cause, and its message comes again, ${queueType}`, async (t) => {
       // It looks for such callbacks once in a tick, of a minute by default.
@@ -46,7 +46,9 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
       finish();
       await ledger.complete(COMPLETE_MS);
       const { acked, released, redelivered } = await consuming.stop();
-      assert.deepEqual({ acked, released, redelivered }, { acked: 1, released: 1, redelivered: 1 });
+      // Once, but for a test that stands still for a second with the message in its hands.
+      assert.ok(released >= 1 && acked === 1 + ledger.repeated, `${released} released, ${acked} acked`);
+      assert.equal(redelivered, released + ledger.repeated);
       ledger.report(t, broker, back.atMs - lost.atMs);
     });
   }
@@ -196,7 +198,7 @@ describe('what RabbitMQ does of its own', { skip, concurrency: true }, () => {
           if (ledgers[at].processed === 20) await alarm;
           if ((await payload.ack()) === 'sent') ledgers[at].record(payload);
         },
-        { canaryIntervalSeconds: 0.2, receiptTimeoutSeconds: 5, onRoundTrip: () => answers[at]!++ },
+        { canaryIntervalSeconds: 0.2, onRoundTrip: () => answers[at]!++ },
       );
     const first = await consume(0);
     await first.received(21);

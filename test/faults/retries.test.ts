@@ -12,7 +12,8 @@ import { startProxy } from '../support/proxy.js';
 import { until } from '../support/until.js';
 
 const withId = { 'correlation-id': 'c' };
-const DELAY = '100ms';
+/** Longer than it takes a broker to hand out the next message of those that were put in together. */
+const DELAY = '1s';
 const options = { retries: 3, retryDelay: DELAY };
 
 /** Throws at the first attempt; the ledger has what was acked. */
@@ -23,7 +24,7 @@ const secondTime = (ledger: Ledger) => async (payload: Payload) => {
 
 /** Nothing of this queue is anywhere any more. */
 async function assertEmpty(broker: BrokerUnderTest, queue: string): Promise<void> {
-  for (const name of [queue, `DLQ.${queue}`, `${queue}.retry.100`])
+  for (const name of [queue, `DLQ.${queue}`, `${queue}.retry.1000`])
     assert.deepEqual(await drainQueue(broker, name), []);
 }
 
@@ -101,8 +102,12 @@ for (const broker of brokersUnderTest()) {
         );
         await consuming.stop();
         // What was in flight at the last cut may be back, and not have come again.
-        for (const { body } of await drainQueue(broker, queue))
-          ledger.count((JSON.parse(body.toString()) as { n: number }).n);
+        const takeRest = async () => {
+          for (const { body } of await drainQueue(broker, queue))
+            ledger.count((JSON.parse(body.toString()) as { n: number }).n);
+          return ledger.lost === 0;
+        };
+        await until(takeRest, DEADLINE_MS, () => `all messages; missing: ${ledger.lost}`);
         assert.deepEqual(await drainQueue(broker, `DLQ.${queue}`), []);
         ledger.report(t, broker);
         assert.equal(ledger.lost, 0);
