@@ -82,6 +82,12 @@ export class FrameDecoder {
     this.#options = { ...this.#options, headerBytes, bodyBytes };
   }
 
+  /** `push` of bytes in memory that is read into again: it keeps none of them. */
+  pushCopy(bytes: Buffer): void {
+    const filled = this.#pieces.fill(bytes);
+    if (filled < bytes.length) this.push(Buffer.from(bytes.subarray(filled)));
+  }
+
   /** Decodes all frames that end in this chunk. Throws FrameError; after that the decoder must not be used again. */
   push(chunk: Buffer): void {
     let at = 0;

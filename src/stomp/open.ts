@@ -1,9 +1,10 @@
 /** Opens a session: TCP or TLS, CONNECT, up to the CONNECTED frame, within one limit for all of it; or says what it met. */
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, type OnReadOpts } from 'node:net';
 import type { Logger } from '../log.js';
 import { strangerOf } from './misconnections.js';
 import { endError, type EndCause } from './session-end.js';
 import { Session, type SessionOptions } from './session.js';
+import type { Connect } from './wire.js';
 
 /**
  * How long one address of a name may take before the next is tried. Node gives it 250 ms, and then takes a broker that
@@ -31,23 +32,30 @@ export async function openSession<D>(
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: Math.ceil(Math.min(ADDRESS_TIMEOUT_MS, options.connectTimeoutMs / 2)),
   };
-  const socket = connectTls === undefined ? connectTcp(tcp) : connectTls({ ...tcp, ...tls }).setNoDelay(true);
   const reached = { tcp: false, tls: false };
-  socket.once('connect', () => (reached.tcp = true)).once('secureConnect', () => (reached.tls = true));
-  const session = new Session(socket, options, log);
   let first: Buffer | undefined;
-  socket.once('data', (chunk: Buffer) => (first = chunk));
+  let markOpened: () => void;
+  const opened = new Promise<'opened'>((resolve) => (markOpened = () => resolve('opened')));
+  const connect: Connect = (onread) => {
+    const callback: OnReadOpts['callback'] = (bytes, memory) => {
+      first ??= Buffer.from(memory.subarray(0, bytes));
+      return onread.callback(bytes, memory);
+    };
+    const reading = { ...tcp, onread: { ...onread, callback } };
+    const socket = connectTls === undefined ? connectTcp(reading) : connectTls({ ...reading, ...tls });
+    return socket
+      .setNoDelay(true)
+      .once('connect', () => (reached.tcp = true))
+      .once('secureConnect', () => (reached.tls = true))
+      .once(tls === undefined ? 'connect' : 'secureConnect', () => session.handshake(login, markOpened));
+  };
+  const session = new Session(connect, options, log);
   const abort = () => session.abandon('stopped while connecting');
   signal?.addEventListener('abort', abort, { once: true });
   const timer = setTimeout(() => {
     const message = `no answer to CONNECT within ${options.connectTimeoutMs / 1000} s`;
     session.destroy({ kind: 'timeout', message });
   }, options.connectTimeoutMs);
-  const opened = new Promise<'opened'>((resolve) => {
-    socket.once(tls === undefined ? 'connect' : 'secureConnect', () =>
-      session.handshake(login, () => resolve('opened')),
-    );
-  });
   const outcome = await Promise.race([opened, session.closed]);
   clearTimeout(timer);
   signal?.removeEventListener('abort', abort);

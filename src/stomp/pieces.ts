@@ -47,6 +47,14 @@ export class Pieces {
     if (this.#expected >= LONG_BYTES && this.#bytes >= this.#expected * PART) this.#allocate();
   }
 
+  /** Copies the start of `bytes` that belongs to something long that has its place; returns how much that is. */
+  fill(bytes: Buffer): number {
+    if (this.#whole === undefined) return 0;
+    const copied = bytes.copy(this.#whole, this.#bytes);
+    this.#bytes += copied;
+    return copied;
+  }
+
   #allocate(): void {
     const whole = Buffer.allocUnsafeSlow(this.#expected);
     this.#closeBlock();

@@ -6,7 +6,6 @@
  * it ends is rejected; `closed` tells why.
  */
 import { randomBytes } from 'node:crypto';
-import type { Socket } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { PubsubError, reasonOf } from '../errors.js';
 import type { Logger } from '../log.js';
@@ -22,7 +21,7 @@ import {
   type EndCause,
   type SessionEnd,
 } from './session-end.js';
-import { createWire, type Wire } from './wire.js';
+import { createWire, type Connect, type Wire } from './wire.js';
 
 /** What is known of broker products, which the wire itself does not know. */
 export interface Products<D> {
@@ -88,7 +87,6 @@ export class Session<D = unknown> {
 
   readonly options: SessionOptions<D>;
   readonly #log: Logger;
-  readonly #socket: Socket;
   readonly #wire: Wire;
   readonly #subscriptions = new Map<string, (frame: Frame) => void>();
   readonly #receipts: Receipts;
@@ -99,8 +97,7 @@ export class Session<D = unknown> {
   #resolveClosed: (end: SessionEnd) => void = () => undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(socket: Socket, options: SessionOptions<D>, log: Logger) {
-    this.#socket = socket;
+  constructor(connect: Connect, options: SessionOptions<D>, log: Logger) {
     this.options = options;
     this.#log = log;
     this.address = `${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`;
@@ -108,7 +105,7 @@ export class Session<D = unknown> {
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
     this.#receipts = this.#createReceipts();
     this.#wire = createWire(
-      socket,
+      connect,
       options,
       (frame) => this.#dispatch(frame),
       (id) => this.#takeReceipt(id),
@@ -244,14 +241,14 @@ export class Session<D = unknown> {
    * heart-beat of the broker is missed; ours are sent.
    */
   pause(): void {
-    if (this.#socket.isPaused()) return;
-    this.#socket.pause();
+    if (this.#wire.socket.isPaused()) return;
+    this.#wire.socket.pause();
     this.#receipts.pause();
   }
 
   resume(): void {
-    if (!this.#socket.isPaused()) return;
-    this.#socket.resume();
+    if (!this.#wire.socket.isPaused()) return;
+    this.#wire.socket.resume();
     this.#receipts.resume();
   }
 
@@ -301,7 +298,7 @@ export class Session<D = unknown> {
       this.#beating = setInterval(() => this.#wire.writer.heartbeat(), wantedIntervalMs * UNPROMISED_BEAT);
     if (serverIntervalMs > 0 && incomingHeartbeatMs > 0) {
       const intervalMs = Math.max(serverIntervalMs, incomingHeartbeatMs);
-      this.#endLiveness = watchLiveness(this.#socket, intervalMs, (limitMs) => {
+      this.#endLiveness = watchLiveness(this.#wire.socket, intervalMs, (limitMs) => {
         this.destroy({ kind: 'timeout', message: `no heart-beat within ${Math.round(limitMs)} ms` });
       });
     }
@@ -328,7 +325,7 @@ export class Session<D = unknown> {
   async #close(): Promise<void> {
     if (this.#end !== undefined) return;
     this.resume();
-    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS);
+    const timer = setTimeout(() => this.#wire.socket.destroy(), CLOSE_TIMEOUT_MS);
     await this.#request('DISCONNECT', {}).catch((error: unknown) => {
       this.#log.debug({ err: error }, 'the broker did not confirm DISCONNECT');
     });

@@ -4,7 +4,7 @@
  * straight to the session, in wire order: RabbitMQ answers a SUBSCRIBE it refuses with an ERROR and then a RECEIPT, and
  * stompit hands frames on a tick later, one by one.
  */
-import type { Socket } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 // Its Client alone: what else `stompit` brings along takes time at each start, and is not used.
 import Client from 'stompit/lib/Client.js';
@@ -16,10 +16,16 @@ import { FrameWriter } from './writer.js';
 
 /** RabbitMQ takes any number of headers; what goes beyond this is dropped but for what settles the message. */
 const MAX_HEADER_BYTES = 16 * 1024 * 1024;
+/** Of one read: what Node itself takes for it. */
+const READ_BYTES = 64 * 1024;
 /** Beats leave early: ActiveMQ 5.17 drops a client whose beat is a few ms late. */
 const EARLY_BEAT = 0.3;
 
+/** Makes the socket, which reads that way. */
+export type Connect = (onread: OnReadOpts) => Socket;
+
 export interface Wire {
+  readonly socket: Socket;
   readonly writer: FrameWriter;
   /** Sends CONNECT; `onConnected` is called once, with the headers of CONNECTED. Throws what cannot be sent. */
   handshake(headers: Headers, onConnected: (headers: Readonly<Headers>) => void): void;
@@ -36,17 +42,12 @@ interface WireOptions {
  * more, and that more than once perhaps.
  */
 export function createWire(
-  socket: Socket,
+  connect: Connect,
   { outgoingHeartbeatMs, maxBodyBytes }: WireOptions,
   onFrame: (frame: Frame) => void,
   onReceipt: (id: number) => void,
   onEnd: (end: EndCause) => void,
 ): Wire {
-  // Heard before stompit, which takes the end of a connection, and its reset, for a fault in the protocol.
-  socket.on('error', (error) => onEnd(transportEnd(error)));
-  socket.on('end', () => onEnd(transportEnd(socket.errored ?? new Error('the server ended the connection'))));
-  const writer = new FrameWriter(socket);
-  const standIn = createStandIn(socket);
   let connected: Frame | undefined;
   const decoder = new FrameDecoder(
     { strict: false, headerBytes: MAX_HEADER_BYTES, bodyBytes: maxBodyBytes },
@@ -61,13 +62,23 @@ export function createWire(
     },
     onReceipt,
   );
-  socket.on('data', (chunk: Buffer) => {
-    try {
-      decoder.push(chunk);
-    } catch (error) {
-      onEnd({ kind: 'protocol', message: reasonOf(error) });
-    }
+  // Memory of each read's own, which is what a socket takes, costs a tenth of a short message.
+  const socket = connect({
+    buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+    callback: (bytes, memory) => {
+      try {
+        decoder.pushCopy((memory as Buffer).subarray(0, bytes));
+      } catch (error) {
+        onEnd({ kind: 'protocol', message: reasonOf(error) });
+      }
+      return true;
+    },
   });
+  // Heard before stompit, which takes the end of a connection, and its reset, for a fault in the protocol.
+  socket.on('error', (error) => onEnd(transportEnd(error)));
+  socket.on('end', () => onEnd(transportEnd(socket.errored ?? new Error('the server ended the connection'))));
+  const writer = new FrameWriter(socket);
+  const standIn = createStandIn(socket);
   const client = new Client(standIn, {
     outgoingFrameStream: writer,
     transform(_chunk, _encoding, callback) {
@@ -82,7 +93,9 @@ export function createWire(
   client.on('end', () => onEnd({ kind: 'transport', message: 'connection ended' }));
   // stompit hears neither a socket that closes without FIN nor one that is destroyed.
   socket.on('close', () => onEnd({ kind: 'transport', message: 'connection closed' }));
+  socket.resume();
   return {
+    socket,
     writer,
     handshake: (headers, onConnected) => {
       client.connect(headers, (error) => {

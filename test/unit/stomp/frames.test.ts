@@ -14,11 +14,25 @@ import { copyHeaders, createHeaders, FrameError, readHead } from '../../../src/s
 const lenient: DecoderOptions = { strict: false, headerBytes: 65_536, bodyBytes: 65_536 };
 const strict: DecoderOptions = { ...lenient, strict: true };
 
-function decode(chunks: readonly (Buffer | string)[], options: DecoderOptions = strict): Frame[] {
+type Push = (decoder: FrameDecoder, chunk: Buffer) => void;
+
+function decodeBy(push: Push, chunks: readonly (Buffer | string)[], options: DecoderOptions): Frame[] {
   const frames: Frame[] = [];
   const decoder = new FrameDecoder(options, (frame) => frames.push(frame));
-  for (const chunk of chunks) decoder.push(Buffer.from(chunk as Buffer));
+  for (const chunk of chunks) push(decoder, Buffer.from(chunk as Buffer));
   assert.equal(decoder.isMidFrame, false, 'all frames are complete');
+  return frames;
+}
+
+/** As a socket does that reads into the same memory again and again. */
+const pushCopy: Push = (decoder, chunk) => {
+  decoder.pushCopy(chunk);
+  chunk.fill('~');
+};
+
+function decode(chunks: readonly (Buffer | string)[], options: DecoderOptions = strict): Frame[] {
+  const frames = decodeBy((decoder, chunk) => decoder.push(chunk), chunks, options);
+  assert.deepEqual(plain(decodeBy(pushCopy, chunks, options)), plain(frames));
   return frames;
 }
 
@@ -302,6 +316,21 @@ describe('FrameDecoder', () => {
         },
       ),
     );
+  });
+
+  it('decodes long bodies and what is behind them alike however their bytes are split', () => {
+    const length = 1024 * 1024 + 5;
+    const body = Buffer.alloc(length, 'long, ');
+    const long = encodeFrame('MESSAGE', { 'content-length': String(length) }, body);
+    const wire = Buffer.concat([long, long, Buffer.from('RECEIPT\nreceipt-id:1\n\n\0')]);
+    const roomy = { ...lenient, bodyBytes: length };
+    for (const size of [4000, 65_536, length, wire.length]) {
+      const chunks = [];
+      for (let at = 0; at < wire.length; at += size) chunks.push(wire.subarray(at, at + size));
+      const [first, second, receipt, ...rest] = decode(chunks, roomy);
+      assert.ok(first!.body.equals(body) && second!.body.equals(body), `in pieces of ${size}`);
+      assert.deepEqual([receipt!.command, rest.length], ['RECEIPT', 0]);
+    }
   });
 
   it('T18: finds every three-way split of CRLF, UTF-8, escapes and NUL bytes', () => {
