@@ -337,8 +337,8 @@ describe('check on ActiveMQ', skipWithout(activemq), () => {
     assert.deepEqual(login.wrong, [
       `fail login: cannot connect to BROKER: the broker says "User name [app] or password is invalid." (check STOMP_SERVER_USER and STOMP_SERVER_PASSWORD) -> ${named}`,
     ]);
-    const tls = await reaching(activemq!, ['x', '--ssl', '--connect-timeout', '1']);
-    assert.match(tls.wrong[0]!, /^fail TLS: .*no answer within 1 s .*check STOMP_USE_SSL/);
+    const tls = await reaching(activemq!, ['x', '--ssl', '--connect-timeout', '5']);
+    assert.match(tls.wrong[0]!, /^fail TLS: .*no answer within 5 s .*check STOMP_USE_SSL/);
     assert.deepEqual([login.code, tls.code], [4, 4]);
   });
 

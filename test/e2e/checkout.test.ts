@@ -43,7 +43,7 @@ describe('stomp-pubsub', () => {
     };
     for (const words of [['consume'], []]) {
       await type('publish', '/queue/x', '{"n":1}');
-      assert.match(await type('peek', 'x', '--idle', '0.3'), /\{\\"n\\":1\}/);
+      assert.match(await type('peek', 'x', '--count', '1'), /\{\\"n\\":1\}/);
       const consumer = run('stomp-pubsub', [...words, '/queue/x', fixture('plain.js#ack')], {
         env: broker.env,
       });

@@ -8,7 +8,6 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startBroker } from '../../src/testing.js';
 import { brokerUnderTest } from '../support/brokers.js';
-import { oddLogin } from '../support/odd-login.js';
 import { run } from '../support/process.js';
 import { freePorts } from '../support/server-process.js';
 import { until } from '../support/until.js';
@@ -21,6 +20,7 @@ import {
   startPubsub,
   stopPubsub,
   temporaryFolder,
+  unique,
 } from './commands.js';
 
 const none = { env: {} };
@@ -226,11 +226,11 @@ it('variables of django-stomp that change nothing, and misspelt ones, are warned
   assert.equal(code, 0, stderr);
   assert.deepEqual(
     logLines
-      .filter(({ level }) => level === 'warn')
-      .map(({ variable, meant, msg }) => [variable, meant, msg]),
+      .filter((line) => 'variable' in line)
+      .map(({ level, variable, meant, msg }) => [level, variable, meant, msg]),
     [
-      ['DEFAULT_STOMP_SSL_VERSION', undefined, 'this variable changes nothing here'],
-      ['DEFAULT_STOMP_CA_CERT', 'DEFAULT_STOMP_CA_CERTS', 'unknown variable; is it misspelt?'],
+      ['warn', 'DEFAULT_STOMP_SSL_VERSION', undefined, 'this variable changes nothing here'],
+      ['warn', 'DEFAULT_STOMP_CA_CERT', 'DEFAULT_STOMP_CA_CERTS', 'unknown variable; is it misspelt?'],
     ],
   );
 });
@@ -241,14 +241,12 @@ it(
   { skip: rabbitmq?.ctl === undefined && 'needs a RabbitMQ of our own' },
   async (t) => {
     const { ctl, env } = rabbitmq!;
-    const { user, password } = oddLogin;
+    const user = unique('crowded');
+    await ctl!('add_user', user, 'secret');
+    t.after(() => ctl!('delete_user', user));
+    await ctl!('set_permissions', user, '.*', '.*', '.*');
     await ctl!('set_user_limits', user, '{"max-connections":0}');
-    t.after(() => ctl!('clear_user_limits', user, 'all'));
-    const login = {
-      STOMP_SERVER_USER: user,
-      STOMP_SERVER_PASSWORD: password,
-      STOMP_SERVER_VHOST: oddLogin.vhost,
-    };
+    const login = { STOMP_SERVER_USER: user, STOMP_SERVER_PASSWORD: 'secret' };
     const { code, stderr } = await publish({ env }, ['/queue/x', '1'], { env: login });
     assert.equal(code, 4, stderr);
     assert.match(complaint(stderr), /access denied.*max-connections/);

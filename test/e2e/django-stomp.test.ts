@@ -90,6 +90,13 @@ for (const broker of brokersUnderTest().filter(({ capabilities }) => capabilitie
       const queue = unique('shared');
       const [theirs, mine] = [new Ledger(), new Ledger()];
       const listener = listen(broker, `/queue/${queue}`, 'record', theirs);
+      // It takes its time to start, in which the other would take all.
+      await publishOurs(broker, `/queue/${queue}`, PROBE, 1);
+      await until(
+        () => existsSync(theirs.file),
+        DEADLINE_MS,
+        () => `its first message; ${listener.stderr}`,
+      );
       const consumer = await ours(broker, `/queue/${queue}`, mine);
       await Promise.all([
         publishDjango(broker, `/queue/${queue}`, 0, SHARED / 2),
@@ -130,15 +137,16 @@ for (const broker of brokersUnderTest().filter(({ capabilities }) => capabilitie
         await publishOurs(broker, `/queue/${queue}`, 0, 2);
         await refused.has([0, 1]);
         await ended(listener);
-        const result = await until(
+        let back = 0;
+        await until(
           async () => {
             const { redriven } = await operate(broker, ['redrive', queue, '--idle', '1']);
-            return redriven === 2;
+            back += Number(redriven);
+            return back >= 2;
           },
           DEADLINE_MS,
-          'two dead letters that go back',
+          () => `two dead letters that go back; ${back} did`,
         );
-        assert.ok(result);
         const again = listen(broker, `/queue/${queue}`, 'record', done);
         await done.has([0, 1]);
         await ended(again);

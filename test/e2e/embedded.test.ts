@@ -9,7 +9,7 @@ import { freePorts } from '../support/server-process.js';
 import { at, temporaryFolder } from './commands.js';
 
 const callbacks = path.resolve(import.meta.dirname, '../../../callbacks');
-const SUMMARY_MS = 15_000;
+const SUMMARY_MS = 60_000;
 
 /** A port nobody listens on, and the variables that lead there. */
 async function place(): Promise<{ env: Record<string, string>; port: number }> {

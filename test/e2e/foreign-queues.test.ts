@@ -210,7 +210,7 @@ for (const broker of withQueueArguments.filter(({ ctl }) => ctl !== undefined)) 
         port: proxy.port,
         subscribeHeaders: { 'x-stream-offset': 'offset=1' },
       });
-      await consuming.received(2);
+      for (let acks = 0; acks < 2; acks++) await consuming.settled('acked');
       proxy.cut();
       await consuming.turned('lost');
       await publisher.send(queue, 4);

@@ -5,7 +5,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { put, queueDepth } from '../support/messages.js';
-import { pagesOf, sample } from '../support/probes.js';
+import { pagesOf, sample, type Answer } from '../support/probes.js';
 import { packageRoot, runProgram, type Running } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
 import { until } from '../support/until.js';
@@ -22,10 +22,14 @@ import {
   unique,
 } from './commands.js';
 
-const SOON_MS = 20_000;
+const SOON_MS = 30_000;
 const id = { 'correlation-id': 'c-1' };
 const served = ['--health-port', '0'];
 const ack = fixture('plain.js#ack');
+const silence = /^the broker has not answered for (\d+) s$/;
+/** The status, of one whose broker answers: a busy machine may keep it from that for longer than two short intervals. */
+const exceptSilence = ({ status, report: { reasons = [] } }: Answer): number =>
+  status === 503 && reasons.length === 1 && silence.test(reasons[0]!) ? 200 : status;
 
 describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
   const broker = anyBroker()!;
@@ -41,14 +45,23 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
 
   it('a consumer tells how it is, what it is at, and no secrets', async () => {
     const queue = unique('told');
-    const running = await startPubsub(broker, queue, ack, { flags: [...served, '--canary-interval', '0.2'] });
+    const running = await startPubsub(broker, queue, ack, {
+      flags: [...served, '--canary-interval', '0.2', '--log-level', 'debug'],
+    });
     const get = await pagesOf(running);
     await put(broker, `/queue/${queue}`, { n: 1 }, id);
-    await until(() => printed(running).length === 1, SOON_MS, 'a message');
-    await until(async () => 'roundTripSeconds' in (await get('/ready')).report, SOON_MS, 'a round trip');
-    const { status, report, body, headers } = await get('/ready?verbose');
+    await running.says('settled');
+    let last = '';
+    const { report, body, headers } = await until(
+      async () => {
+        const answer = await get('/ready?verbose');
+        last = answer.body;
+        return answer.status === 200 && 'roundTripSeconds' in answer.report && answer;
+      },
+      SOON_MS,
+      () => `ready, with a round trip; it says ${last}`,
+    );
     const { lastMessageAgeSeconds, roundTripSeconds, roundTripAgeSeconds, ...told } = report;
-    assert.equal(status, 200);
     assert.deepEqual(told, {
       ...{ status: 'ok', state: 'consuming', reasons: [], destination: queue, inFlight: 0 },
       server: `${broker.host}:${broker.port}`,
@@ -101,19 +114,19 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
     const ready = () => get('/ready');
     await untilIs(ready, 200, 'it consumes');
     proxy.stall();
-    const sinceMs = performance.now();
     await untilIs(ready, 503, 'nothing is answered');
-    // Two intervals after the last answer, which came an interval before at most; what the machine takes is above.
-    assert.ok(performance.now() - sinceMs > 500, 'not at once');
-    assert.match((await ready()).report.reasons?.join() ?? '', /the broker has not answered for \d+ s/);
+    // Two intervals after the last answer, and not before.
+    const [, silentSeconds] = silence.exec((await ready()).report.reasons?.join() ?? '') ?? [];
+    assert.ok(Number(silentSeconds) >= 2, silentSeconds);
     proxy.resume();
     await untilIs(ready, 200, 'it is answered again');
     assert.equal(running.said('no connection').length, 0, 'the connection was kept');
 
     await proxy.refuse();
     proxy.cut();
-    await untilIs(ready, 503, 'there is no broker');
-    assert.deepEqual((await ready()).report.reasons, ['not subscribed']);
+    const isAway = async () => (await ready()).report.reasons?.join() === 'not subscribed';
+    await until(isAway, SOON_MS, 'there is no broker');
+    assert.equal((await ready()).status, 503);
     await running.says('no connection', 3);
     await proxy.accept();
     await untilIs(ready, 200, 'the broker is back');
@@ -125,10 +138,13 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
       flags: [...served, '--canary-interval', '0.5'],
     });
     const get = await pagesOf(running);
-    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'))];
+    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'), exceptSilence)];
     // An answer each 30 s: an hour has 120 of them.
     const ages = new Set<unknown>();
-    const rounds = async () => ages.add((await get('/ready')).report.roundTripSeconds).size >= 3;
+    const rounds = async () => {
+      const { status, report } = await get('/ready');
+      return status === 200 && ages.add(report.roundTripSeconds).size >= 3;
+    };
     await until(rounds, SOON_MS, 'rounds of different lengths');
     assert.deepEqual([[...(await live.end())], [...(await ready.end())]], [[200], [200]]);
   });
@@ -139,12 +155,15 @@ describe('health', { ...skipWithout(anyBroker()), concurrency: 2 }, () => {
       flags: [...served, '--timeout', '0', '--canary-interval', '0.2', '--concurrency', '1'],
     });
     const get = await pagesOf(running);
-    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'))];
+    const [live, ready] = [sample(() => get('/live')), sample(() => get('/ready'), exceptSilence)];
     await put(broker, `/queue/${queue}`, { blocks: true }, id);
     await until(() => printed(running).includes('blocked'), SOON_MS, 'the callback');
     const before = (await get('/ready')).report;
     assert.equal(before.inFlight, 1);
-    const isOlder = async () => Number((await get('/ready')).report.lastMessageAgeSeconds) > 2;
+    const isOlder = async () => {
+      const { status, report } = await get('/ready');
+      return status === 200 && Number(report.lastMessageAgeSeconds) > 2;
+    };
     await until(isOlder, SOON_MS, 'some time');
     assert.deepEqual([[...(await live.end())], [...(await ready.end())]], [[200], [200]]);
   });

@@ -1,6 +1,9 @@
 /** Asking a consumer of the commands how it is, as probes and scrapers do. */
 import type { Running } from './process.js';
 
+/** Far beyond what a loaded machine needs. */
+const ANSWER_MS = 20_000;
+
 export interface Answer {
   readonly status: number;
   readonly body: string;
@@ -21,7 +24,7 @@ export async function pagesOf(
   const { port } = await running.says('answering');
   return async (path, init = {}) => {
     const response = await fetch(`http://127.0.0.1:${String(port)}${path}`, {
-      signal: AbortSignal.timeout(5000),
+      signal: AbortSignal.timeout(ANSWER_MS),
       ...init,
     });
     const body = await response.text();
@@ -30,13 +33,18 @@ export async function pagesOf(
   };
 }
 
-/** Asks again and again, from now on; `end` tells which statuses there were. */
-export function sample(ask: () => Promise<Answer>): { readonly end: () => Promise<ReadonlySet<number>> } {
+/** Asks again and again, from now on; `end` tells which statuses there were, as `of` takes them from the answers. */
+export function sample(
+  ask: () => Promise<Answer>,
+  of = ({ status }: Answer): number => status,
+): { readonly end: () => Promise<ReadonlySet<number>> } {
   const seen = new Set<number>();
   const over = new AbortController();
   const asking = (async () => {
-    while (!over.signal.aborted) seen.add((await ask()).status);
+    while (!over.signal.aborted) seen.add(of(await ask()));
   })();
+  // Told by `end`.
+  asking.catch(() => undefined);
   return {
     end: async () => {
       over.abort();

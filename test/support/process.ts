@@ -169,10 +169,17 @@ export function startProgram(program: string, args: readonly string[], options: 
 
 /** What a process has started and is still there. */
 export function childrenOf(pid: number): number[] {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
-  );
-  return children.filter((child) => child !== '').map(Number);
+  for (;;) {
+    const tasks = readdirSync(`/proc/${pid}/task`);
+    try {
+      const children = tasks.flatMap((task) =>
+        readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
+      );
+      return children.filter((child) => child !== '').map(Number);
+    } catch {
+      // A thread has ended meanwhile, and others have its children.
+    }
+  }
 }
 
 function signalGroup(pid: number, signal: NodeJS.Signals): void {
