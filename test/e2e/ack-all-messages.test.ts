@@ -51,7 +51,7 @@ for (const broker of brokersUnderTest()) {
       await putAll(broker, `/queue/${queue}`, [0, 1, 2, 3]);
       const result = await operate(broker, ['ack_all_messages', queue, '--yes', '--count', '3']);
       assert.deepEqual([result.acked, result.stopped], [3, 'count']);
-      assert.deepEqual(await bodiesIn(broker, queue), ['3']);
+      assert.deepEqual(await bodiesIn(broker, queue, 1), ['3']);
     });
 
     it('--save writes every header and byte to a file that only its owner reads', async () => {
@@ -107,7 +107,7 @@ for (const broker of brokersUnderTest()) {
       const args = ['ack-all-messages', queue, '--yes', '--save', file, ...limit, ...IDLE];
       const result = await operate(broker, args);
       assert.deepEqual([result.acked, result.left], [1, 1]);
-      assert.deepEqual(await bodiesIn(broker, queue), ['x'.repeat(5000)]);
+      assert.deepEqual(await bodiesIn(broker, queue, 1), ['x'.repeat(5000)]);
     });
 
     it('--follow goes on until a signal', async () => {
@@ -171,7 +171,7 @@ describe('ack-all-messages', () => {
     const running = limited(1, ['ack-all-messages', queue, '--yes', '--save', file]);
     assert.equal((await running.exit()).code, 4);
     assert.match(running.stderr, /cannot be written: EFBIG.*; 0 messages removed and saved: keep the file$/m);
-    assert.deepEqual(await bodiesIn(broker!, queue), bodies);
+    assert.deepEqual(await bodiesIn(broker!, queue, bodies.length), bodies);
   });
 
   it(

@@ -100,7 +100,7 @@ for (const broker of brokersUnderTest()) {
           ['unknown', 1, { unknown: 1 }, false],
         ],
       );
-      assert.equal((await bodiesIn(broker, `DLQ.${queue}`)).at(-1), 'by hand');
+      assert.equal((await bodiesIn(broker, `DLQ.${queue}`, 5)).at(-1), 'by hand');
     });
 
     it('counts what a consumer dead-lettered by its reason and error class', async () => {
@@ -139,7 +139,7 @@ for (const broker of brokersUnderTest()) {
       const { code, complaint } = await refused(broker, ['dead-letters', queue, '--show', 'nobody', ...IDLE]);
       assert.equal(code, 2);
       assert.match(complaint, /none of the 5 messages in DLQ\.dead-\S+ has the id "nobody"/);
-      assert.equal((await bodiesIn(broker, `DLQ.${queue}`)).length, 5);
+      assert.equal((await bodiesIn(broker, `DLQ.${queue}`, 5)).length, 5);
     });
 
     it('reaches all of many', async () => {
@@ -179,7 +179,7 @@ for (const broker of brokersUnderTest()) {
       assert.equal((await operate(broker, [...remove, '--yes'])).acked, 1);
       const back = await operate(broker, ['redrive', queue, '--until', '7d', ...IDLE]);
       assert.deepEqual([back.redriven, back.unmatched], [1, 1]);
-      assert.deepEqual(await bodiesIn(broker, dead), ['by hand']);
+      assert.deepEqual(await bodiesIn(broker, dead, 1), ['by hand']);
     });
 
     const paced: [name: string, args: (queue: string) => string[], done: string][] = [
@@ -194,7 +194,7 @@ for (const broker of brokersUnderTest()) {
         const result = await operate(broker, [...args(queue), ...chosen]);
         assert.equal(result[done], 3);
         assert.ok((result.seconds as number) > 0.38, String(result.seconds));
-        assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`), ['4']);
+        assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`, 1), ['4']);
       });
 
     it('--rate spreads what is done, and a stop waits for no more than what has begun', async () => {
@@ -213,7 +213,7 @@ for (const broker of brokersUnderTest()) {
       slow.signal('SIGTERM');
       assert.deepEqual(await slow.exit(), { code: 0, signal: null }, slow.stderr);
       assert.match(slow.stdout, /"moved":1,.*"stopped":"signal"/);
-      assert.deepEqual(await bodiesIn(broker, queue), ['5', '6']);
+      assert.deepEqual(await bodiesIn(broker, queue, 2), ['5', '6']);
     });
   });
 }

@@ -63,6 +63,9 @@ for (const broker of withQueueArguments) {
   });
 }
 
+/** Of a command that ends when it has had so many. */
+const LATEST = ['--idle', '20'];
+
 const throws = () => {
   throw new Error('no');
 };
@@ -80,7 +83,7 @@ async function throughEverything(
   for (const body of ['good', 'bad']) await publisher.send(`/queue/${queue}`, body);
   const steps = ['publish'];
 
-  const peeking = startOperator(broker, ['peek', queue, ...first, ...IDLE]);
+  const peeking = startOperator(broker, ['peek', queue, ...first, '--count', '2', ...LATEST]);
   assert.equal((await peeking.exit()).code, 0, peeking.stderr);
   const shown = peeking.stdout.trim().split('\n');
   assert.deepEqual(
@@ -121,7 +124,7 @@ async function throughEverything(
     );
   }
   steps.push(isStream ? 'no retry' : 'retry');
-  const dead = startOperator(broker, ['peek', `DLQ.${queue}`, ...IDLE]);
+  const dead = startOperator(broker, ['peek', `DLQ.${queue}`, '--count', '1', ...LATEST]);
   assert.equal((await dead.exit()).code, 0, dead.stderr);
   assert.match(dead.stdout, /^\{.*"x-failure-reason":"callback-failed".*\}\n/);
   steps.push('dead-letter');
