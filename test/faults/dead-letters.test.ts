@@ -11,7 +11,7 @@ import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import { packageRoot, run } from '../support/process.js';
 import { startProxy } from '../support/proxy.js';
-import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
+import { keepDeclarations, rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
 const COMPLETE_MS = 120_000;
@@ -102,10 +102,13 @@ test('a broker that is killed between the receipt of a copy and its ACK', { skip
   await using proxy = await startProxy(broker);
   const behind = { ...broker, host: proxy.host, port: proxy.port };
   const ledger = new Ledger(200);
+  const start = () =>
+    startConsuming(t, behind, `/queue/${queue}`, (payload) => payload.nack(), { concurrency: 10 });
+  // Declares both queues.
+  await (await start()).stop();
+  await keepDeclarations(broker);
   await putAll(broker, `/queue/${queue}`, ledger.bodies(), withId);
-  const consuming = await startConsuming(t, behind, `/queue/${queue}`, (payload) => payload.nack(), {
-    concurrency: 10,
-  });
+  const consuming = await start();
   for (let kills = 1; kills <= KILLS; kills++) {
     let acks = 0;
     const isLost = ({ command }: { command: string }) => command === 'ACK' && ++acks > 20;

@@ -7,7 +7,7 @@ import { Ledger } from '../support/ledger.js';
 import { drainQueue, queueDepth } from '../support/messages.js';
 import { run, type Running } from '../support/process.js';
 import { startProxy, type Proxy } from '../support/proxy.js';
-import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
+import { keepDeclarations, rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 import { until } from '../support/until.js';
 
 const MESSAGES = 2000;
@@ -158,6 +158,7 @@ describe('publishing faults: a RabbitMQ', { skip, concurrency: 2 }, () => {
       DEADLINE_MS,
       'half of it in the queue',
     );
+    await keepDeclarations(broker);
     running.child.stdin.end(lines.slice(MESSAGES / 2).join(''));
     await broker.down();
     await running.says('no connection');

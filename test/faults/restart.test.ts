@@ -6,7 +6,7 @@ import { publisherTo, slowestRecovery, startConsuming, uniqueName } from '../sup
 import { Ledger } from '../support/ledger.js';
 import { drainQueue, putAll } from '../support/messages.js';
 import type { OwnBroker } from '../support/own-broker.js';
-import { rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
+import { keepDeclarations, rabbitmqMissing, startRabbitmq } from '../support/rabbitmq.js';
 
 const COMPLETE_MS = 120_000;
 
@@ -28,6 +28,7 @@ for (const [name, missing, start] of products) {
       const queue = uniqueName(t);
       const ledger = new Ledger(3000);
       await putAll(broker, `/queue/${queue}`, ledger.bodies(), { 'correlation-id': 'c' });
+      await keepDeclarations(broker);
       const consuming = await startConsuming(
         t,
         broker,
@@ -68,6 +69,7 @@ for (const [name, missing, start] of products) {
       });
       await publisherTo(t, broker).send(`/queue/${queue}`, { n: 0 });
       await consuming.received(1);
+      await keepDeclarations(broker);
       await broker.down('kill');
       await consuming.turned('lost');
       await broker.up();
