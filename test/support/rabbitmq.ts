@@ -18,7 +18,7 @@ import { freePorts, privateDirectory, ServerProcess } from './server-process.js'
 /** Characters that mean something in a STOMP header: a passcode must arrive as it is. */
 const USER = 'app';
 const PASSCODE = ':=123';
-const CTL_DEADLINE_MS = 120_000;
+const CTL_DEADLINE_MS = 300_000;
 
 /** Why this machine cannot start one and what to type, or undefined when it can. */
 export function rabbitmqMissing(): string | undefined {
