@@ -1,18 +1,14 @@
 /**
- * One call of a callback, in whatever process: the payload it is handed, the checks of its body before, and what came of it.
- * Hides that a body may be unfit, that a signal is made only for a callback that looks at it, and that whatever a callback
- * throws or returns is caught.
+ * What a callback is handed, and the terms of whoever calls it: invoke.ts, in whatever process. Hides that a signal is made
+ * only for a callback that looks at it, and when what is published ends.
  */
-import { boundHere, runInContext, type MessageContext } from '../context.js';
-import { PubsubError, reasonOf } from '../errors.js';
-import { log } from '../log.js';
+import type { MessageContext } from '../context.js';
+import { PubsubError } from '../errors.js';
 import type { QueueRules } from '../brokers/queues.js';
-import { traceHeadersOf } from '../trace-context.js';
-import { openTracing, type Failure, type TracedQueue, type Tracing } from '../tracing.js';
+import type { TracedQueue } from '../tracing.js';
 import { contentOf, messageEncoder, type Outgoing, type SendOptions } from '../sending/heads.js';
-import { decodeBody, type BodyOptions, type DecodedBody } from './body.js';
-import { describeIssues, type Schema, type SchemaResult } from './schema.js';
-import { tame } from './thrown.js';
+import type { BodyOptions, DecodedBody } from './body.js';
+import type { Schema } from './schema.js';
 
 /**
  * What became of ack() or nack(): on its way to the broker, refused as a second call, or too late. `dead-lettered`: the
@@ -72,18 +68,6 @@ export interface LoadedCallback {
   readonly healthy?: (() => unknown) | undefined;
 }
 
-/** Never rejects. */
-export async function askHealth({ healthy }: Pick<LoadedCallback, 'healthy'>): Promise<boolean> {
-  try {
-    return (await healthy?.()) !== false;
-  } catch (error) {
-    log.warn({ err: error }, 'healthy() threw, which is a no');
-    return false;
-  }
-}
-
-type Callable = Pick<LoadedCallback, 'call' | 'schema'>;
-
 export type Verdict = 'ack' | 'nack';
 
 /** Why a message cannot be, or was not, processed by a callback that threw nothing. */
@@ -125,12 +109,10 @@ export interface Invocation {
 export type AbortReason = 'timeout' | 'stop';
 
 const remedy = 'call it before ack(), nack() and the end of the callback';
-const RETURNED: RunResult = { kind: 'returned' };
-const doNothing = () => undefined;
 /** Of any number of calls: a promise for each would be made in vain. */
 export const SENT = Promise.resolve<Settlement>('sent');
 
-interface ReceivedMessage {
+export interface ReceivedMessage {
   readonly headers: Readonly<Record<string, string>>;
   readonly raw: Buffer;
   /** The bytes are needed as they came, whatever the callback does to its own: it gets a copy, if it looks at them. */
@@ -151,84 +133,6 @@ export interface CallOptions extends BodyOptions {
   readonly traced: TracedQueue;
 }
 
-/** What records the spans of a callback, if anything does. */
-export const tracingOf = ({ origin }: Pick<LoadedCallback, 'origin'>): Tracing => openTracing(origin?.file);
-
-/**
- * Decodes the body, checks it and calls the callback: at once, unless the schema takes its time. `done` is called once, after
- * this has returned, when the callback has returned or is not to be called. A promise for that, and what waits for it, would
- * cost a tenth of a short message.
- */
-export function invoke(
-  callable: Callable & { readonly tracing: Tracing },
-  message: ReceivedMessage,
-  context: MessageContext,
-  options: CallOptions,
-  settle: Settle,
-  done: (result: RunResult) => void,
-): Invocation {
-  const { tracing } = callable;
-  if (tracing.isOn) return invokeTraced(tracing, callable, message, context, options, settle, done);
-  const trace = traceHeadersOf(message.headers);
-  const within = trace === undefined ? context : { ...context, trace };
-  return start(callable, message, within, options, settle, done);
-}
-
-function start(
-  { call, schema }: Callable,
-  message: ReceivedMessage,
-  context: MessageContext,
-  options: CallOptions,
-  settle: Settle,
-  done: (result: RunResult) => void,
-): Invocation {
-  const decoded = decodeBody(message.headers, message.raw, options, message.free);
-  if ('kind' in decoded) return unfit(decoded, done);
-  const payload = new CallPayload(message, decoded, context, options, settle);
-  if (schema === undefined) callWith(payload, call, context, done);
-  else checkAndCall(payload, schema, call, context, done);
-  // Listeners belong to the callback, as what they print does.
-  return { end: doNothing, abort: (reason) => runInContext(context, () => payload.abort(reason)) };
-}
-
-/** Apart: what a closure uses is allocated in each call of the function it stands in. */
-function unfit(result: RunResult, done: (result: RunResult) => void): Invocation {
-  queueMicrotask(() => done(result));
-  return { end: doNothing, abort: doNothing };
-}
-
-/** The same below a span of its own, which tells what came of it. */
-function invokeTraced(
-  tracing: Tracing,
-  callable: Callable,
-  message: ReceivedMessage,
-  context: MessageContext,
-  options: CallOptions,
-  settle: Settle,
-  done: (result: RunResult) => void,
-): Invocation {
-  const { headers, raw } = message;
-  const span = tracing.process(options.traced, headers, raw.length);
-  if (span === undefined) return start(callable, message, context, options, settle, done);
-  let verdict: Verdict | undefined = options.autoAck ? 'ack' : undefined;
-  const within = { ...context, trace: span.headers, receivedTrace: headers.traceparent };
-  const note: Settle = (given, outgoing) => {
-    verdict = given;
-    return settle(given, outgoing);
-  };
-  // What comes after it is not below its span.
-  const outside = boundHere(done);
-  const invocation = span.run(() => start(callable, message, within, options, note, outside));
-  return { ...invocation, end: (result) => span.end(failureOf(result, verdict)) };
-}
-
-function failureOf(result: RunResult, verdict: Verdict | undefined): Failure | undefined {
-  if (result.kind === 'returned') return verdict === 'ack' ? undefined : { type: verdict ?? 'unsettled' };
-  if (result.kind === 'refused') return { type: result.reason, detail: result.detail, error: result.error };
-  const error = tame(result.error);
-  return { type: error instanceof Error ? error.name : typeof error, detail: reasonOf(error), error };
-}
-
 /** Only of few: a payload with a getter of its own is of no shape that V8 shares. */
 function makeWhenRead(payload: object, make: () => Buffer): void {
   let made: Buffer | undefined;
@@ -238,7 +142,7 @@ function makeWhenRead(payload: object, make: () => Buffer): void {
 }
 
 /** A class for its getter: V8 makes a hidden class of its own for each object literal that has one. */
-class CallPayload implements Payload {
+export class CallPayload implements Payload {
   readonly headers: Payload['headers'];
   body: unknown;
   readonly raw: Buffer;
@@ -322,60 +226,6 @@ async function endSent(outgoing: readonly Outgoing[], settled: Promise<Settlemen
   const failure = settlement === 'sent' ? undefined : { type: settlement };
   for (const { end } of outgoing) end?.(failure);
   return settlement;
-}
-
-/** Waits as `await` does, nearly: it looks at the constructor of a promise twice. An async function would make one promise more. */
-function callWith(
-  payload: CallPayload,
-  callback: LoadedCallback['call'],
-  context: MessageContext,
-  done: (result: RunResult) => void,
-): void {
-  const onReturn = () => {
-    const outgoing = payload.takeReturned();
-    done(outgoing === undefined ? RETURNED : { kind: 'returned', outgoing });
-  };
-  const onThrow = (error: unknown) => {
-    payload.take();
-    done({ kind: 'threw', error });
-  };
-  try {
-    const returned = runInContext(context, callback, payload);
-    // A promise of the callback's may have a `then` of its own, which `await` does not call.
-    void Promise.prototype.then.call(Promise.resolve(returned), onReturn, onThrow);
-  } catch (error) {
-    // Who called it does not have the invocation yet.
-    queueMicrotask(() => onThrow(error));
-  }
-}
-
-/** A schema that answers at once must not put the call off: that it blocks its process is known by when it is called. */
-function checkAndCall(
-  payload: CallPayload,
-  schema: Schema,
-  callback: LoadedCallback['call'],
-  context: MessageContext,
-  done: (result: RunResult) => void,
-): void {
-  const end = (result: RunResult) => queueMicrotask(() => done(result));
-  const goOn = (result: SchemaResult<unknown>): void => {
-    if (result.issues === undefined) {
-      if (!('value' in result)) throw new Error('the schema answers neither a value nor issues');
-      payload.body = result.value;
-      callWith(payload, callback, context, done);
-    } else {
-      end({ kind: 'refused', reason: 'schema-mismatch', detail: describeIssues(result.issues) });
-    }
-  };
-  const fail = (error: unknown) => end({ kind: 'threw', error });
-  try {
-    const checked = runInContext(context, () => schema['~standard'].validate(payload.body));
-    // Whoever's promise it is.
-    if ('then' in checked) Promise.resolve(checked).then(goOn).catch(fail);
-    else goOn(checked);
-  } catch (error) {
-    fail(error);
-  }
 }
 
 function abortError(reason: AbortReason): DOMException {

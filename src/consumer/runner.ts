@@ -8,10 +8,8 @@ import { copyHeaders, type Headers } from '../stomp/headers.js';
 import type { ConsumerObserver } from './events.js';
 import type { Outgoing } from '../sending/heads.js';
 import type { Session } from '../sending/connect.js';
+import { askHealth, invoke, tracingOf } from './invoke.js';
 import {
-  askHealth,
-  invoke,
-  tracingOf,
   SENT,
   type CallOptions,
   type Gone,

@@ -5,8 +5,8 @@
 import type { Outgoing } from '../../sending/heads.js';
 import { Slots } from '../../slots.js';
 import type { Tracing } from '../../tracing.js';
+import { invoke } from '../invoke.js';
 import {
-  invoke,
   SENT,
   type AbortReason,
   type Invocation,
