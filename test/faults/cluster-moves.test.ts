@@ -131,8 +131,10 @@ describe('moves in a RabbitMQ cluster of three nodes', { skip }, () => {
       const outcome = 'dead-lettered';
       const consuming = await consume(t, { queue, fault, outcome }, (payload) => payload.nack());
       const { released } = await consuming.stop();
-      for (const { body } of await drainQueue(third, `DLQ.${queue}`)) ledger.count(numberOf(body));
-      assert.deepEqual(await drainQueue(third, queue), []);
+      // A leader that is replaced, be it for a while of silence, may take some acks with it, which no client is told of: their
+      // messages come again.
+      for (const name of [`DLQ.${queue}`, queue])
+        for (const { body } of await drainQueue(third, name)) ledger.count(numberOf(body));
       ledger.report(t, { name: 'rabbitmq' }, slowestRecovery(consuming.events));
       assert.equal(ledger.lost, 0);
       assert.equal(released, 0);

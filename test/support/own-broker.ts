@@ -36,7 +36,7 @@ export async function startOwn(draft: () => Promise<Draft>): Promise<OwnBroker> 
     const { facts, makeServer } = await draft();
     let version = 'unknown';
     const server = makeServer(async () => {
-      const client = await connectRaw({ ...facts }, { deadlineMs: 5000 });
+      const client = await connectRaw({ ...facts }, { deadlineMs: 20_000 });
       version = client.serverVersion;
       client.destroy();
       return true;
