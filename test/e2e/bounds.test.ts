@@ -158,3 +158,15 @@ describe('--worker-max-messages', () => {
     );
   });
 });
+
+it('time for which a consumer stood still is no silence of its queue', async () => {
+  await using broker = await startBroker();
+  const consumer = await startPubsub(broker, '/queue/x', ack, { flags: ['--until-idle', '3'] });
+  consumer.signal('SIGSTOP');
+  const sinceMs = performance.now();
+  await until(() => performance.now() - sinceMs > 3200, DEADLINE_MS, 'more than the silence that ends it');
+  broker.publish('/queue/x', { n: 1 }, { 'correlation-id': 'c' });
+  consumer.signal('SIGCONT');
+  await consumer.waitFor(/"source":"console"/);
+  assert.equal((await stopPubsub(consumer)).acked, 1);
+});

@@ -1,7 +1,8 @@
 /** `pubsub move-messages`: every byte and header that should arrive, nothing lost, nothing moved for ever. */
 import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
 import { describe, it } from 'node:test';
-import type { Frame } from '../../src/stomp/frames.js';
+import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { declaringHeaders, drainQueue, put, putAll } from '../support/messages.js';
 import { connectRaw, withRaw } from '../support/raw-client.js';
@@ -30,7 +31,7 @@ for (const broker of brokersUnderTest()) {
         left: 0,
         stopped: 'idle',
       });
-      assert.deepEqual(await bodiesIn(broker, to), texts(250));
+      assert.deepEqual(await bodiesIn(broker, to, 250), texts(250));
       assert.deepEqual(await bodiesIn(broker, from), []);
     });
 
@@ -91,8 +92,8 @@ for (const broker of brokersUnderTest()) {
       await putAll(broker, from, numbers(9));
       const result = await operate(broker, ['move-messages', from, to, '--count', '4', '--idle', '60']);
       assert.deepEqual([result.moved, result.stopped], [4, 'count']);
-      assert.deepEqual(await bodiesIn(broker, to), texts(4));
-      assert.deepEqual(await bodiesIn(broker, from), ['4', '5', '6', '7', '8']);
+      assert.deepEqual(await bodiesIn(broker, to, 4), texts(4));
+      assert.deepEqual(await bodiesIn(broker, from, 5), ['4', '5', '6', '7', '8']);
     });
 
     it('--follow moves what comes later too, until a signal, and ends with 0 and the count', async () => {
@@ -112,7 +113,8 @@ for (const broker of brokersUnderTest()) {
       } finally {
         client.destroy();
       }
-      assert.deepEqual(await bodiesIn(broker, to), texts(3));
+      // They go back when the broker notices the end of the connection.
+      assert.deepEqual(await bodiesIn(broker, to, 3), texts(3));
     });
 
     it('leaves a message that is too large to be read, and tells', async () => {
@@ -125,8 +127,8 @@ for (const broker of brokersUnderTest()) {
       const result = await resultOf(running);
       assert.deepEqual([result.moved, result.left], [2, 1]);
       assert.match(running.stderr, /left where it is/);
-      assert.deepEqual(await bodiesIn(broker, to), ['1', '2']);
-      assert.deepEqual(await bodiesIn(broker, from), ['x'.repeat(5000)]);
+      assert.deepEqual(await bodiesIn(broker, to, 2), ['1', '2']);
+      assert.deepEqual(await bodiesIn(broker, from, 1), ['x'.repeat(5000)]);
     });
 
     if (broker.capabilities.queueArguments) {
@@ -143,14 +145,14 @@ for (const broker of brokersUnderTest()) {
         await put(broker, `/queue/${from}`, 1, plain);
         await put(broker, `/queue/${to}`, 0, plain);
         await operate(broker, ['move-messages', from, to, ...IDLE]);
-        assert.deepEqual(await bodiesIn(broker, to), ['0', '1']);
+        assert.deepEqual(await bodiesIn(broker, to, 2), ['0', '1']);
         await put(broker, `/queue/${from}`, 2, plain);
         const missing = unique('missing');
         // By that name nothing is declared, and what is sent there would be confirmed and lost.
         const { code } = await refused(broker, ['move-messages', from, `/amq/queue/${missing}`, ...IDLE]);
         assert.equal(code, 4);
         await operate(broker, ['move-messages', from, missing, ...IDLE]);
-        assert.deepEqual(await bodiesIn(broker, missing), ['2']);
+        assert.deepEqual(await bodiesIn(broker, missing, 1), ['2']);
       });
     }
   });
@@ -241,4 +243,28 @@ it('a stop waits no longer for a confirmation than the graceful wait', async () 
   moving.signal('SIGTERM');
   assert.deepEqual(await moving.exit(), { code: 5, signal: null }, moving.stderr);
   assert.match(moving.stderr, /within 0\.5 s \(STOMP_GRACEFUL_WAIT_SECONDS\); 0 messages moved/);
+});
+
+it('time for which it stood still is no silence of its queue', async () => {
+  const deliver = (n: number, { subscription, socket }: { subscription: string; socket: Socket }) =>
+    socket.write(encodeFrame('MESSAGE', { subscription, 'message-id': `m-${n}`, ack: `m-${n}` }, `${n}`));
+  let source: { subscription: string; socket: Socket } | undefined;
+  const answer = ({ command, headers }: Frame, socket: Socket): undefined => {
+    // The other subscription looks whether the target is there.
+    if (command !== 'SUBSCRIBE' || source !== undefined) return;
+    source = { subscription: headers.id ?? '', socket };
+    deliver(1, source);
+  };
+  await using server = await startScriptedServer({ answer });
+  const moving = startOperator(server, ['move-messages', 'a', 'b', '--idle', '3']);
+  await server.received('ACK');
+  moving.signal('SIGSTOP');
+  const sinceMs = performance.now();
+  await until(() => performance.now() - sinceMs > 3200, DEADLINE_MS, 'more than the silence that ends it');
+  deliver(2, source!);
+  moving.signal('SIGCONT');
+  await server.received('ACK', 2);
+  moving.signal('SIGTERM');
+  const { moved, stopped } = await resultOf(moving);
+  assert.deepEqual([moved, stopped], [2, 'signal']);
 });

@@ -13,8 +13,8 @@ import { DEADLINE_MS } from './commands.js';
 /** For the tests of these commands. */
 export { bodiesIn } from '../support/messages.js';
 
-/** What a loaded machine needs to hand out the next message; short, because every run ends with it. */
-export const IDLE = ['--idle', '1'];
+/** Far beyond what a loaded machine needs to hand out the next message; no longer, because every run ends with it. */
+export const IDLE = ['--idle', '3'];
 
 export function startOperator(
   broker: Pick<BrokerUnderTest, 'env'>,

@@ -150,7 +150,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
     await consumer.says('waiting for callbacks');
     writeFileSync(join(folder, 'gate'), '');
     assert.equal((await stopPubsub(consumer)).acked, 1);
-    assert.deepEqual(await bodiesIn(broker, queue), ['2']);
+    assert.deepEqual(await bodiesIn(broker, queue, 1), ['2']);
   });
 
   for (const [how, end] of [
@@ -168,7 +168,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
       await consumer.says('waiting for callbacks');
       writeFileSync(join(folder, 'gate'), '');
       assert.equal((await stopPubsub(consumer)).released, 1);
-      assert.deepEqual(await bodiesIn(broker, `/queue/${name}`), ['1']);
+      assert.deepEqual(await bodiesIn(broker, `/queue/${name}`, 1), ['1']);
       assert.deepEqual(await bodiesIn(broker, `/queue/DLQ.${name}`), []);
     });
 
@@ -183,7 +183,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
     assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
     const pid = readFileSync(pids, 'utf8').trim();
     await until(() => !existsSync(`/proc/${pid}`) || isZombie(pid), DEADLINE_MS, 'its end');
-    assert.deepEqual(await bodiesIn(broker, queue), ['1']);
+    assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
   });
 
   it('that is gone when a message comes ends the consumer, with the message in its queue: 3', async () => {
@@ -194,7 +194,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
     await put(broker, queue, '1', id);
     assert.deepEqual(await consumer.exit(), { code: 3, signal: null }, consumer.stderr);
     assert.match(consumer.stderr, /job\.sh cannot be started/);
-    assert.deepEqual(await bodiesIn(broker, queue), ['1']);
+    assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
   });
 
   it('is killed with its consumer at each step, and nothing is lost', async () => {

@@ -57,7 +57,7 @@ for (const broker of brokersUnderTest()) {
           assert.equal(code, 2);
           assert.match(complaint, /means more than one queue on this broker/);
         }
-        for (const name of [queue, other]) assert.deepEqual(await bodiesIn(broker, name), ['1']);
+        for (const name of [queue, other]) assert.deepEqual(await bodiesIn(broker, name, 1), ['1']);
       });
     }
   });
