@@ -14,7 +14,7 @@ import { DEADLINE_MS } from './commands.js';
 export { bodiesIn } from '../support/messages.js';
 
 /** Far beyond what a loaded machine needs to hand out the next message; no longer, because every run ends with it. */
-export const IDLE = ['--idle', '3'];
+export const IDLE = ['--idle', '2'];
 
 export function startOperator(
   broker: Pick<BrokerUnderTest, 'env'>,

@@ -169,12 +169,14 @@ describe('publish --lines --resume-from', () => {
   });
 
   it('names the line up to which all are confirmed, though receipts come out of order', async () => {
-    const { answer } = holdReceipts(({ body }) => body.toString() === '3');
+    const answer = ({ body, headers }: Frame, socket: Socket) => {
+      if (body.toString() === '5')
+        socket.end(encodeFrame('RECEIPT', { 'receipt-id': headers.receipt ?? '' }));
+      return ['3', '5'].includes(body.toString());
+    };
     await using server = await startScriptedServer({ answer });
-    const env = { STOMP_RECEIPT_TIMEOUT: '0.5' };
-    const { code, stderr } = await publish(server, ['/queue/x', '--lines'], {
+    const { code, stderr } = await publish(server, ['/queue/x', '--lines', '--reconnect-for', '0'], {
       input: '1\n2\n3\n4\n5\n',
-      env,
     });
     assert.equal(code, 4, stderr);
     assert.match(complaint(stderr), /; 4 confirmed, 1 unknown; go on with --resume-from 2$/);
@@ -355,10 +357,13 @@ describe('publish in transactions', () => {
   });
 
   it('is not confirmed by the receipt of COMMIT alone', async () => {
-    await using server = await startScriptedServer({ answer: ({ command }) => command === 'SEND' });
-    const env = { STOMP_RECEIPT_TIMEOUT: '0.5' };
+    await using server = await startScriptedServer({
+      answer: ({ command, headers }, socket) => {
+        if (command === 'COMMIT') socket.end(encodeFrame('RECEIPT', { 'receipt-id': headers.receipt ?? '' }));
+        return command === 'SEND' || command === 'COMMIT';
+      },
+    });
     const { code, stderr } = await publish(server, ['/queue/x', '--lines', '--transaction'], {
-      env,
       input: '1\n2\n',
     });
     assert.equal(code, 4, stderr);

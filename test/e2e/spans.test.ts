@@ -176,6 +176,11 @@ describe('spans', skipWithout(anyBroker()), () => {
           await published(broker, sent, { env: { ...env, ...settings }, cwd: folder });
         await put(broker, `/queue/${queue}`, {}, { ...headers, next });
         await running.says('settled', 4);
+        await until(
+          () => printed(running).length === 4,
+          SOON_MS,
+          () => running.stderr,
+        );
         assert.deepEqual(printed(running), Array<string>(4).fill('settled sent'));
         const { acked, deadLettered } = await stopPubsub(running);
         assert.deepEqual([acked, deadLettered], [4, 0]);

@@ -79,8 +79,9 @@ for (const flags of [[], ['--inline']]) {
     it('takes its leave of the broker when it is stopped during setup(), with nothing subscribed', async () => {
       await using server = await startScriptedServer();
       const cwd = project();
-      const consumer = pubsub(server, '/queue/xpto', './slow.mjs#run', { cwd, flags });
-      await server.received('CONNECT');
+      const debug = [...flags, '--log-level', 'debug'];
+      const consumer = pubsub(server, '/queue/xpto', './slow.mjs#run', { cwd, flags: debug });
+      await consumer.says('connected');
       await untilSetUp(cwd);
       await stop(consumer);
       assert.deepEqual(server.commands(), ['CONNECT', 'DISCONNECT']);

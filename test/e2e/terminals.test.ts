@@ -76,7 +76,9 @@ describe('a hang-up', skipWithout(anyBroker()), () => {
       spawnSync('tmux', ['-L', socket, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
     const socket = unique('panes');
     after(() => tmux('kill-server'));
-    const { status, stderr } = tmux('-f', '/dev/null', 'new-session', '-d', line());
+    // What is shown before it is read by anybody would be missed.
+    const wait = `while [ ! -e ${log} ]; do sleep 0.1; done;`;
+    const { status, stderr } = tmux('-f', '/dev/null', 'new-session', '-d', line(wait));
     assert.equal(status, 0, stderr);
     tmux('pipe-pane', '-o', `cat > ${log}`);
     await hasStarted();

@@ -70,15 +70,14 @@ describe('--watch', skipWithout(anyBroker()), () => {
       );
     };
     const served = (text: string) => ledger().some(([, one]) => one === text);
-    let refused = 0;
+    const complaints = () =>
+      consumer.logLines.filter(({ msg }) => String(msg).includes('does not load')).length;
     for (let edit = 1; edit <= EDITS; edit++) {
       if (edit % 3 === 0) {
+        // There may have been one about a file that was being written.
+        const before = complaints();
         writeFileSync(file, broken[(edit / 3) % 2] ?? '');
-        refused++;
-        await publishUntil(
-          () =>
-            consumer.logLines.filter(({ msg }) => String(msg).includes('does not load')).length === refused,
-        );
+        await publishUntil(() => complaints() > before);
       } else {
         writeFileSync(file, version(String(edit)));
         await publishUntil(() => served(String(edit)));
