@@ -39,7 +39,7 @@ export function acknowledgingBehaviours(broker: BrokerUnderTest): void {
     await client.subscribe(queue, declaringHeaders(broker, queue));
     await client.next('MESSAGE');
     await client.settle('ACK', await client.next('MESSAGE'));
-    client.destroy();
+    await client.disconnect();
     const rest = await drainQueue(broker, queue, { atLeast: 2 });
     assert.deepEqual(
       rest.map(({ body }) => body.toString()),
@@ -54,7 +54,7 @@ export function acknowledgingBehaviours(broker: BrokerUnderTest): void {
     await client.subscribe(queue, { ...declaringHeaders(broker, queue), ack: 'client' });
     await client.next('MESSAGE');
     await client.settle('ACK', await client.next('MESSAGE'));
-    client.destroy();
+    await client.disconnect();
     const rest = await drainQueue(broker, queue, { atLeast: 1 });
     assert.deepEqual(
       rest.map(({ body }) => body.toString()),
@@ -88,15 +88,15 @@ export function acknowledgingBehaviours(broker: BrokerUnderTest): void {
     const first = await connectRaw(broker);
     await first.subscribe(queue, { ...declaringHeaders(broker, queue), id: 'first-connection' });
     const stale = await first.next('MESSAGE');
-    first.destroy();
-    await first.closed;
+    await first.disconnect();
     const second = await connectRaw(broker);
     await second.subscribe(queue, { ...declaringHeaders(broker, queue), id: 'second-connection' });
     await second.next('MESSAGE');
     second.send('ACK', settlingHeaders(stale));
     await second.next('ERROR');
     second.destroy();
-    assert.equal((await drainQueue(broker, queue, { atLeast: 2 })).length, 2);
+    if (broker.capabilities.returnsWhatWasCut)
+      assert.equal((await drainQueue(broker, queue, { atLeast: 2 })).length, 2);
   });
 
   it('messages are delivered again when NACKed with requeue', needs(broker, 'nackRequeues'), async (t) => {

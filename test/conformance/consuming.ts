@@ -308,6 +308,7 @@ export function consumingBehaviours(broker: BrokerUnderTest): void {
     );
     assert.deepEqual(bodies, ['2', '3']);
     await assert.rejects(consuming.stop(), { code: 'deadline-passed' });
-    assert.equal((await other.next('MESSAGE')).body.toString(), '1');
+    if (broker.capabilities.returnsWhatWasCut)
+      assert.equal((await other.next('MESSAGE')).body.toString(), '1');
   });
 }

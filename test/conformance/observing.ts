@@ -118,7 +118,8 @@ export function observingBehaviours(broker: BrokerUnderTest): void {
     finish();
     const { outcome, reason } = await consuming.settled();
     assert.deepEqual([outcome, reason], ['released', 'stopped']);
-    assert.equal((await drainQueue(broker, queue, { atLeast: 1 })).length, 1);
+    if (broker.capabilities.returnsWhatWasCut)
+      assert.equal((await drainQueue(broker, queue, { atLeast: 1 })).length, 1);
     assert.equal(consuming.events.filter((event) => 'outcome' in event).length, 1);
   });
 

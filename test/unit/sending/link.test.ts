@@ -37,6 +37,8 @@ async function startLink(script: Script = accepting()): Promise<LinkUnderTest> {
     test.opened++;
     await delays.shift();
     const session = await open(server);
+    // It ages when the test says so.
+    session.openedMs = Infinity;
     sessions.push(session);
     return session;
   });
@@ -53,7 +55,7 @@ async function startLink(script: Script = accepting()): Promise<LinkUnderTest> {
 
 /** As if it had been opened so much earlier. */
 function makeStale(session: Session): void {
-  session.openedMs -= FRESH_MS;
+  session.openedMs = performance.now() - FRESH_MS - 1;
 }
 
 /** Takes and confirms the next SENDs of a connection; resolves with their bodies. */
