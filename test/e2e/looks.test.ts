@@ -36,7 +36,7 @@ describe('looks at a quorum queue', skip, () => {
     const looks = [
       ['peek', dead, '--count', '5'],
       ['redrive', queue, '--dry-run', '--count', '5'],
-      ['redrive', queue, '--match', 'tenant=7', '--idle', '2'],
+      ['redrive', queue, '--match', 'tenant=7', '--idle', '1'],
     ];
     const codes: (number | null)[] = [];
     for (let look = 0; look < 30; look++) {
