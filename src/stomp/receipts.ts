@@ -14,6 +14,9 @@ export interface Awaited {
   readonly settle: (error?: PubsubError) => void;
   /** An ERROR that names this receipt is about its frame alone. */
   readonly isContained: boolean;
+  /** Of one that comes behind what is on its way: changes with what comes. */
+  readonly heard: (() => number) | undefined;
+  lastHeard: number;
 }
 
 export interface ReceiptOptions {
@@ -42,12 +45,18 @@ export class Receipts {
   /** Awaits one, from now on; its id. */
   add(what: string, settle: Awaited['settle'], isContained = false): number {
     this.#watch();
-    return this.#awaited.add({ what, startMs: performance.now(), left: 1, settle, isContained });
+    return this.#add(what, performance.now(), settle, isContained);
+  }
+
+  /** One that comes behind what is on its way: while that comes, so that `heard` changes, it is not due. */
+  addBehind(what: string, settle: Awaited['settle'], heard: () => number): number {
+    this.#watch();
+    return this.#add(what, performance.now(), settle, false, heard);
   }
 
   /** One that is not due before `expect`, and of which each frame that asks for it makes one more. */
   addLater(what: string, settle: Awaited['settle']): number {
-    return this.#awaited.add({ what, startMs: Infinity, left: 1, settle, isContained: false });
+    return this.#add(what, Infinity, settle);
   }
 
   expect(id: number): void {
@@ -102,6 +111,24 @@ export class Receipts {
     return entries.map(([, awaited]) => awaited);
   }
 
+  #add(
+    what: string,
+    startMs: number,
+    settle: Awaited['settle'],
+    isContained = false,
+    heard?: () => number,
+  ): number {
+    return this.#awaited.add({
+      what,
+      startMs,
+      left: 1,
+      settle,
+      isContained,
+      heard,
+      lastHeard: heard?.() ?? 0,
+    });
+  }
+
   #watch(): void {
     if (!this.#isPaused) this.#timer ??= this.#arm(SILENCE_MS);
   }
@@ -139,10 +166,14 @@ export class Receipts {
   /** The one that is due for longest. */
   #oldest(nowMs: number): { readonly what: string; readonly waitedMs: number } | undefined {
     if (this.#awaited.size === 0) return undefined;
-    const { what, startMs } = this.#awaited
-      .entries()
-      .map(([, awaited]) => awaited)
-      .reduce((a, b) => (b.startMs < a.startMs ? b : a));
+    const all = this.#awaited.entries().map(([, awaited]) => awaited);
+    for (const awaited of all) {
+      const { heard, lastHeard } = awaited;
+      if (heard === undefined || heard() === lastHeard) continue;
+      awaited.lastHeard = heard();
+      awaited.startMs = nowMs;
+    }
+    const { what, startMs } = all.reduce((a, b) => (b.startMs < a.startMs ? b : a));
     // Whole ones: what rounding leaves of the time would be waited for, again and again.
     return { what, waitedMs: Math.max(0, Math.round(nowMs - Math.max(startMs, this.#resumedMs))) };
   }

@@ -216,10 +216,19 @@ export class Session<D = unknown> {
    * A question whose answer proves that the broker still reads and answers on this connection, and before which comes what
    * was on its way: a transaction that is begun and aborted with nothing in it. It changes nothing, and a memory alarm does
    * not hold it up: RabbitMQ stops reading a connection that has sent a SEND, and a consumer's own never does (seen on
-   * RabbitMQ 3.10.8, ActiveMQ 5.17.2). Rejects as `request` does.
+   * RabbitMQ 3.10.8, ActiveMQ 5.17.2). Rejects as `request` does; it is not overdue while messages come, or parts of one.
    */
   ask(): Promise<void> {
-    return this.abort(this.begin());
+    const transaction = `t${++this.#lastId}`;
+    return new Promise((resolve, reject) => {
+      const settle = settlerOf(resolve, reject);
+      if (!this.sendWithoutReceipt('BEGIN', { transaction })) {
+        settle(this.#lost('BEGIN'));
+        return;
+      }
+      const receipt = this.#receipts.addBehind('ABORT', settle, () => this.#wire.heard);
+      this.sendWithoutReceipt('ABORT', { transaction, receipt: String(receipt) });
+    });
   }
 
   /** Is so much unsent that the caller should wait for `drained`? */

@@ -27,6 +27,8 @@ export type Connect = (onread: OnReadOpts) => Socket;
 export interface Wire {
   readonly socket: Socket;
   readonly writer: FrameWriter;
+  /** Changes with each frame that comes but a plain receipt, and with each part of one; not with heart-beats. */
+  readonly heard: number;
   /** Sends CONNECT; `onConnected` is called once, with the headers of CONNECTED. Throws what cannot be sent. */
   handshake(headers: Headers, onConnected: (headers: Readonly<Headers>) => void): void;
   destroy(): void;
@@ -49,9 +51,11 @@ export function createWire(
   onEnd: (end: EndCause) => void,
 ): Wire {
   let connected: Frame | undefined;
+  let heard = 0;
   const decoder = new FrameDecoder(
     { strict: false, headerBytes: MAX_HEADER_BYTES, bodyBytes: maxBodyBytes },
     (frame) => {
+      heard++;
       if (frame.command !== 'CONNECTED' || connected !== undefined) {
         onFrame(frame);
         return;
@@ -68,6 +72,7 @@ export function createWire(
     callback: (bytes, memory) => {
       try {
         decoder.pushCopy((memory as Buffer).subarray(0, bytes));
+        if (decoder.isMidFrame) heard++;
       } catch (error) {
         onEnd({ kind: 'protocol', message: reasonOf(error) });
       }
@@ -97,6 +102,9 @@ export function createWire(
   return {
     socket,
     writer,
+    get heard() {
+      return heard;
+    },
     handshake: (headers, onConnected) => {
       client.connect(headers, (error) => {
         if (error === null) onConnected(client.headers);

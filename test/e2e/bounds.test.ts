@@ -17,7 +17,7 @@ import {
   temporaryFolder,
   unique,
 } from './commands.js';
-import { late, startScriptedServer } from './scripted-server.js';
+import { late, slowly, startScriptedServer } from './scripted-server.js';
 import { startBroker } from '../../src/testing.js';
 
 const done = { code: 0, signal: null };
@@ -134,6 +134,16 @@ describe('a consumer that ends by itself', () => {
     const consumer = pubsub(server, 'x', ack, { flags: ['--until-idle', '200ms', '--canary-interval', '0'] });
     const { why, acked } = await ended(consumer);
     assert.deepEqual([why, acked], ['idle', 1]);
+  });
+
+  it('waits for a message that takes longer to come than the broker has to answer', async () => {
+    await using server = await startScriptedServer({ answer: slowly({ text: 'x'.repeat(1000) }, 12, 500) });
+    const flags = ['--until-idle', '200ms', '--canary-interval', '0', '--receipt-timeout', '3'];
+    const { why, acked } = await ended(pubsub(server, 'x', ack, { flags }));
+    const subscribed = server.frames.filter(
+      ({ command, headers }) => command === 'SUBSCRIBE' && headers.destination === '/queue/x',
+    );
+    assert.deepEqual([why, acked, subscribed.length], ['idle', 1, 1]);
   });
 
   it('says which signal stopped it otherwise', async () => {

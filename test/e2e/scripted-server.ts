@@ -112,6 +112,33 @@ export function late(body: unknown): NonNullable<Script['answer']> {
   };
 }
 
+/** When it is asked for something a message begins to come, in parts, so many ms apart; the answers are behind it. */
+export function slowly(body: unknown, parts: number, everyMs: number): NonNullable<Script['answer']> {
+  let subscribe: Frame | undefined;
+  let behind: Buffer[] | undefined;
+  return (frame, socket) => {
+    const { receipt } = frame.headers;
+    if (frame.command === 'SUBSCRIBE') subscribe = frame;
+    if (frame.command === 'BEGIN' && subscribe !== undefined) {
+      const waiting: Buffer[] = (behind = []);
+      const bytes = delivery(subscribe, 0, body);
+      subscribe = undefined;
+      let sent = 0;
+      const timer = setInterval(() => {
+        const part = bytes.subarray(sent, sent + Math.ceil(bytes.length / parts));
+        socket.write(part);
+        sent += part.length;
+        if (sent < bytes.length) return;
+        clearInterval(timer);
+        behind = undefined;
+        for (const answer of waiting) socket.write(answer);
+      }, everyMs);
+      socket.on('close', () => clearInterval(timer));
+    }
+    if (receipt !== undefined) behind?.push(encodeFrame('RECEIPT', { 'receipt-id': receipt }));
+    return behind !== undefined;
+  };
+}
 /** Listens on a free port of 127.0.0.1. */
 export async function startScriptedServer(script: Script = {}): Promise<ScriptedServer> {
   const server = new ScriptedServer(script);

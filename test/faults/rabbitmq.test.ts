@@ -87,6 +87,9 @@ describe('what RabbitMQ does of its own', { skip, concurrency: 3 }, () => {
       (part) => `${name}-${part}`,
     );
     const publisher = publisherTo(t, broker);
+    // There is one before somebody asks for it.
+    await publisher.send(`/queue/${source}`, 0);
+    await drainQueue(broker, source!, { atLeast: 1 });
     const moving = run('pubsub', ['move-messages', source!, moved!, '--follow'], { env: broker.env });
     const publishing = run('publish', [`/queue/${lines}`, '--lines'], { env: broker.env, input: null });
     t.after(() => Promise.all([moving.kill(), publishing.kill()]));
