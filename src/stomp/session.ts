@@ -56,9 +56,9 @@ export interface SessionOptions<D> {
   readonly maxBodyBytes: number;
 }
 
-/** How long DISCONNECT may wait for its receipt before the socket is closed anyway. */
 /** Of the time within which a broker wants to hear of a client that has promised nothing. */
 const UNPROMISED_BEAT = 0.5;
+/** How long DISCONNECT may wait for its receipt before the socket is closed anyway. */
 const CLOSE_TIMEOUT_MS = 5000;
 
 /** A transaction of one session. */

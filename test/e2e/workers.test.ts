@@ -229,7 +229,7 @@ describe('callbacks in worker processes', { ...skipWithout(anyBroker()), concurr
     // A broker that was promised one a second waits for two or three.
     await until(
       () => beats >= 4,
-      DEADLINE_MS,
+      15_000,
       () => `four beats; came: ${beats}`,
     );
     writeFileSync(freed, '');

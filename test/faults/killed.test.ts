@@ -116,6 +116,7 @@ for (const broker of brokersUnderTest()) {
             left.filter((body) => !innocents.includes(body)),
             [],
           );
+          assert.ok(left.length <= LIMIT * innocents.length, `${left.length} are left`);
         },
       );
     }

@@ -169,15 +169,16 @@ export function startProgram(program: string, args: readonly string[], options: 
 
 /** What a process has started and is still there. */
 export function childrenOf(pid: number): number[] {
-  for (;;) {
+  for (let tries = 1; ; tries++) {
     const tasks = readdirSync(`/proc/${pid}/task`);
     try {
       const children = tasks.flatMap((task) =>
         readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' '),
       );
       return children.filter((child) => child !== '').map(Number);
-    } catch {
+    } catch (error) {
       // A thread has ended meanwhile, and others have its children.
+      if (tries === 10) throw error;
     }
   }
 }
