@@ -110,10 +110,10 @@ export class WorkerPool {
     if (failed !== undefined && !this.#isDone()) throw failed.reason;
   }
 
-  /** A runner of one of the callbacks. The pool ends with the last of them that is closed. */
   /** One for all of its runners: who renews several of them renews each pool once. */
   readonly #renewAll = () => this.renew();
 
+  /** A runner of one of the callbacks. The pool ends with the last of them that is closed. */
   runnerOf(which: number): CallbackRunner {
     this.#users++;
     return {
