@@ -219,14 +219,11 @@ export class Session<D = unknown> {
    * RabbitMQ 3.10.8, ActiveMQ 5.17.2). Rejects as `request` does; it is not overdue while messages come, or parts of one.
    */
   ask(): Promise<void> {
+    if (!this.isOpen) return Promise.reject(this.#lost('BEGIN'));
     const transaction = `t${++this.#lastId}`;
+    this.sendWithoutReceipt('BEGIN', { transaction });
     return new Promise((resolve, reject) => {
-      const settle = settlerOf(resolve, reject);
-      if (!this.sendWithoutReceipt('BEGIN', { transaction })) {
-        settle(this.#lost('BEGIN'));
-        return;
-      }
-      const receipt = this.#receipts.addBehind('ABORT', settle, () => this.#wire.heard);
+      const receipt = this.#receipts.addBehind('ABORT', settlerOf(resolve, reject), () => this.#wire.heard);
       this.sendWithoutReceipt('ABORT', { transaction, receipt: String(receipt) });
     });
   }

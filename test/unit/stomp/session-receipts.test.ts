@@ -175,6 +175,27 @@ describe('receipts that do not come', () => {
     assert.equal(session.isOpen, true);
   });
 
+  it('of a question are not due while messages come; heart-beats and other receipts are no messages', async () => {
+    await using pair = await openTimed();
+    const { session, peer } = pair;
+    let messages = 0;
+    const id = await subscribe(pair, () => messages++);
+    const asked = atSessionTime(() => session.ask());
+    const lost = assert.rejects(asked, /no receipt for ABORT within 60 s/);
+    for (let sent = 1; sent <= 3; sent++) {
+      peer.deliver(id, String(sent));
+      await until(() => messages === sent, DEADLINE_MS, 'the message is read');
+      advance(timeoutMs);
+      await turn();
+      assert.equal(session.isOpen, true);
+    }
+    peer.write('\n');
+    await roundTrip(pair);
+    advance(timeoutMs);
+    await within(lost, DEADLINE_MS, 'the question is given up');
+    assert.equal((await session.closed).kind, 'unconfirmed');
+  });
+
   it('of frames in a transaction are not due before COMMIT, and are due then', async () => {
     await using pair = await openTimed();
     const { session, peer } = pair;
