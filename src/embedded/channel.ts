@@ -4,7 +4,8 @@
  * up over all subscriptions of the connection, which is what makes `ack:client` cumulative over all of them.
  */
 import type { Frame } from '../stomp/frames.js';
-import { type Address, type Message, sizeOf, storedHead } from './message.js';
+import type { Heads } from './heads.js';
+import { type Message, OVERHEAD_BYTES, sizeOf, storedHead } from './message.js';
 import type { Queue } from './queue.js';
 import type { Queues } from './queues.js';
 import { invalid, limitReached, Refusal, unknownTag } from './refusal.js';
@@ -35,8 +36,8 @@ interface Transaction {
 export class Channel {
   /** Queues declared here: their arguments are compared on first use only (RabbitMQ 3.10.8). */
   readonly declared = new Map<string, Queue>();
-  /** By destination, so that all messages sent there share one. */
-  readonly addresses = new Map<string, Address>();
+  /** By destination. */
+  readonly heads = new Map<string, Heads>();
   /** Inherited by a SUBSCRIBE without `prefetch-count` (RabbitMQ 3.10.8). */
   lastPrefetch = 0;
   #queues: Queues;
@@ -102,7 +103,7 @@ export class Channel {
 
   /** Keeps a SEND as it is for the COMMIT of its transaction. Throws when there is no such transaction. */
   defer(frame: Frame, transactionId: string): void {
-    const bytes = sizeOf({ head: storedHead(frame.headers), body: frame.body });
+    const bytes = storedHead(frame.headers).length + frame.body.length + OVERHEAD_BYTES;
     // A body may be a view of a chunk that is far larger.
     this.#add({ ...frame, body: Buffer.from(frame.body) }, bytes, transactionId, frame.headers.receipt);
   }

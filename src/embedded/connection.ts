@@ -14,7 +14,7 @@ import type { Client } from './client.js';
 import { obey } from './commands.js';
 import { type Agreement, agree, type Credentials } from './connect.js';
 import { Input } from './input.js';
-import { binary, type Message } from './message.js';
+import { binary, headOf, type Message } from './message.js';
 import { Output } from './output.js';
 import type { Queues } from './queues.js';
 import { errorHeaders, invalid, Refusal } from './refusal.js';
@@ -107,7 +107,7 @@ export class Connection implements ChannelOutput {
   }
 
   deliver({ options }: Subscription, tag: number, message: Message): void {
-    const { address, redelivered, head, body } = message;
+    const { address, redelivered, body } = message;
     // RabbitMQ 3.10.8 sends an empty body without one.
     const length = body.length === 0 ? '' : `content-length:${body.length}\n`;
     const messageId = `${options.tag}@@${this.#session}@@${tag}`;
@@ -115,7 +115,7 @@ export class Connection implements ChannelOutput {
     const isAckSent = options.ackMode !== 'auto' && this.#client?.version === '1.2';
     const start =
       `${options.opening}${address.line}${id}redelivered:${redelivered}\n` +
-      `${isAckSent ? `ack:${id.slice('message-id:'.length)}` : ''}${head}${length}\n`;
+      `${isAckSent ? `ack:${id.slice('message-id:'.length)}` : ''}${headOf(message)}${length}\n`;
     if (typeof body === 'string') {
       this.#output.write(`${start}${body}\0\n`);
     } else {

@@ -72,7 +72,7 @@ export function addressOf(exchange: string, key: string): Address {
   const prefix =
     exchange === '' ? '/queue/' : exchange === TOPIC_EXCHANGE ? '/topic/' : `/exchange/${exchange}/`;
   const head = encodeHead('', { destination: prefix + key.replaceAll('/', '%2F') });
-  return { exchange, key, line: binary(head.slice(1, -1)) };
+  return { exchange, key, line: binary(head.slice(1, -1)), pieces: [''] };
 }
 
 /**

@@ -3,21 +3,23 @@
  * closure, timer or Map of its own. Bytes are kept as strings with one character per byte ("binary text"), which take
  * a third of a Buffer's space and are written to a socket as they are; large bodies stay Buffers outside of the heap.
  */
-import { encodeHead, type Frame, FrameDecoder, type Headers } from '../stomp/frames.js';
+import { encodeHeaders, type Frame, FrameDecoder, type Headers } from '../stomp/frames.js';
 
-/** Where a message was sent: an exchange (the default one is '') and a routing key. Shared by all messages sent there. */
+/** Where a message was sent: an exchange (the default one is '') and a routing key. Shared by messages sent there. */
 export interface Address {
   readonly exchange: string;
   readonly key: string;
   /** The `destination` line of a MESSAGE sent here, as bytes. */
   readonly line: string;
+  /** What those messages have in their heads; after each piece but the last comes the next line of what is their own. */
+  readonly pieces: readonly string[];
 }
 
 export interface Message {
   /** Its place in the queue, given by the queue. */
   sequence: number;
   readonly address: Address;
-  /** The sender's headers, escaped, each with its line end; binary text. */
+  /** Of the sender's headers what is not in the pieces of the address, escaped, with line ends; binary text. */
   readonly head: string;
   readonly body: string | Buffer;
   readonly priority: number;
@@ -35,7 +37,7 @@ export interface Message {
 export const NEVER = -1;
 
 /** What the object, its strings and its place in the queue take beside their bytes, measured on Node 20. */
-const OVERHEAD_BYTES = 180;
+export const OVERHEAD_BYTES = 180;
 /** Above it a Buffer's own 200 bytes no longer count, and the heap is spared. */
 const LARGE_BODY_BYTES = 8192;
 
@@ -50,15 +52,38 @@ export function storedBody(body: Buffer): string | Buffer {
   return body.length > LARGE_BODY_BYTES ? Buffer.from(body) : body.toString('latin1');
 }
 
-/** Header lines as they are echoed to a consumer. */
-export function storedHead(headers: Readonly<Record<string, string | undefined>>): string {
-  const head = encodeHead('', { ...headers, destination: undefined, 'content-length': undefined });
-  // By way of bytes: a string put together by + keeps all its parts alive.
-  return Buffer.from(head).toString('latin1', 1, Buffer.byteLength(head) - 1);
+/** Those that the broker tells itself are not. */
+export function isEchoed(name: string): boolean {
+  return name !== 'destination' && name !== 'content-length';
 }
 
-export function sizeOf({ head, body }: Pick<Message, 'head' | 'body'>): number {
-  return head.length + body.length + OVERHEAD_BYTES;
+/** Header lines as they are echoed to a consumer. */
+export function storedHead(headers: Readonly<Record<string, string | undefined>>): string {
+  return stored(encodeHeaders({ ...headers, destination: undefined, 'content-length': undefined }));
+}
+
+/** Binary text by way of bytes: a string that was cut out of others, or put together by +, keeps all of them alive. */
+export function stored(text: string): string {
+  return Buffer.from(text).toString('latin1');
+}
+
+/** The sender's headers, escaped, each with its line end; binary text. */
+export function headOf({ address: { pieces }, head }: Message): string {
+  let [lines = ''] = pieces;
+  let at = 0;
+  for (let piece = 1; piece < pieces.length; piece++) {
+    const end = head.indexOf('\n', at) + 1;
+    lines += head.slice(at, end) + (pieces[piece] ?? '');
+    at = end;
+  }
+  return lines + head.slice(at);
+}
+
+/** What is shared counts for each: a hostile sender sees to it that few share it. */
+export function sizeOf({ address: { pieces }, head, body }: Message): number {
+  let bytes = head.length + body.length + OVERHEAD_BYTES;
+  for (const piece of pieces) bytes += piece.length;
+  return bytes;
 }
 
 /** A copy for one more queue. */
@@ -74,7 +99,7 @@ export function afterDeath(message: Message, queue: string, reason: DeathReason,
   return {
     ...message,
     address,
-    head: message.deaths === undefined ? headAfterDeath(message, queue, reason) : message.head,
+    head: message.deaths === undefined ? headAfterDeath(message, queue, reason) : headOf(message),
     ttlMs: NEVER,
     delayMs: 0,
     redelivered: false,
@@ -83,7 +108,7 @@ export function afterDeath(message: Message, queue: string, reason: DeathReason,
 }
 
 function headAfterDeath(message: Message, queue: string, reason: DeathReason): string {
-  const head = message.head.replace(/^expiration:.*\n/m, '');
+  const head = headOf(message).replace(/^expiration:.*\n/m, '');
   const first = /^x-first-death-queue:/m.test(head)
     ? ''
     : storedHead({
@@ -102,8 +127,9 @@ export function readMessage(message: Message): { headers: Headers; body: Buffer 
   const frames: Frame[] = [];
   const limits = { headerBytes: Infinity, bodyBytes: Infinity };
   const decoder = new FrameDecoder({ strict: true, ...limits }, (frame) => frames.push(frame));
-  const { address, redelivered, head, body } = message;
-  decoder.push(Buffer.from(`MESSAGE\n${address.line}redelivered:${redelivered}\n${head}\n\0`, 'latin1'));
+  const { address, redelivered, body } = message;
+  const head = `${address.line}redelivered:${redelivered}\n${headOf(message)}`;
+  decoder.push(Buffer.from(`MESSAGE\n${head}\n\0`, 'latin1'));
   const bytes = typeof body === 'string' ? Buffer.from(body, 'latin1') : Buffer.from(body);
   return { headers: { ...frames[0]?.headers }, body: bytes };
 }

@@ -7,7 +7,8 @@ import type { Frame, Headers } from '../stomp/frames.js';
 import { integer } from './arguments.js';
 import { type Client, declare, MAX_REMEMBERED } from './client.js';
 import { addressOf, type Destination, destinationOf, invalidFor, TOPIC_EXCHANGE } from './destinations.js';
-import { type Address, type Message, NEVER, storedBody, storedHead } from './message.js';
+import { Heads } from './heads.js';
+import { type Message, NEVER, storedBody } from './message.js';
 import type { Queue } from './queue.js';
 import { invalid, preconditionFailed, requireShort } from './refusal.js';
 import { openingOf } from './subscription.js';
@@ -25,10 +26,12 @@ export function messageOf(client: Client, frame: Frame): Message {
     );
   }
   const delayMs = delayOf(headers);
+  const heads = headsFor(client, destination, headers);
+  const { address, head } = heads.store(scheduled(withReplyQueue(client, headers), delayMs));
   return {
     sequence: 0,
-    address: addressFor(client, destination, headers),
-    head: storedHead(scheduled(withReplyQueue(client, headers), delayMs)),
+    address,
+    head,
     body: storedBody(body),
     priority: Math.max(0, integer(headers, 'priority') ?? 0),
     ttlMs: expirationOf(headers),
@@ -40,23 +43,24 @@ export function messageOf(client: Client, frame: Frame): Message {
 }
 
 /** Declares the queue of a `/queue/`: also inside a transaction, whose ABORT does not undo it. */
-function addressFor(
+function headsFor(
   client: Client,
   destination: Exclude<Destination, { kind: 'temp-queue' }>,
   headers: Readonly<Headers>,
-): Address {
+): Heads {
   if (destination.kind === 'exchange') client.queues.requireExchange(destination.exchange);
   if (destination.kind === 'queue' && destination.declares) declare(client, destination.name, headers);
-  const { addresses } = client.channel;
-  const known = addresses.get(headers.destination ?? '');
+  const { heads } = client.channel;
+  const known = heads.get(headers.destination ?? '');
   if (known !== undefined) return known;
   const address =
     destination.kind === 'queue'
       ? addressOf('', destination.name)
       : addressOf(destination.kind === 'topic' ? TOPIC_EXCHANGE : destination.exchange, destination.key);
-  if (addresses.size >= MAX_REMEMBERED) addresses.clear();
-  addresses.set(headers.destination ?? '', address);
-  return address;
+  const made = new Heads(address);
+  if (heads.size >= MAX_REMEMBERED) heads.clear();
+  heads.set(headers.destination ?? '', made);
+  return made;
 }
 
 function expirationOf(headers: Readonly<Headers>): number {

@@ -234,7 +234,8 @@ const escapes: Record<string, string> = { '\\': '\\\\', '\r': '\\r', '\n': '\\n'
 const special = /[\\\r\n:\0]/;
 const specials = new RegExp(special, 'g');
 
-function escape(text: string): string {
+/** A name or value as it goes on the wire. Throws `invalid-header`. */
+export function escape(text: string): string {
   if (!special.test(text)) return text;
   return text.replace(specials, (character) => {
     const escaped = escapes[character];
