@@ -17,7 +17,7 @@ import {
 import type { Queue } from './queue.js';
 import { invalid, processingError, queueNotFound, Refusal, requireShort, unknownTag } from './refusal.js';
 import { messageOf } from './sends.js';
-import { type AckMode, openingOf, type Subscription } from './subscription.js';
+import { type AckMode, beginningsOf, type Subscription } from './subscription.js';
 
 type Command = (client: Client, frame: Frame) => void;
 
@@ -107,7 +107,7 @@ function subscribe(client: Client, frame: Frame): void {
       destination: name,
       ackMode,
       prefetch: client.channel.lastPrefetch,
-      opening: openingOf(id),
+      ...beginningsOf(id, tag, client.session),
     },
     queue,
   );

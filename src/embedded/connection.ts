@@ -110,12 +110,11 @@ export class Connection implements ChannelOutput {
     const { address, redelivered, body } = message;
     // RabbitMQ 3.10.8 sends an empty body without one.
     const length = body.length === 0 ? '' : `content-length:${body.length}\n`;
-    const messageId = `${options.tag}@@${this.#session}@@${tag}`;
-    const id = binary(encodeHead('', { 'message-id': messageId })).slice(1, -1);
+    const id = `${options.idStart}${tag}\n`;
     const isAckSent = options.ackMode !== 'auto' && this.#client?.version === '1.2';
     const start =
-      `${options.opening}${address.line}${id}redelivered:${redelivered}\n` +
-      `${isAckSent ? `ack:${id.slice('message-id:'.length)}` : ''}${headOf(message)}${length}\n`;
+      `${options.opening}${address.line}message-id:${id}redelivered:${redelivered}\n` +
+      `${isAckSent ? `ack:${id}` : ''}${headOf(message)}${length}\n`;
     if (typeof body === 'string') {
       this.#output.write(`${start}${body}\0\n`);
     } else {

@@ -53,19 +53,21 @@ export class Input {
     };
   }
 
-  #check({ command, headers, body }: Frame): void {
+  #check({ command, headers, lines = '', body }: Frame): void {
     const limits = this.#limits;
     const max = this.#maxFrameBytes;
     if (Number.isFinite(max) && encodeFrame(command, headers, body).length > max)
       throw tooLong(`a frame is longer than ${max} bytes`);
     if (command.includes('\0')) throw malformed('a command contains a NUL byte');
+    if (lines.includes('\0')) throw malformed('a header contains a NUL byte');
+    // Each header takes two characters at least.
+    if (lines.length <= Math.min(limits.headerLineBytes, 2 * limits.headers)) return;
     let count = 0;
     for (const name in headers) {
       const value = headers[name] ?? '';
       if (++count > limits.headers) throw malformed(`a frame has more than ${limits.headers} headers`);
       if (name.length + value.length > limits.headerLineBytes)
         throw malformed(`a header is longer than ${limits.headerLineBytes} bytes`);
-      if (value.includes('\0') || name.includes('\0')) throw malformed('a header contains a NUL byte');
     }
   }
 }

@@ -11,7 +11,7 @@ import { Heads } from './heads.js';
 import { type Message, NEVER, storedBody } from './message.js';
 import type { Queue } from './queue.js';
 import { invalid, preconditionFailed, requireShort } from './refusal.js';
-import { openingOf } from './subscription.js';
+import { beginningsOf } from './subscription.js';
 
 /** What a SEND asks for, its queue declared. Throws a Refusal. */
 export function messageOf(client: Client, frame: Frame): Message {
@@ -101,7 +101,7 @@ function replyQueue(client: Client, tag: string, destination: string): Queue {
   const name = `amq.gen-${randomBytes(16).toString('base64url')}`;
   const declaration = { name, isDurable: false, isExclusive: true, isAutoDelete: true, arguments: {} };
   const queue = client.queues.declare(declaration, client.channel);
-  const opening = openingOf(destination);
-  client.channel.subscribe({ tag, destination, ackMode: 'auto', prefetch: 0, opening }, queue);
+  const beginnings = beginningsOf(destination, tag, client.session);
+  client.channel.subscribe({ tag, destination, ackMode: 'auto', prefetch: 0, ...beginnings }, queue);
   return queue;
 }

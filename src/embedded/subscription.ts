@@ -2,7 +2,7 @@
  * One subscription of a connection, as a consumer of its queue. Hides credit: it takes a message when its prefetch is
  * not used up and the peer reads.
  */
-import { encodeHead } from '../stomp/frames.js';
+import { encodeLines, escape } from '../stomp/frames.js';
 import { binary, type Message } from './message.js';
 import type { Consumer, Queue } from './queue.js';
 
@@ -17,6 +17,8 @@ export interface SubscriptionOptions {
   readonly prefetch: number;
   /** Kept for whoever writes the messages: the lines that all of them begin with. */
   readonly opening: string;
+  /** What their ids begin with, as bytes: the number of the delivery follows. */
+  readonly idStart: string;
 }
 
 export interface ChannelOutput {
@@ -63,7 +65,14 @@ export class Subscription implements Consumer {
   }
 }
 
-/** How each MESSAGE of a subscription begins; without an id there is no `subscription` header. */
-export function openingOf(id: string | undefined): string {
-  return binary(encodeHead('MESSAGE', { subscription: id }).slice(0, -1));
+/** What each MESSAGE of a subscription has; without an id there is no `subscription` header. */
+export function beginningsOf(
+  id: string | undefined,
+  tag: string,
+  session: string,
+): Pick<SubscriptionOptions, 'opening' | 'idStart'> {
+  return {
+    opening: binary(encodeLines('MESSAGE', { subscription: id })),
+    idStart: binary(escape(`${tag}@@${session}@@`)),
+  };
 }

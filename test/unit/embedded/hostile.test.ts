@@ -33,7 +33,7 @@ function start() {
   const declare = (name: string) => queues.declare(declarationOf(name, 'queue', {}), channel);
   const subscribe = (tag: string, queue = 'q') =>
     channel.subscribe(
-      { tag, destination: queue, ackMode: 'client', prefetch: 0, opening: '' },
+      { tag, destination: queue, ackMode: 'client', prefetch: 0, opening: '', idStart: '' },
       declare(queue),
     );
   return { queues, channel, declare, subscribe };
