@@ -28,7 +28,7 @@ export class Heads {
   /** The same lines as `storedHead` tells of these headers. */
   store(headers: Lines): StoredHead {
     const own = this.#shared && this.#ownOf(headers);
-    if (own === undefined || this.#shared === undefined) return this.#learn(headers);
+    if (this.#shared === undefined || own === undefined) return this.#learn(headers);
     return { address: this.#shared, head: stored(own) };
   }
 
@@ -61,14 +61,18 @@ export class Heads {
   }
 
   #addressOf(): Address {
-    const pieces = [''];
-    const add = (text: string) => (pieces[pieces.length - 1] += text);
+    const pieces: string[] = [];
+    let piece = '';
     for (const [line, name] of this.#names.entries()) {
       const value = this.#values[line];
-      add(`${escape(name)}:`);
-      if (value === undefined) pieces.push('');
-      else add(`${escape(value)}\n`);
+      piece += `${escape(name)}:`;
+      if (value === undefined) {
+        pieces.push(piece);
+        piece = '';
+      } else {
+        piece += `${escape(value)}\n`;
+      }
     }
-    return { ...this.#plain, pieces: pieces.map(stored) };
+    return { ...this.#plain, pieces: [...pieces, piece].map(stored) };
   }
 }
