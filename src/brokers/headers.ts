@@ -91,8 +91,8 @@ export function isCopied(name: string, value: string, keepsDeath: boolean): bool
 export function withoutDelay(headers: Readonly<Headers>): Readonly<Headers> {
   if (headers[ATTEMPT] === undefined) return headers;
   const own = createHeaders();
-  for (const [name, value] of Object.entries(headers)) {
-    if (name !== 'x-message-ttl' && name !== 'scheduledJobId') own[name] = value;
+  for (const name in headers) {
+    if (name !== 'x-message-ttl' && name !== 'scheduledJobId') own[name] = headers[name] ?? '';
   }
   return own;
 }

@@ -1,8 +1,7 @@
 /** What a copy of a message looks like: its body byte for byte, and all that its sender gave it (brokers/headers.ts). */
 import { isCopied } from '../brokers/headers.js';
 import { existingQueueOf } from '../brokers/queues.js';
-import { encodeHeaders, encodeLines, type Frame } from '../stomp/frames.js';
-import { createHeaders, type Headers } from '../stomp/headers.js';
+import { encodeHeader, encodeHeaders, type Frame, type Headers } from '../stomp/frames.js';
 import type { Outgoing } from './heads.js';
 
 /** These stay in any case, whatever the broker's limit. */
@@ -20,23 +19,23 @@ export interface CopyOptions {
 }
 
 /**
- * The headers of a copy but for its destination. A `content-length` is among them only if the message had one or its body
+ * The header lines of a copy but for its destination. A `content-length` is among them only if the message had one or its body
  * needs it: on ActiveMQ it makes the difference between a message of text and one of bytes.
  */
-export function copyHeaders(
+export function copyLines(
   { headers, body }: Frame,
   { keepsDeath = false, most = Infinity, without = none }: CopyOptions = {},
-): Headers {
-  const kept = createHeaders();
+): string {
+  // An object of them would cost as much as to encode them.
+  let lines = '';
   let room = most - essential.length;
   for (const name in headers) {
     const value = headers[name] ?? '';
     if (!isCopied(name, value, keepsDeath) || Object.hasOwn(without, name)) continue;
-    if (essential.includes(name) || room-- > 0) kept[name] = value;
+    if (essential.includes(name) || room-- > 0) lines += encodeHeader(name, value);
   }
-  if (headers['content-length'] !== undefined || body.includes(0))
-    kept['content-length'] = String(body.length);
-  return kept;
+  const hasLength = headers['content-length'] !== undefined || body.includes(0);
+  return hasLength ? `${lines}content-length:${body.length}\n` : lines;
 }
 
 /** A copy with headers of its own, which stay; `mostHeaders` is how many the broker takes. */
@@ -50,8 +49,7 @@ export function copyOf(
   const to = existingQueueOf(destination) === undefined ? { destination } : {};
   const anew = { ...own, persistent: 'true' };
   const most = mostHeaders - Object.keys(own).length;
-  const copied = copyHeaders(frame, { keepsDeath, most, without: anew });
-  // Encoded apart: to put all of them into one object costs more than to encode them.
-  const lines = encodeLines('SEND', copied) + encodeHeaders(to) + encodeHeaders(anew);
+  const copied = copyLines(frame, { keepsDeath, most, without: anew });
+  const lines = `SEND\n${copied}${encodeHeaders(to)}${encodeHeaders(anew)}`;
   return { destination, lines, body: frame.body };
 }

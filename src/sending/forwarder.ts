@@ -12,7 +12,7 @@ import type { Logger } from '../log.js';
 import type { Settings } from '../settings.js';
 import { encodeHeaders, type Frame, type Headers } from '../stomp/frames.js';
 import { connectOnce, type Session } from './connect.js';
-import { copyHeaders, type CopyOptions } from './copies.js';
+import { copyLines, type CopyOptions } from './copies.js';
 import { declareQueues } from './declare.js';
 import { requireQueue } from './existing.js';
 import { linesFor, type Outgoing } from './heads.js';
@@ -133,9 +133,9 @@ function copyFor(
   const own = headers === undefined ? named : { ...named, ...headers };
   // Of a queue that is used as it is the destination comes last.
   const most = mostHeaders - Object.keys(own).length - ('destination' in named ? 0 : 1);
-  const copied = copyHeaders(message, { ...options, most, without: own });
+  const copied = copyLines(message, { ...options, most, without: own });
   const added = headers === undefined ? '' : encodeHeaders(headers);
-  return { destination: to, lines: `SEND\n${lines}${added}${encodeHeaders(copied)}`, body: message.body };
+  return { destination: to, lines: `SEND\n${lines}${added}${copied}`, body: message.body };
 }
 
 /** Resolves when the broker has confirmed it. One that is over a limit of the broker fails all that are under way with it. */

@@ -267,6 +267,11 @@ export function encodeLines(command: string, headers: Readonly<Record<string, st
   return `${command}\n${encodeHeaders(headers, command === 'CONNECT' || command === 'CONNECTED' ? verbatim : escape)}`;
 }
 
+/** One header line. Throws `invalid-header`. */
+export function encodeHeader(name: string, value: string): string {
+  return `${escape(name)}:${escape(value)}\n`;
+}
+
 /** Header lines alone, to be added to others. Throws `invalid-header`. */
 export function encodeHeaders(
   headers: Readonly<Record<string, string | undefined>>,

@@ -70,6 +70,20 @@ class Shape {
   start: Headers | undefined;
   #same = 0;
 
+  /** What the next head is like is to be learned, but for its first names. */
+  restart(names: readonly string[]): void {
+    this.names.splice(0, Infinity, ...names);
+    this.lines = 0;
+    this.start = undefined;
+    this.#same = 0;
+  }
+
+  /** Does it begin with so many of these names? */
+  begins(names: readonly string[], count: number): boolean {
+    for (let line = 0; line < count; line++) if (this.names[line] !== names[line]) return false;
+    return true;
+  }
+
   /** A head of so many lines has been read; `isSame`: each has the name that it has in `names`. */
   note(lines: number, isSame: boolean): void {
     this.#same = isSame && lines === this.lines ? this.#same + 1 : 0;
@@ -82,8 +96,26 @@ class Shape {
   }
 }
 
-const shapes = new Map<string, Shape>(
-  ['MESSAGE', 'RECEIPT', 'SEND', 'ACK'].map((command) => [command, new Shape()]),
+/** Those of a command: messages that come for the first time, and those that come again, have other names and take turns. */
+class Shapes {
+  /** That of the last head. */
+  recent = new Shape();
+  #other = new Shape();
+
+  /** For a head that is like the last one for so many lines, and then has this one: the other shape, if need be anew. */
+  turn(count: number, text: string, start: number, end: number): Shape {
+    const { recent } = this;
+    const other = this.#other;
+    this.recent = other;
+    this.#other = recent;
+    const isLike = expectedAt(text, start, end, other.names[count]) !== undefined;
+    if (!isLike || !other.begins(recent.names, count)) other.restart(recent.names.slice(0, count));
+    return other;
+  }
+}
+
+const shapes = new Map<string, Shapes>(
+  ['MESSAGE', 'RECEIPT', 'SEND', 'ACK'].map((command) => [command, new Shapes()]),
 );
 
 /**
@@ -96,24 +128,34 @@ export function readHead(text: string, isStrict: boolean, kind?: string): Head {
   const commandEnd = text.indexOf('\n');
   const command = text.slice(0, hasCr ? beforeCr(text, 0, commandEnd) : commandEnd);
   const isEscaped = command !== 'CONNECTED' && text.includes('\\');
-  const shape = isEscaped ? undefined : shapes.get(kind ?? command);
-  const { names, lines } = shape ?? { names: [], lines: 0 };
+  const known = isEscaped ? undefined : shapes.get(kind ?? command);
+  let shape = known?.recent;
+  let { names, lines } = shape ?? { names: [], lines: 0 };
   let isStarted = shape?.start !== undefined;
   let headers = shape?.start === undefined ? createHeaders() : copyHeaders(shape.start);
   let isSame = true;
+  let mayTurn = true;
   let line = 0;
   let start = commandEnd + 1;
   let lineEnd = text.indexOf('\n', start);
   for (; lineEnd !== -1; line++, start = lineEnd + 1, lineEnd = text.indexOf('\n', start)) {
     const end = hasCr ? beforeCr(text, start, lineEnd) : lineEnd;
     if (end === start) break;
-    const expected = names[line];
-    const name = nameAt(text, start, end, names, line);
-    if (name === undefined || name !== expected) {
+    let name = expectedAt(text, start, end, names[line]);
+    if (name === undefined && known !== undefined && mayTurn && line < MOST_NAMES) {
+      mayTurn = false;
+      shape = known.turn(line, text, start, end);
+      ({ names, lines } = shape);
+      isStarted = shape.start !== undefined;
+      headers = begun(shape.start, headers, names.slice(0, line));
+      name = expectedAt(text, start, end, names[line]);
+    }
+    if (name === undefined) {
       if (isStarted) headers = pick(headers, names.slice(0, line));
       if (shape !== undefined) shape.start = undefined;
       isStarted = false;
       isSame = false;
+      name = nameAt(text, start, end, names, line);
     }
     if (name === undefined) {
       if (isStrict) throw new FrameError(`a header line of ${command.slice(0, 40)} has no colon`);
@@ -130,15 +172,35 @@ export function readHead(text: string, isStrict: boolean, kind?: string): Head {
   return { command, headers, lines: text.slice(commandEnd + 1, start) };
 }
 
-/** The name that the line begins with, as it stands; undefined when it has no colon. */
+/** What has been read so far, in an object of another shape. */
+function begun(
+  start: Readonly<Headers> | undefined,
+  read: Readonly<Headers>,
+  names: readonly string[],
+): Headers {
+  const headers = start === undefined ? createHeaders() : copyHeaders(start);
+  for (const name of names) headers[name] = read[name] ?? '';
+  return headers;
+}
+
+/**
+ * The name that the line is expected to begin with, if it does. Text that is a property's name already is found at once; what
+ * has just been cut out is looked up letter by letter.
+ */
+function expectedAt(
+  text: string,
+  start: number,
+  end: number,
+  expected: string | undefined,
+): string | undefined {
+  if (expected === undefined) return undefined;
+  const colon = start + expected.length;
+  const isThere = colon < end && text.charCodeAt(colon) === COLON && text.slice(start, colon) === expected;
+  return isThere ? expected : undefined;
+}
+
+/** The name that the line begins with, as it stands, noted among the others; undefined when it has no colon. */
 function nameAt(text: string, start: number, end: number, names: string[], line: number): string | undefined {
-  const expected = names[line];
-  if (expected !== undefined) {
-    // Text that is a property's name already is found at once; what has just been cut out is looked up letter by letter.
-    const colon = start + expected.length;
-    if (colon < end && text.charCodeAt(colon) === COLON && text.slice(start, colon) === expected)
-      return expected;
-  }
   const colon = text.indexOf(':', start);
   if (colon === -1 || colon >= end) return undefined;
   const name = text.slice(start, colon);

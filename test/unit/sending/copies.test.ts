@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { copyHeaders, copyOf } from '../../../src/sending/copies.js';
+import { copyLines, copyOf } from '../../../src/sending/copies.js';
+import { readHead } from '../../../src/stomp/headers.js';
 
 const copy = (headers: Record<string, string>, body = '{}', options = {}) => ({
-  ...copyHeaders({ command: 'MESSAGE', headers, body: Buffer.from(body) }, options),
+  ...readHead(`SEND\n${copyLines({ command: 'MESSAGE', headers, body: Buffer.from(body) }, options)}\n`, true)
+    .headers,
 });
 
-describe('copyHeaders', () => {
+describe('copyLines', () => {
   it('keeps what the sender gave, whatever it is called', () => {
     const headers = {
       'correlation-id': 'c',

@@ -249,6 +249,23 @@ describe('FrameDecoder', () => {
     );
   });
 
+  it('reads heads of several kinds that take turns, each with names of its own', () => {
+    const kinds = ['first', 'again', 'third'].map((kind) => (time: number) => {
+      const count = kind === 'again' ? 20 : 18;
+      const lines = Array.from(
+        { length: count },
+        (_, index) => `${index < 5 ? 'n' : kind}${index}:${time}\n`,
+      );
+      return `MESSAGE\n${lines.join('')}\n`;
+    });
+    const [first, again, third] = kinds;
+    const runs = [first, again, first, again, first, third, again, first].flatMap((kind) =>
+      [kind, kind, kind, kind, kind, kind, again].map((each) => each!),
+    );
+    for (const [time, kind] of runs.entries())
+      assert.deepEqual(Object.entries(readHead(kind(time), true).headers), [...readSlowly(kind(time))]);
+  });
+
   it('does not take over a name of a long head that was longer, was broken off or had a line of nonsense', () => {
     const lines = (count: number) => Array.from({ length: count }, (_, index) => `m${index}:${index}\n`);
     const same = Array.from({ length: 6 }, () => lines(20).join(''));
