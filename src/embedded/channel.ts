@@ -3,7 +3,6 @@
  * transactions. State only, no sockets. Hides the numbers of deliveries: a delivery has a number (tag) that counts
  * up over all subscriptions of the connection, which is what makes `ack:client` cumulative over all of them.
  */
-import { Slots } from '../slots.js';
 import type { Frame } from '../stomp/frames.js';
 import type { Heads } from './heads.js';
 import { type Message, OVERHEAD_BYTES, sizeOf, storedHead } from './message.js';
@@ -44,8 +43,8 @@ export class Channel {
   #queues: Queues;
   #output: ChannelOutput;
   #subscriptions = new Map<string, Subscription>();
-  /** By number. */
-  #unsettled = new Slots<Unsettled>();
+  #unsettled = new Map<number, Unsettled>();
+  #lastTag = 0;
   /** No delivery up to this number is unsettled. */
   #settledUpTo = 0;
   #transactions = new Map<string, Transaction>();
@@ -88,7 +87,7 @@ export class Channel {
       transaction.settles.push(operation);
       return;
     }
-    if (this.#unsettled.get(operation.tag) === undefined) throw unknownTag(operation.tag);
+    if (!this.#unsettled.has(operation.tag)) throw unknownTag(operation.tag);
     this.#apply(operation);
   }
 
@@ -147,21 +146,21 @@ export class Channel {
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
     // Nothing comes back here: the connection is not writable any more.
-    const unsettled = this.#unsettled.entries().map(([, each]) => each);
-    this.#unsettled = new Slots();
+    const unsettled = [...this.#unsettled.values()];
+    this.#unsettled.clear();
     this.#requeue(unsettled);
     for (const subscription of subscriptions) subscription.queue.removeConsumer(subscription);
     this.#queues.removeOwnedBy(this);
   }
 
   #deliver = (subscription: Subscription, message: Message): void => {
-    const tag = this.#unsettled.add({ message, subscription });
+    const tag = ++this.#lastTag;
     this.#queues.counters.delivered++;
     if (subscription.options.ackMode === 'auto') {
-      this.#unsettled.remove(tag);
       subscription.queue.settled(message);
     } else {
       subscription.unsettled++;
+      this.#unsettled.set(tag, { message, subscription });
     }
     this.#output.deliver(subscription, tag, message);
   };
@@ -178,13 +177,13 @@ export class Channel {
         const unsettled = this.#unsettled.get(++this.#settledUpTo);
         if (unsettled === undefined) continue;
         taken.push(unsettled);
-        this.#unsettled.remove(this.#settledUpTo);
+        this.#unsettled.delete(this.#settledUpTo);
       }
     } else {
       const unsettled = this.#unsettled.get(tag);
       if (unsettled === undefined) return;
       taken.push(unsettled);
-      this.#unsettled.remove(tag);
+      this.#unsettled.delete(tag);
     }
     this.#finish(taken, settlement);
   }
@@ -224,7 +223,7 @@ export class Channel {
     const gone = new Set<number>();
     let goneUpTo = 0;
     for (const { tag, isCumulative } of operations) {
-      if (this.#unsettled.get(tag) === undefined || gone.has(tag) || tag <= goneUpTo) throw unknownTag(tag);
+      if (!this.#unsettled.has(tag) || gone.has(tag) || tag <= goneUpTo) throw unknownTag(tag);
       if (isCumulative) goneUpTo = tag;
       else gone.add(tag);
     }
