@@ -3,7 +3,7 @@
  * again and again are kept once, in an Address, and a message keeps the values that are its own, which is a quarter of a
  * usual head. What differs from the last message is taken to differ in the next ones too.
  */
-import { escape } from '../stomp/frames.js';
+import { encodeHeader, escape } from '../stomp/frames.js';
 import { type Address, isEchoed, type Message, stored, storedHead } from './message.js';
 
 type StoredHead = Pick<Message, 'address' | 'head'>;
@@ -65,12 +65,11 @@ export class Heads {
     let piece = '';
     for (const [line, name] of this.#names.entries()) {
       const value = this.#values[line];
-      piece += `${escape(name)}:`;
       if (value === undefined) {
-        pieces.push(piece);
+        pieces.push(`${piece}${escape(name)}:`);
         piece = '';
       } else {
-        piece += `${escape(value)}\n`;
+        piece += encodeHeader(name, value);
       }
     }
     return { ...this.#plain, pieces: [...pieces, piece].map(stored) };

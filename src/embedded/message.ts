@@ -3,7 +3,7 @@
  * closure, timer or Map of its own. Bytes are kept as strings with one character per byte ("binary text"), which take
  * a third of a Buffer's space and are written to a socket as they are; large bodies stay Buffers outside of the heap.
  */
-import { encodeHeaders, type Frame, FrameDecoder, type Headers } from '../stomp/frames.js';
+import { encodeHeader, type Frame, FrameDecoder, type Headers } from '../stomp/frames.js';
 
 /** Where a message was sent: an exchange (the default one is '') and a routing key. Shared by messages sent there. */
 export interface Address {
@@ -59,7 +59,12 @@ export function isEchoed(name: string): boolean {
 
 /** Header lines as they are echoed to a consumer. */
 export function storedHead(headers: Readonly<Record<string, string | undefined>>): string {
-  return stored(encodeHeaders({ ...headers, destination: undefined, 'content-length': undefined }));
+  let lines = '';
+  for (const name in headers) {
+    const value = headers[name];
+    if (value !== undefined && isEchoed(name)) lines += encodeHeader(name, value);
+  }
+  return stored(lines);
 }
 
 /** Binary text by way of bytes: a string that was cut out of others, or put together by +, keeps all of them alive. */

@@ -268,19 +268,19 @@ export function encodeLines(command: string, headers: Readonly<Record<string, st
 }
 
 /** One header line. Throws `invalid-header`. */
-export function encodeHeader(name: string, value: string): string {
-  return `${escape(name)}:${escape(value)}\n`;
+export function encodeHeader(name: string, value: string, encode = escape): string {
+  return `${encode(name)}:${encode(value)}\n`;
 }
 
 /** Header lines alone, to be added to others. Throws `invalid-header`. */
 export function encodeHeaders(
   headers: Readonly<Record<string, string | undefined>>,
-  encode: (text: string) => string = escape,
+  encode = escape,
 ): string {
   let lines = '';
   for (const name in headers) {
     const value = headers[name];
-    if (value !== undefined) lines += `${encode(name)}:${encode(value)}\n`;
+    if (value !== undefined) lines += encodeHeader(name, value, encode);
   }
   return lines;
 }

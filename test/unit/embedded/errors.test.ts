@@ -147,6 +147,7 @@ const cases: Case[] = [
   ['SEND|no colon', fatal('Malformed frame'), 'a header line of SEND has no colon'],
   ['SEND|a:\\x', fatal('Malformed frame'), 'undefined escape "\\\\x" in a header'],
   ['SEND|a:\0b', fatal('Malformed frame'), 'a header contains a NUL byte'],
+  ['SEND|a:b|a:\0', fatal('Malformed frame'), 'a header contains a NUL byte'],
   ['CONNECT|accept-version:1.2', fatal('Illegal command'), 'You are logged in already\n'],
 ];
 
