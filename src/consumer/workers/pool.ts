@@ -79,15 +79,26 @@ export class WorkerPool {
     process.once('exit', this.#onExit);
   }
 
-  /** Resolves when every worker has loaded the callback and set it up. Rejects with a PubsubError `callback-...`. */
+  /**
+   * Resolves when every worker has loaded the callback and set it up. Rejects with a PubsubError `callback-...`; also at a stop,
+   * when those that are set up have torn down: nobody waits for a setup() that may hang.
+   */
   async start(): Promise<void> {
+    const { workers, drain } = this.#options;
+    let closing: Promise<void> | undefined;
+    const close = () => void (closing = this.close());
+    drain.addEventListener('abort', close, { once: true });
+    if (drain.aborted) close();
     try {
-      await Promise.all(Array.from({ length: this.#options.workers }, () => this.#spawn()));
+      await Promise.all(Array.from({ length: workers }, () => this.#spawn()));
       this.#hasStarted = true;
     } catch (error) {
+      await closing;
       this.#terminateAll();
       process.removeListener('exit', this.#onExit);
       throw error;
+    } finally {
+      drain.removeEventListener('abort', close);
     }
   }
 
