@@ -1,7 +1,8 @@
 /**
  * Queues that take nothing for now, and the messages that wait for them. Of each queue one message at a time is tried, with
- * growing waits, over a connection of its own, which a queue that blocks may block; the log names cause and remedy at once
- * and then every minute. When a queue takes a message, all that waited for it goes on. States of a queue: held -> released.
+ * growing waits, over a connection of its own, which a queue that blocks may block; the log names cause and remedy at once,
+ * when they change, and every minute. When a queue takes a message, all that waited for it goes on. States of a queue:
+ * held -> released.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { PubsubError } from '../errors.js';
@@ -85,16 +86,16 @@ export class Holds {
   /** Tries the first of those that wait until one is confirmed, or none is left. */
   async #watch(hold: Hold): Promise<void> {
     const { log, end } = this.#options;
-    let remindedMs = -Infinity;
+    let told = { reason: '', ms: -Infinity };
     for (let attempts = 0; ; attempts++) {
       // Those that come within the same turn are counted, too.
       await delay(backoffMs(attempts, LONGEST_DELAY_SECONDS), undefined, { signal: end }).catch(
         () => undefined,
       );
       if (end.aborted) return;
-      if (performance.now() - remindedMs >= REMIND_MS) {
-        remindedMs = performance.now();
-        const { destination, reason, waiting } = hold;
+      const { destination, reason, waiting } = hold;
+      if (reason !== told.reason || performance.now() - told.ms >= REMIND_MS) {
+        told = { reason, ms: performance.now() };
         log.error(
           { target: destination, reason, held: waiting.length },
           'a queue takes nothing: messages for it are held',

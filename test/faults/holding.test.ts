@@ -22,6 +22,9 @@ const COMPLETE_MS = 60_000;
 const NACKED = 20;
 const TAKEN = 5;
 const GOOD = 100;
+/** May be declared. */
+const NO_DEAD_LETTERS = '^(?!DLQ\\.).*';
+const FULL = /the queue may be full/;
 const withId = { 'correlation-id': 'c' };
 const skip = brokerUnderTest('rabbitmq') === undefined ? 'not in this run' : (rabbitmqMissing() ?? false);
 
@@ -39,8 +42,11 @@ interface Scene {
   readonly goesOn: () => Promise<void>;
   /** How many have been dead-lettered, by what the consumer tells. */
   readonly told: () => number;
-  /** Resolves with why they are held, when so many wait in the dead-letter queue; of some of these no receipt has come. */
-  readonly held: (waiting: number) => Promise<string>;
+  /**
+   * Resolves when it is told that they are held for that reason and so many wait in the dead-letter queue; of some of these no
+   * receipt has come.
+   */
+  readonly held: (waiting: number, reason: RegExp) => Promise<void>;
   /** Empties the dead-letter queue, again and again, until all have come. */
   readonly empty: () => Promise<void>;
 }
@@ -75,14 +81,16 @@ async function scene(
       await good.complete(COMPLETE_MS);
       assert.equal(good.repeated, 0);
     },
-    held: async (waiting) => {
-      const { fields, level } = await consuming.logged('target', 'reason', 'held');
-      assert.equal(level, 'error');
-      assert.equal(fields.target, `/queue/${deadLetters}`);
+    held: async (waiting, reason) => {
+      for (let isTold = false; !isTold;) {
+        const { fields, level } = await consuming.logged('target', 'reason', 'held');
+        assert.equal(level, 'error');
+        assert.equal(fields.target, `/queue/${deadLetters}`);
+        isTold = reason.test(String(fields.reason));
+      }
       const isHeld = async () =>
         consuming.payloads.length >= bad && (await queueDepth(broker, deadLetters)) === waiting;
       await until(isHeld, COMPLETE_MS, () => `${waiting} dead letters; told of ${told()}`);
-      return String(fields.reason);
     },
     empty: async () => {
       const emptied = async () => {
@@ -120,7 +128,7 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     const all = await scene(t, broker);
     await bound(broker, all.deadLetters, TAKEN);
     await all.putBad();
-    assert.match(await all.held(TAKEN), /the queue may be full/);
+    await all.held(TAKEN, FULL);
     await all.goesOn();
     const isAcked = async () => (await queueDepth(broker, all.queue)) === NACKED - all.told();
     await until(isAcked, COMPLETE_MS, 'the others are acked');
@@ -132,14 +140,11 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
   });
 
   test('refused: held until the permission is given back', async (t) => {
-    const limited = { ...broker, user: 'limited', password: 'limited' };
-    const permit = (configure: string) => broker.ctl!('set_permissions', limited.user, configure, '.*', '.*');
-    await broker.ctl!('add_user', limited.user, limited.password);
-    await permit('.*');
+    const { limited, permit } = await addUser(broker, 'limited');
     const all = await scene(t, limited);
-    await permit('^(?!DLQ\\.).*');
+    await permit(NO_DEAD_LETTERS);
     await all.putBad();
-    assert.match(await all.held(0), /refused for user 'limited'.*give the user the permission/);
+    await all.held(0, /refused for user 'limited'.*give the user the permission/);
     await all.goesOn();
     await permit('.*');
     await all.empty();
@@ -148,26 +153,35 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
   });
 
   test('deleted while messages are held for it: it is declared again, and all that were held arrive', async (t) => {
-    const all = await scene(t, broker);
+    await using proxy = await startProxy(broker);
+    const all = await scene(t, { ...broker, host: proxy.host, port: proxy.port });
     await bound(broker, all.deadLetters, TAKEN);
     // What is deleted with its queue is lost by whoever deletes it: these, and none of the others.
     const filler = new Ledger(TAKEN);
     await putAll(broker, `/queue/${all.deadLetters}`, filler.bodies(), withId);
     await all.putBad();
-    await all.held(TAKEN);
+    await all.held(TAKEN, FULL);
     await all.goesOn();
     assert.equal(all.told(), 0);
+    // A message that is tried just then would be deleted, too.
+    await proxy.refuse();
+    await all.held(TAKEN, /ECONNREFUSED/);
     await broker.ctl!('delete_queue', all.deadLetters);
+    await proxy.accept();
     await all.empty();
     await assertRanOnce(t, broker, all);
     all.ledger.assertRepeatedAtMost(NACKED);
   });
 
-  test('of another type: held until it is of the type that is declared', async (t) => {
-    const all = await scene(t, broker);
+  test('of another type: held until it is of the type that is declared, and told when that is the reason', async (t) => {
+    const { limited, permit } = await addUser(broker, 'other');
+    const all = await scene(t, limited);
     await declareQuorum(broker, all.deadLetters);
+    await permit(NO_DEAD_LETTERS);
     await all.putBad();
-    assert.match(await all.held(0), /inequivalent arg 'x-queue-type'.*the same STOMP_QUEUE_TYPE/);
+    await all.held(0, /refused for user 'other'/);
+    await permit('.*');
+    await all.held(0, /inequivalent arg 'x-queue-type'.*the same STOMP_QUEUE_TYPE/);
     await all.goesOn();
     await broker.ctl!('delete_queue', all.deadLetters);
     await all.empty();
@@ -189,7 +203,7 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     await declareQuorum(broker, all.deadLetters);
     await until(() => performance.now() - sinceMs > FRESH_MS, COMPLETE_MS, 'nothing is taken for granted');
     await all.putBad();
-    assert.match(await all.held(0), /inequivalent arg/);
+    await all.held(0, /inequivalent arg/);
     await broker.ctl!('delete_queue', all.deadLetters);
     await all.empty();
     assert.equal(all.ledger.repeated, 0);
@@ -200,7 +214,7 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     const all = await scene(t, broker, { gracefulWaitSeconds: 3600 });
     await bound(broker, all.deadLetters, TAKEN);
     await all.putBad();
-    await all.held(TAKEN);
+    await all.held(TAKEN, FULL);
     const { deadLettered, released } = await within(all.consuming.stop(), COMPLETE_MS, 'the stop');
     assert.equal(deadLettered + released, NACKED);
     assert.ok(released >= NACKED - TAKEN);
@@ -231,7 +245,7 @@ describe('a dead-letter queue that takes nothing', { skip, concurrency: 3 }, () 
     const all = await scene(t, broker, { holdSeconds: 1 }, 3);
     await bound(broker, all.deadLetters, 1);
     await all.putBad();
-    assert.match(await all.held(1), /the queue may be full/);
+    await all.held(1, FULL);
     const away = async () => {
       const { fields, message } = await all.consuming.logged('reason', 'retryInMs');
       assert.equal(message, 'staying away from the broker');
@@ -309,6 +323,14 @@ async function look(broker: BrokerUnderTest, queue: string, count: number): Prom
     await client.disconnect();
     return numbers;
   });
+}
+
+/** Who may do everything until `permit` says which queues they may declare. */
+async function addUser(broker: OwnBroker, name: string) {
+  const permit = (configure: string) => broker.ctl!('set_permissions', name, configure, '.*', '.*');
+  await broker.ctl!('add_user', name, name);
+  await permit('.*');
+  return { limited: { ...broker, user: name, password: name }, permit };
 }
 
 /** The queue, which is there and empty, is a quorum queue from then on. */
