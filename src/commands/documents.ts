@@ -42,6 +42,8 @@ export class InputReader {
       throw new PubsubError('invalid-usage', message);
     } else {
       this.#what = 'standard input';
+      if (isFolder(0))
+        throw new PubsubError('invalid-usage', 'standard input cannot be read: it is a folder; name a file');
       this.totalBytes = sizeOf(() => fstatSync(0));
       this.#stream = process.stdin;
     }
@@ -242,6 +244,15 @@ function isJson(text: string): boolean {
   try {
     JSON.parse(text);
     return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Node reads one as if it were an empty file. */
+function isFolder(descriptor: number): boolean {
+  try {
+    return fstatSync(descriptor).isDirectory();
   } catch {
     return false;
   }

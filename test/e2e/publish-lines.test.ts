@@ -8,7 +8,7 @@ import { after, describe, it } from 'node:test';
 import { encodeFrame, type Frame } from '../../src/stomp/frames.js';
 import { brokersUnderTest } from '../support/brokers.js';
 import { drainQueue } from '../support/messages.js';
-import { packageRoot, run, type Running } from '../support/process.js';
+import { packageRoot, run, startProgram, type Running } from '../support/process.js';
 import { findProgram } from '../support/server-process.js';
 import { until } from '../support/until.js';
 import { complaint, DEADLINE_MS, publish, published, temporaryFolder, unique } from './commands.js';
@@ -260,6 +260,15 @@ describe('publish --lines --skip-invalid', () => {
     assert.deepEqual(bodies(sends(server)), ['1', '3']);
     const left = running.said('line left out');
     assert.match(String(left.map(({ reason }) => reason)), /^line 2 is longer than \d+ bytes$/);
+  });
+
+  it('refuses a folder as standard input, which Node takes for an empty one', async () => {
+    await using server = await startScriptedServer();
+    const command = `exec "${process.execPath}" bin/publish.js /queue/x --lines < ${temporaryFolder()}`;
+    const running = startProgram('bash', ['-c', command], { env: server.env });
+    assert.deepEqual(await running.exit(), { code: 2, signal: null }, running.stderr);
+    assert.match(running.stderr, /standard input cannot be read: it is a folder/);
+    assert.equal(server.connections, 0);
   });
 
   it('leaves lines out of a transaction too', async () => {
