@@ -177,6 +177,9 @@ export class Delivery {
       try {
         this.#state = await work();
       } catch (error) {
+        // Of what nobody foresaw the broker knows nothing: on a connection that goes on it would keep its place for ever.
+        if (error !== this.fatal && !(error instanceof PubsubError))
+          this.session.abandon(`a message could not be settled: ${reasonOf(error)}`);
         this.#release(error);
       }
       // Its callback may run on.

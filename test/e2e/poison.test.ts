@@ -334,3 +334,23 @@ test('with --auto-ack a return acks, and a throw still dead-letters', skipWithou
     ['"throws a string"'],
   );
 });
+
+test(
+  'a message whose error cannot be told is lost neither, and holds up no other',
+  skipWithout(anyBroker()),
+  async () => {
+    const broker = anyBroker()!;
+    const queue = unique('spoilt');
+    const env = { STOMP_PROCESS_MSG_ON_BACKGROUND: 'false' };
+    const running = await startPubsub(broker, `/queue/${queue}`, fixture('poison.mjs#spoil'), { env });
+    for (const body of ['"spoil"', '"fine"']) await put(broker, queue, body, id);
+    await until(
+      () => printed(running).includes('acked fine'),
+      DEADLINE_MS,
+      () => running.stderr,
+    );
+    const { acked, deadLettered } = await stopPubsub(running);
+    // Node 24 tells something of such an error; on Node 20 the message comes again, by another connection.
+    assert.equal(acked + deadLettered, 2);
+  },
+);
