@@ -18,8 +18,8 @@ import { startScriptedServer } from './scripted-server.js';
 
 const COUNT = 220;
 const MESSAGE_BYTES = 1024 * 1024;
-/** All bodies together and Node itself are half as much again. */
-const MOST_RESIDENT_KB = 200 * 1024;
+/** Node 24 comes near 210 MB on a loaded machine; `--save` without a bound has 440 MB and more. */
+const MOST_RESIDENT_KB = 300 * 1024;
 const DEADLINE_MS = 120_000;
 /** Messages that make up the bound. */
 const HELD = 4;
