@@ -29,11 +29,12 @@ export type Cached = (name: string, made: unknown, make: () => string) => string
 const uncached: Cached = (_name, _made, make) => make();
 
 /** Where XDG_CACHE_HOME says, else in ~/.cache; nothing is kept where that cannot be this user's alone. */
-export function openCodeCache(env: NodeJS.ProcessEnv = process.env): Cached {
+export function openCodeCache(): Cached {
+  const { JITI_FS_CACHE, XDG_CACHE_HOME } = process.env;
   // The variable by which jiti's own cache is turned off.
-  if (env.JITI_FS_CACHE === 'false' || env.JITI_FS_CACHE === '0') return uncached;
+  if (JITI_FS_CACHE === 'false' || JITI_FS_CACHE === '0') return uncached;
   try {
-    const folder = privateFolder(env.XDG_CACHE_HOME);
+    const folder = privateFolder(XDG_CACHE_HOME);
     const versions = [version, jitiVersion(), process.version];
     return (name, made, make) => {
       const key = digest(JSON.stringify([versions, name, made]));

@@ -60,10 +60,8 @@ export function admitCallbackVariables(): void {
 }
 
 /** The environment for programs that are not ours: without secrets, and without the headers of somebody else's message. */
-export function environmentForPrograms(
-  env: Readonly<Record<string, string | undefined>> = { ...ofCallbacks, ...process.env },
-): Record<string, string> {
+export function environmentForPrograms(): Record<string, string> {
   const hidden = /^(?:DEFAULT_)?STOMP_(HEADER_|.*(PASSWORD|URL)$)/;
-  const shown = Object.entries(env).filter(([name]) => !hidden.test(name));
+  const shown = Object.entries({ ...ofCallbacks, ...process.env }).filter(([name]) => !hidden.test(name));
   return Object.fromEntries(shown) as Record<string, string>;
 }

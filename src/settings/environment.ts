@@ -2,8 +2,6 @@
 import { closest } from '../closest.js';
 import { settingNames, settings, type Settings } from '../settings.js';
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 /** Of django-stomp, and without a meaning here: Node picks the version of TLS, and has no key with a passphrase. */
 const ignoredVariables = [
   'DEFAULT_STOMP_CERT_VALIDATOR',
@@ -12,11 +10,9 @@ const ignoredVariables = [
 ];
 
 /** STOMP_* and DEFAULT_STOMP_* variables that are set and not in the table, and why they change nothing. */
-export function uselessVariables(
-  env: Environment = process.env,
-): { variable: string; isIgnored: boolean; meant: string | undefined }[] {
+export function uselessVariables(): { variable: string; isIgnored: boolean; meant: string | undefined }[] {
   const known = settingNames.map((name) => settings[name].variable);
-  return Object.keys(env)
+  return Object.keys(process.env)
     .filter((variable) => /^(?:DEFAULT_)?STOMP_/.test(variable) && !known.includes(variable))
     .map((variable) => ({
       variable,
@@ -33,22 +29,19 @@ export function unknownOptions(given: object): { option: string; meant: string |
 }
 
 /** The format of the log, as far as it can be told when not all settings are known. */
-export function logFormatMeant(given: unknown, env: Environment = process.env): Settings['logFormat'] {
+export function logFormatMeant(given: unknown): Settings['logFormat'] {
   const { parse, variable, default: fallback } = settings.logFormat;
   try {
-    return parse(typeof given === 'string' ? given : (env[variable] ?? fallback));
+    return parse(typeof given === 'string' ? given : (process.env[variable] ?? fallback));
   } catch {
     return fallback;
   }
 }
 
 /** Are colours written there? As asked for; else as NO_COLOR says, then FORCE_COLOR; else on a terminal that has them. */
-export function hasColors(
-  stream: NodeJS.WriteStream,
-  asked?: boolean,
-  { NO_COLOR, FORCE_COLOR }: Environment = process.env,
-): boolean {
+export function hasColors(stream: NodeJS.WriteStream, asked: boolean | undefined): boolean {
   if (asked !== undefined) return asked;
+  const { NO_COLOR, FORCE_COLOR } = process.env;
   if (NO_COLOR !== undefined && NO_COLOR !== '') return false;
   if (FORCE_COLOR !== undefined) return !['0', 'false'].includes(FORCE_COLOR);
   // It heeds TERM=dumb.
@@ -56,6 +49,6 @@ export function hasColors(
 }
 
 /** Did npx, npm exec or an npm script start this process? */
-export function isBehindNpm(env: Environment = process.env): boolean {
-  return env.npm_command !== undefined;
+export function isBehindNpm(): boolean {
+  return process.env.npm_command !== undefined;
 }

@@ -106,11 +106,11 @@ export interface Explained {
 }
 
 /** All settings with where each comes from. Throws as `resolve` does. */
-export function explain(given: Record<string, unknown>, env: Environment = process.env): Explained[] {
-  const resolved = resolve(given, env);
+export function explain(given: Record<string, unknown>): Explained[] {
+  const resolved = resolve(given);
   return settingNames.map((name) => {
     const { variable } = settings[name];
-    const isGiven = (env[variable] ?? '') !== '';
+    const isGiven = (process.env[variable] ?? '') !== '';
     const fromEnvironment = isFromDotenv(variable) ? '.env' : 'environment';
     const origin = given[name] !== undefined ? 'flag' : isGiven ? fromEnvironment : 'default';
     return { variable, value: masked(name, resolved[name]), origin };
