@@ -35,7 +35,7 @@ const rooms = [
     'index',
     'errors context settings log late-pino pino sending consumer observing consume publish consumers',
   ],
-  ['embedded', 'errors stomp/frames stomp/headers'],
+  ['embedded', 'errors version stomp/frames stomp/headers'],
   ['testing', 'settings log late-pino pino brokers consumer consume embedded'],
   [
     'commands',

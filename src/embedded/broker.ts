@@ -3,10 +3,10 @@
  * disk and speaks as RabbitMQ 3.10.8 does where brokers differ. This file owns the listener; everything a user of the
  * broker can ask of it is here.
  */
-import { readFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { PubsubError } from '../errors.js';
 import type { Headers } from '../stomp/frames.js';
+import { version } from '../version.js';
 import type { Behaviour } from './behaviour.js';
 import { Channel } from './channel.js';
 import { type Clock, systemClock } from './clock.js';
@@ -106,7 +106,7 @@ export class EmbeddedBroker {
     this.#queues = new Queues({ ...defaultLimits, ...limits }, clock, report, options);
     this.#surroundings = {
       queues: this.#queues,
-      server: `stomp-pubsub-embedded/${packageVersion()}`,
+      server: `stomp-pubsub-embedded/${version}`,
       credentials: user === undefined || password === undefined ? undefined : { user, password },
       report,
       loggedIn: (connection) => this.#strangers.delete(connection),
@@ -221,9 +221,4 @@ function queueName(destination: string): string {
 
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host);
-}
-
-function packageVersion(): string {
-  const json = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(json) as { version: string }).version;
 }
