@@ -96,7 +96,7 @@ export async function startObserving(
       end,
     };
   });
-  const server = port === undefined ? undefined : await servePages(pages, { host, port }, log);
+  const closePages = port === undefined ? undefined : await servePages(pages, { host, port }, log);
   try {
     const removeFiles = healthFile === undefined ? undefined : await keepHealthFiles(healthFile, told, log);
     return {
@@ -104,11 +104,11 @@ export async function startObserving(
       close: async () => {
         for (const { end } of observed) end();
         removeFiles?.();
-        await server?.close();
+        await closePages?.();
       },
     };
   } catch (error) {
-    await server?.close();
+    await closePages?.();
     throw error;
   }
 }

@@ -16,21 +16,18 @@ export interface Page {
 /** By path. What one rejects with is answered with 500, and told in the log. */
 export type Pages = Readonly<Record<string, () => Page | Promise<Page>>>;
 
-export interface PageServer {
-  readonly port: number;
-  /** Resolves when it listens no more; what is asked just now gets no answer. */
-  close(): Promise<void>;
-}
-
 const MOST_CONNECTIONS = 100;
 const LONGEST_REQUEST_MS = 5000;
 
-/** Resolves when it listens. Rejects with `invalid-setting` when it cannot. */
+/**
+ * Resolves when it listens, with what ends that: it resolves when it listens no more, and what is asked just then gets no
+ * answer. Rejects with `invalid-setting` when it cannot listen.
+ */
 export async function servePages(
   pages: Pages,
   { host, port }: { readonly host: string; readonly port: number },
   log: Logger,
-): Promise<PageServer> {
+): Promise<() => Promise<void>> {
   const limits = { requestTimeout: LONGEST_REQUEST_MS, headersTimeout: LONGEST_REQUEST_MS };
   const server = createServer({ ...limits, connectionsCheckingInterval: 1000 }, (request, response) => {
     void answer(pages, request, log).then((page) => send(page, request, response));
@@ -43,16 +40,13 @@ export async function servePages(
     });
     server.listen({ host, port }, resolve);
   });
-  const address = server.address() as AddressInfo;
-  log.info({ host, port: address.port, paths: Object.keys(pages) }, 'answering over HTTP');
-  return {
-    port: address.port,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => resolve());
-        server.closeAllConnections();
-      }),
-  };
+  const { port: listening } = server.address() as AddressInfo;
+  log.info({ host, port: listening, paths: Object.keys(pages) }, 'answering over HTTP');
+  return () =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      server.closeAllConnections();
+    });
 }
 
 async function answer(pages: Pages, { method, url = '/' }: IncomingMessage, log: Logger): Promise<Page> {
