@@ -7,7 +7,12 @@ import { consume } from './consume.js';
 import type { DeadLetterReason } from './consumer/events.js';
 import type { Callback, Payload } from './consumer/payload.js';
 import type { Schema } from './consumer/schema.js';
-import { startEmbeddedBroker, type BrokerLimits, type QueueState } from './embedded/broker.js';
+import {
+  startEmbeddedBroker,
+  type BrokerLimits,
+  type QueueState,
+  type StoredMessage,
+} from './embedded/broker.js';
 import { providePino } from './late-pino.js';
 import type { Logger } from './log.js';
 import type { Settings } from './settings.js';
@@ -186,13 +191,7 @@ export async function consumeOnce<Body = unknown>(
   }
 }
 
-function asTestMessage({
-  headers,
-  body,
-}: {
-  headers: Readonly<Record<string, string>>;
-  body: Buffer;
-}): TestMessage {
+function asTestMessage({ headers, body }: StoredMessage): TestMessage {
   const text = body.toString('utf8');
   try {
     return { headers, body: JSON.parse(text) as unknown, raw: body };
