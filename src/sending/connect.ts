@@ -107,25 +107,17 @@ export function connectAhead(settings: Settings, log: Logger, signal: AbortSigna
   };
 }
 
-/** Connects to that server alone. Rejects as openSession does. */
-export function connectTo(
+/**
+ * Connects to that server alone. Rejects as openSession does. A broker that keeps to STOMP 1.2 does not un-escape CONNECT
+ * (Artemis, by its source): where a backslash makes the difference between right and wrong, it is tried the other way, too.
+ */
+export async function connectTo(
   server: Server,
   settings: Settings,
   log: Logger,
   signal?: AbortSignal,
 ): Promise<Session> {
-  return openEitherWay(sessionOptions(settings, server), log, signal);
-}
-
-/**
- * A broker that keeps to STOMP 1.2 does not un-escape CONNECT (Artemis, by its source): where a backslash makes the difference
- * between right and wrong, it is tried the other way, too.
- */
-async function openEitherWay(
-  options: SessionOptions<Dialect>,
-  log: Logger,
-  signal?: AbortSignal,
-): Promise<Session> {
+  const options = sessionOptions(settings, server);
   try {
     return await openSession(options, log, signal);
   } catch (error) {
