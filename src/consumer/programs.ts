@@ -19,7 +19,7 @@ import { currentTracing, flushSpans, type Failure } from '../tracing.js';
 import type { Gone, RunResult } from './payload.js';
 import { GRACE_MS, type CallbackRunner, type Job, type RunnerOptions } from './runner.js';
 import { watchLimit, type Timed } from './time-limit.js';
-import { isStopSignal } from './workers/end.js';
+import { isStopping, isStopSignal } from './workers/end.js';
 import { WorkerOutput } from './workers/output.js';
 import { killGroup } from './workers/spawn.js';
 
@@ -35,8 +35,6 @@ const DEAD_LETTER = 65;
 const LAST_READING_MS = 1000;
 /** What programs have, once they are told that the graceful wait is over, before they are killed. */
 const LAST_MOMENT_MS = 250;
-/** A stop signal may come to a program so long before it comes to the consumer. */
-const STOP_MS = 1000;
 
 interface Running extends Timed {
   readonly child: ChildProcess;
@@ -163,9 +161,7 @@ class ProgramRunner implements CallbackRunner {
     const { drain, abort } = this.#options;
     if (abort.aborted) return true;
     const name = signal ?? signalOfStatus(code);
-    if (isOverdue || !isStopSignal(name)) return false;
-    if (!drain.aborted) await delay(STOP_MS, undefined, { signal: drain }).catch(() => undefined);
-    return drain.aborted;
+    return !isOverdue && isStopSignal(name) && (await isStopping(drain));
   }
 
   async close(): Promise<void> {

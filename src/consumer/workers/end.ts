@@ -1,5 +1,6 @@
 /** What the end of a worker process means when it has said nothing of it itself: by status, signal and memory. */
 import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Refusal } from '../payload.js';
 
 export interface ProcessEnd {
@@ -15,6 +16,15 @@ export interface ProcessEnd {
 const stopSignals = new Set<NodeJS.Signals | null>(['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGHUP']);
 
 export const isStopSignal = (signal: NodeJS.Signals | null): boolean => stopSignals.has(signal);
+
+/** A stop signal may come to a process that runs callbacks so long before it comes to the consumer. */
+const STOP_MS = 1000;
+
+/** Has a stop begun, or does one begin in the next moment? Never rejects. */
+export async function isStopping(drain: AbortSignal): Promise<boolean> {
+  if (!drain.aborted) await delay(STOP_MS, undefined, { signal: drain }).catch(() => undefined);
+  return drain.aborted;
+}
 
 export function describeEnd({ code, signal, hasRunOutOfMemory, wasMemoryShort }: ProcessEnd): {
   readonly reason: Refusal;

@@ -11,6 +11,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { tell, type WorkerEvent } from '../events.js';
 import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '../runner.js';
+import { isStopping } from './end.js';
 import { WorkerProcess, type WorkerOptions } from './process.js';
 import type { LostReport } from './protocol.js';
 import { endSoon, type Loss, type Run } from './runs.js';
@@ -37,8 +38,6 @@ const LAST_MOMENT_MS = 250;
 const METRICS_MS = 500;
 /** Attempts that are told of when a worker starts at last. */
 const MOST_LOST = 1000;
-/** A stop signal may come to a worker so long before it comes to the consumer. */
-const STOP_MS = 1000;
 
 export class WorkerPool {
   readonly #options: PoolOptions;
@@ -262,7 +261,7 @@ export class WorkerPool {
 
   async #lose(worker: WorkerProcess, loss: Loss): Promise<void> {
     const isMissed = this.#ready.delete(worker);
-    if (loss.mayBeStop && (await this.#isStopping())) {
+    if (loss.mayBeStop && (await isStopping(this.#options.drain))) {
       this.#options.log.warn(
         { detail: loss.detail },
         'a worker took the stop for its own; its messages go back',
@@ -299,13 +298,6 @@ export class WorkerPool {
     const [worker] = this.#ready;
     if (worker === undefined) this.#lost = [...this.#lost, ...reports].slice(-MOST_LOST);
     else for (const report of reports) worker.tellLost(report);
-  }
-
-  /** Has a stop begun, or does one begin in the next moment? */
-  async #isStopping(): Promise<boolean> {
-    const { drain } = this.#options;
-    if (!drain.aborted) await delay(STOP_MS, undefined, { signal: drain }).catch(() => undefined);
-    return drain.aborted;
   }
 
   /** Those whose messages are to be refused; marks the others that may have done it, or suffer from it again. */
