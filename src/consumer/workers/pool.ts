@@ -85,7 +85,7 @@ export class WorkerPool {
   async start(): Promise<void> {
     const { workers, drain } = this.#options;
     let closing: Promise<void> | undefined;
-    const close = () => void (closing = this.close());
+    const close = () => void (closing = this.#close());
     drain.addEventListener('abort', close, { once: true });
     if (drain.aborted) close();
     try {
@@ -103,9 +103,10 @@ export class WorkerPool {
 
   /**
    * Loads the callback anew: resolves when new workers have taken over and those that were there finish what they have.
-   * Rejects with a PubsubError `callback-...` when it does not load: then everything is as it was.
+   * Rejects with a PubsubError `callback-...` when it does not load: then everything is as it was. One for all of its
+   * runners: who renews several of them renews each pool once.
    */
-  async renew(): Promise<void> {
+  readonly #renew = async (): Promise<void> => {
     const old = [...this.#workers];
     const starts = await Promise.allSettled(
       Array.from({ length: this.#options.workers }, () => this.#spawn()),
@@ -118,20 +119,17 @@ export class WorkerPool {
       else worker.retire();
     }
     if (failed !== undefined && !this.#isDone()) throw failed.reason;
-  }
-
-  /** One for all of its runners: who renews several of them renews each pool once. */
-  readonly #renewAll = () => this.renew();
+  };
 
   /** A runner of one of the callbacks. The pool ends with the last of them that is closed. */
   runnerOf(which: number): CallbackRunner {
     this.#users++;
     return {
       run: (job, done) => this.#run(job, which, done),
-      renew: this.#renewAll,
+      renew: this.#renew,
       isHealthy: () => this.#hasHealth[which] !== true || this.#askHealth(which),
-      gatherMetrics: () => this.gatherMetrics(),
-      close: () => (--this.#users === 0 ? this.close() : Promise.resolve()),
+      gatherMetrics: () => this.#gatherMetrics(),
+      close: () => (--this.#users === 0 ? this.#close() : Promise.resolve()),
     };
   }
 
@@ -150,12 +148,12 @@ export class WorkerPool {
     return worker === undefined ? Promise.resolve(false) : worker.askHealth(which);
   }
 
-  async gatherMetrics(): Promise<void> {
+  async #gatherMetrics(): Promise<void> {
     const all = Promise.all([...this.#ready].map((worker) => worker.askMetrics()));
     await Promise.race([all, delay(METRICS_MS, undefined, { ref: false })]);
   }
 
-  async close(): Promise<void> {
+  async #close(): Promise<void> {
     this.#isClosed = true;
     const { abort } = this.#options;
     const ends = Promise.all([...this.#workers].map(({ ended }) => ended));
