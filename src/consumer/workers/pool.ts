@@ -14,7 +14,7 @@ import { TEARDOWN_MS, type CallbackRunner, type Job, type RunnerOptions } from '
 import { isStopping } from './end.js';
 import { WorkerProcess, type WorkerOptions } from './process.js';
 import type { LostReport } from './protocol.js';
-import { endSoon, type Loss, type Run } from './runs.js';
+import { describeLoss, endSoon, judge, type Loss, type Run } from './runs.js';
 import type { SpawnOptions } from './flags.js';
 import { spawnWorker } from './spawn.js';
 
@@ -30,8 +30,6 @@ type PoolRunnerOptions = Pick<RunnerOptions, 'timeoutMs' | 'abort' | 'log' | 'ob
 const LONGEST_DELAY_MS = 30_000;
 /** A worker that has lived this long was healthy. */
 const HEALTHY_MS = 10_000;
-/** With the growing waits between them these take minutes: what a module needs may be back by then. */
-const MAX_LOSSES = 10;
 /** What callbacks have, once they are told that the graceful wait is over, before their workers are ended. */
 const LAST_MOMENT_MS = 250;
 /** What workers have to tell their metrics: a scraper waits. */
@@ -268,12 +266,12 @@ export class WorkerPool {
       return;
     }
     this.#tellLost(loss);
-    const culprits = this.#judge(loss);
+    const culprits = judge(loss);
     const { reason, detail, error, runs } = loss;
     const again = runs.filter((run) => !culprits.includes(run) && run.job.isOpen());
     // What dead-letters a message is logged with it.
     const fields = { reason, detail, again: again.length, ...(culprits.length > 0 ? {} : { err: error }) };
-    this.#options.log.warn(fields, `${describe(culprits, loss)}; another takes over`);
+    this.#options.log.warn(fields, `${describeLoss(culprits, loss)}; another takes over`);
     for (const { job } of again) job.setHeld(true);
     this.#waiting.unshift(...again);
     for (const run of runs) {
@@ -296,22 +294,6 @@ export class WorkerPool {
     const [worker] = this.#ready;
     if (worker === undefined) this.#lost = [...this.#lost, ...reports].slice(-MOST_LOST);
     else for (const report of reports) worker.tellLost(report);
-  }
-
-  /** Those whose messages are to be refused; marks the others that may have done it, or suffer from it again. */
-  #judge({ culprits, started, isKill }: Loss): readonly Run[] {
-    if (culprits !== undefined && culprits.length > 0) return culprits;
-    const [alone] = started.length === 1 ? started : [];
-    // A kill may be somebody else's doing, once.
-    const isCertain = culprits === undefined && alone !== undefined && (!isKill || alone.wasKilled);
-    if (isCertain) return [alone];
-    for (const run of started) {
-      run.isSuspect = true;
-      run.wasKilled ||= isKill;
-      // Code of no message in flight that ends worker after worker under this one may have to do with it after all.
-      if (culprits !== undefined) run.losses++;
-    }
-    return started.filter(({ losses }) => losses >= MAX_LOSSES);
   }
 
   /** Until it succeeds: what setup() needs may be away for as long as it likes, and messages wait. */
@@ -344,12 +326,4 @@ export class WorkerPool {
     if (!this.#options.drain.aborted || this.#ready.size > 0 || this.#failures === 0) return;
     for (const run of this.#waiting.splice(0)) endSoon(run, { kind: 'gone' });
   }
-}
-
-function describe(culprits: readonly Run[], { culprits: known, isAnonymous }: Loss): string {
-  if (culprits.length > 0) return 'a callback ended its worker';
-  if (isAnonymous) return 'code that belongs to no message ended its worker';
-  return known === undefined
-    ? 'a worker ended and it is not known whose doing that was'
-    : 'a callback ended its worker after its message was done';
 }

@@ -1,4 +1,4 @@
-/** Messages in worker processes: what is known of each that is in flight, and of why a process ended under it. */
+/** Messages in worker processes: what is known of each that is in flight, and why and by whose doing a process ended under it. */
 import type { Gone, Refusal, RunResult } from '../payload.js';
 import type { Job } from '../runner.js';
 import type { Timed } from '../time-limit.js';
@@ -53,6 +53,34 @@ export type Cause = Pick<Loss, 'reason' | 'detail' | 'error' | 'culprits'> & Par
 export function restart(entry: InFlight): void {
   entry.startMs = performance.now();
   entry.isOverdue = false;
+}
+
+/** Of one run: with the growing waits between them they take minutes, and what a module needs may be back by then. */
+const MAX_LOSSES = 10;
+
+/** Those whose messages are to be refused; marks the others that may have done it, or suffer from it again. */
+export function judge({ culprits, started, isKill }: Loss): readonly Run[] {
+  if (culprits !== undefined && culprits.length > 0) return culprits;
+  const [alone] = started.length === 1 ? started : [];
+  // A kill may be somebody else's doing, once.
+  const isCertain = culprits === undefined && alone !== undefined && (!isKill || alone.wasKilled);
+  if (isCertain) return [alone];
+  for (const run of started) {
+    run.isSuspect = true;
+    run.wasKilled ||= isKill;
+    // Code of no message in flight that ends worker after worker under this one may have to do with it after all.
+    if (culprits !== undefined) run.losses++;
+  }
+  return started.filter(({ losses }) => losses >= MAX_LOSSES);
+}
+
+/** What the log says of it. */
+export function describeLoss(culprits: readonly Run[], { culprits: known, isAnonymous }: Loss): string {
+  if (culprits.length > 0) return 'a callback ended its worker';
+  if (isAnonymous) return 'code that belongs to no message ended its worker';
+  return known === undefined
+    ? 'a worker ended and it is not known whose doing that was'
+    : 'a callback ended its worker after its message was done';
 }
 
 /** It ends when the code that runs now has ended. */
