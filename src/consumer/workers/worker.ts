@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { currentContext } from '../../context.js';
 import { PubsubError, reasonOf } from '../../errors.js';
 import { log, prepareLog } from '../../log.js';
+import { requireOptional } from '../../optional.js';
 import { flushSpans } from '../../tracing.js';
 import { loadCallback } from '../callback.js';
 import { askHealth, tracingOf } from '../invoke.js';
@@ -15,7 +16,6 @@ import { Calls, createCalling, type OrderedCallback } from './calls.js';
 import { FrameReader, type WireFrame } from './frames.js';
 import { descriptors } from './descriptors.js';
 import { encodeError, type WireError } from '../thrown.js';
-import { createMetricsReader } from './metrics.js';
 import { Outbox } from './outbox.js';
 import { printToLog } from './print.js';
 import {
@@ -158,12 +158,17 @@ async function tellHealth(loaded: readonly OrderedCallback[], which: number): Pr
   outbox.send(fromWorker.healthy, which, JSON.stringify(isHealthy));
 }
 
-/** Tells what the callback has counted so far; never rejects. */
+interface PromClient {
+  readonly register: { getMetricsAsJSON(): Promise<readonly unknown[]> };
+}
+
+/** Tells what the callback has counted with prom-client so far, if there is one; never rejects. */
 function createReporter(callbackFile: string | undefined): () => Promise<void> {
-  const read = createMetricsReader(callbackFile);
+  const client = requireOptional('prom-client', callbackFile) as PromClient | undefined;
   return async () => {
     try {
-      outbox.send(fromWorker.metrics, 0, await read());
+      const metrics = (await client?.register.getMetricsAsJSON()) ?? [];
+      outbox.send(fromWorker.metrics, 0, JSON.stringify(metrics));
     } catch (error) {
       log.warn({ err: error }, 'the metrics of the callback cannot be read');
     }
