@@ -7,24 +7,21 @@ import type { Outgoing } from './heads.js';
 /** These stay in any case, whatever the broker's limit. */
 const essential = ['correlation-id', 'content-type', 'content-encoding'];
 
-const none: Readonly<Headers> = {};
-
 export interface CopyOptions {
   /** The copy goes to a dead-letter queue, or stays in its own, and says where the message came from. */
   readonly keepsDeath?: boolean;
-  /** How many headers it may have beside `content-length`; the sender's last ones give way. */
-  readonly most?: number;
-  /** What it has of these names is another's. */
-  readonly without?: Readonly<Headers>;
 }
 
 /**
- * The header lines of a copy but for its destination. A `content-length` is among them only if the message had one or its body
+ * The header lines of a copy but for its destination and for what is in `without`, which is another's: `most` of them at most,
+ * for which the sender's last ones give way. A `content-length` is there beside these only if the message had one or its body
  * needs it: on ActiveMQ it makes the difference between a message of text and one of bytes.
  */
 export function copyLines(
   { headers, body }: Frame,
-  { keepsDeath = false, most = Infinity, without = none }: CopyOptions = {},
+  most: number,
+  without: Readonly<Headers>,
+  { keepsDeath = false }: CopyOptions,
 ): string {
   // An object of them would cost as much as to encode them.
   let lines = '';
@@ -44,12 +41,12 @@ export function copyOf(
   destination: string,
   own: Headers,
   mostHeaders: number,
-  { keepsDeath = false } = {},
+  options: CopyOptions = {},
 ): Outgoing {
   const to = existingQueueOf(destination) === undefined ? { destination } : {};
   const anew = { ...own, persistent: 'true' };
   const most = mostHeaders - Object.keys(own).length;
-  const copied = copyLines(frame, { keepsDeath, most, without: anew });
+  const copied = copyLines(frame, most, anew, options);
   const lines = `SEND\n${copied}${encodeHeaders(to)}${encodeHeaders(anew)}`;
   return { destination, lines, body: frame.body };
 }

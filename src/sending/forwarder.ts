@@ -133,7 +133,7 @@ function copyFor(
   const own = headers === undefined ? named : { ...named, ...headers };
   // Of a queue that is used as it is the destination comes last.
   const most = mostHeaders - Object.keys(own).length - ('destination' in named ? 0 : 1);
-  const copied = copyLines(message, { ...options, most, without: own });
+  const copied = copyLines(message, most, own, options);
   const added = headers === undefined ? '' : encodeHeaders(headers);
   return { destination: to, lines: `SEND\n${lines}${added}${copied}`, body: message.body };
 }

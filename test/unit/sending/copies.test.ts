@@ -3,10 +3,10 @@ import { describe, it } from 'node:test';
 import { copyLines, copyOf } from '../../../src/sending/copies.js';
 import { readHead } from '../../../src/stomp/headers.js';
 
-const copy = (headers: Record<string, string>, body = '{}', options = {}) => ({
-  ...readHead(`SEND\n${copyLines({ command: 'MESSAGE', headers, body: Buffer.from(body) }, options)}\n`, true)
-    .headers,
-});
+const copy = (headers: Record<string, string>, body = '{}', options = {}) => {
+  const frame = { command: 'MESSAGE', headers, body: Buffer.from(body) };
+  return { ...readHead(`SEND\n${copyLines(frame, Infinity, {}, options)}\n`, true).headers };
+};
 
 describe('copyLines', () => {
   it('keeps what the sender gave, whatever it is called', () => {
