@@ -147,22 +147,12 @@ const lacksSlash = (destination: string): boolean => /^(?:queue|topic)\//.test(d
 /** Checks a destination to send to; it goes to the broker as it stands. Throws `invalid-destination`. */
 export function checkTarget(destination: string): void {
   const name = destination.replace(/^(?:\/amq\/queue\/|\/[^/]*\/)/, '');
-  if (name.trim() === '' || name === '/') {
-    throw new PubsubError(
-      'invalid-destination',
-      `cannot publish to ${JSON.stringify(destination)}: the name is empty; use /queue/<name> or /topic/<name>`,
-    );
-  }
-  if (lacksSlash(destination)) {
-    throw new PubsubError(
-      'invalid-destination',
-      `cannot publish to ${JSON.stringify(destination)}: the first slash is missing; write /${destination}`,
-    );
-  }
-  if (/^\/(?:queue|topic)\//.test(destination) && /(?:^|\.)[*#>](?:\.|$)/.test(name)) {
-    throw new PubsubError(
-      'invalid-destination',
-      `cannot publish to ${JSON.stringify(destination)}: wildcards are for consumers; name one queue or topic`,
-    );
-  }
+  const refuse = (problem: string) => {
+    const message = `cannot publish to ${JSON.stringify(destination)}: ${problem}`;
+    throw new PubsubError('invalid-destination', message);
+  };
+  if (name.trim() === '' || name === '/') refuse('the name is empty; use /queue/<name> or /topic/<name>');
+  if (lacksSlash(destination)) refuse(`the first slash is missing; write /${destination}`);
+  if (/^\/(?:queue|topic)\//.test(destination) && /(?:^|\.)[*#>](?:\.|$)/.test(name))
+    refuse('wildcards are for consumers; name one queue or topic');
 }
