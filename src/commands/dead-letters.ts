@@ -20,7 +20,7 @@ import {
   type Operation,
   type OperatorFlags,
 } from './operating.js';
-import { toJson, toText } from './records.js';
+import { printMessages } from './records.js';
 import { DeathSummary } from './summary.js';
 import { tableOf } from './table.js';
 
@@ -142,9 +142,7 @@ async function showOne(look: Look, id: string): Promise<void> {
       `none of the ${messages(looked)} in ${look.queue} has the id ${JSON.stringify(id)}: ${advice}`,
     );
   }
-  if (process.stdout.isTTY)
-    await print(found.map((message) => toText(message, true)).join(`${'-'.repeat(40)}\n`));
-  else for (const message of found) await print(`${toJson(message)}\n`);
+  await printMessages(found, true);
 }
 
 /** What `--list` tells of a message; a column of the table each, and some more. */

@@ -7,13 +7,12 @@ import type { Frame } from '../stomp/frames.js';
 import {
   deliveryLimitOf,
   messages,
-  print,
   runTake,
   startOperation,
   wholeNumber,
   type OperatorFlags,
 } from './operating.js';
-import { toJson, toText } from './records.js';
+import { printMessages } from './records.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { parseSubscriptionHeaders } from '../settings/pairs.js';
 
@@ -45,12 +44,8 @@ export async function peek(destination: string, flags: PeekFlags): Promise<void>
   });
   if (seen.isCut) log.warn({ queue, maxMessageBytes }, 'the rest is more than is kept at once');
   // Printed only when the messages are back: a reader that takes its time keeps no consumer waiting.
-  if (!process.stdout.isTTY) {
-    for (const message of found) await print(`${toJson(message)}\n`);
-    return;
-  }
-  await print(found.map((message) => toText(message, flags.allHeaders === true)).join(`${'-'.repeat(40)}\n`));
-  log.info({ queue }, `${messages(found.length)} shown`);
+  await printMessages(found, flags.allHeaders === true);
+  if (process.stdout.isTTY) log.info({ queue }, `${messages(found.length)} shown`);
 }
 
 function readHeaders(values: readonly string[]): Readonly<Record<string, string>> {

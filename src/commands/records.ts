@@ -4,6 +4,7 @@ import { isOfDelivery } from '../brokers/headers.js';
 import { PubsubError, reasonOf } from '../errors.js';
 import { printable, printableText } from '../printable.js';
 import type { Frame } from '../stomp/frames.js';
+import { print } from './operating.js';
 
 /**
  * `{"headers":{...},"body":"..."}`, with `bodyBase64` in place of `body` when that is not UTF-8 text. Of a message that was
@@ -44,8 +45,15 @@ export function fromJson(line: string, what: string): Frame {
   };
 }
 
-/** Readable text: the headers, those of the delivery if wanted, a blank line, the body, indented when it is JSON. */
-export function toText({ headers, body, oversized }: Frame, hasAllHeaders: boolean): string {
+/** Prints them whole: as text on a terminal, with the headers of the delivery if wanted, else a line of JSON each. */
+export async function printMessages(found: readonly Frame[], hasAllHeaders: boolean): Promise<void> {
+  if (process.stdout.isTTY)
+    await print(found.map((message) => toText(message, hasAllHeaders)).join(`${'-'.repeat(40)}\n`));
+  else for (const message of found) await print(`${toJson(message)}\n`);
+}
+
+/** Readable text: the headers, a blank line, the body, indented when it is JSON. */
+function toText({ headers, body, oversized }: Frame, hasAllHeaders: boolean): string {
   const shown = Object.entries(headers).filter(([name]) => hasAllHeaders || !isOfDelivery(name));
   const lines = shown.map(([name, value]) => `${printable(name)}: ${printable(value)}`);
   const content = oversized === undefined ? bodyText(body) : `(its ${oversized} is too large to be shown)`;
