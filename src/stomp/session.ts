@@ -108,7 +108,7 @@ export class Session<D = unknown> {
       connect,
       options,
       (frame) => this.#dispatch(frame),
-      (id) => this.#takeReceipt(id),
+      (id) => this.#receipts.arrive(id),
       (end) => this.destroy(end),
     );
   }
@@ -370,7 +370,7 @@ export class Session<D = unknown> {
         this.#subscriptions.get(frame.headers.subscription ?? '')?.(frame);
         return;
       case 'RECEIPT':
-        this.#takeReceipt(Number(frame.headers['receipt-id']));
+        this.#receipts.arrive(Number(frame.headers['receipt-id']));
         return;
       case 'ERROR':
         this.#takeError(frame);
@@ -380,10 +380,6 @@ export class Session<D = unknown> {
           `the server sent ${JSON.stringify(frame.command.slice(0, 40))}, which is no STOMP frame`,
         );
     }
-  }
-
-  #takeReceipt(id: number): void {
-    if (this.#end === undefined) this.#receipts.arrive(id);
   }
 
   #takeError(frame: Frame): void {
