@@ -14,7 +14,7 @@ export interface Death {
 }
 
 export const REJECTED = 'rejected (other client)';
-export const UNKNOWN = 'unknown';
+const UNKNOWN = 'unknown';
 
 /** What the headers of a dead letter say of its death; nothing of a queue it was copied to by hand. */
 export function deathOf(headers: Readonly<Headers>): Death {

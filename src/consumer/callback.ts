@@ -15,14 +15,14 @@ import { importByNode, importTypeScript } from './typescript.js';
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
 const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
 
-export interface CallbackSpec {
+interface CallbackSpec {
   readonly module: string;
   /** Names from the module's namespace to the function; `default` when none is given. */
   readonly path: readonly string[];
 }
 
 /** `./callbacks#ack`, `./callbacks` (the default export), `package#a.b.c` (a function in an object). */
-export function parseCallbackSpec(text: string): CallbackSpec {
+function parseCallbackSpec(text: string): CallbackSpec {
   const hash = text.lastIndexOf('#');
   const module = hash === -1 ? text : text.slice(0, hash);
   const names = hash === -1 ? ['default'] : text.slice(hash + 1).split('.');
