@@ -148,3 +148,27 @@ for (const broker of brokersUnderTest()) {
     });
   });
 }
+
+it('restore has no more under way than --max-message-bytes, at a broker that takes its time to confirm', async () => {
+  const saved = numbers.slice(0, 40).map((n) => JSON.stringify({ headers: {}, body: bodyOf(n) }));
+  const file = join(temporaryFolder({ 'saved.ndjson': `${saved.join('\n')}\n` }), 'saved.ndjson');
+  const held: (() => void)[] = [];
+  let most = 0;
+  const confirmAll = () => {
+    for (const confirm of held.splice(0)) confirm();
+  };
+  await using target = await startScriptedServer({
+    answer: ({ command, headers: { receipt = '' } }, socket) => {
+      if (command !== 'SEND') return false;
+      // Time for as many more as would come.
+      if (held.length === 0) setTimeout(confirmAll, 100);
+      held.push(() => socket.write(encodeFrame('RECEIPT', { 'receipt-id': receipt })));
+      most = Math.max(most, held.length);
+      return true;
+    },
+  });
+  const restoring = startOperator(target, ['restore', file, 'again', ...BOUND]);
+  await restoring.exit(DEADLINE_MS);
+  assert.equal((await resultOf(restoring)).restored, saved.length);
+  assert.ok(most <= HELD, `${most} under way`);
+});
