@@ -10,7 +10,7 @@ import tseslint from 'typescript-eslint';
  */
 const rooms = [
   [
-    'errors context slots waiting-line aborted closest printable log-output optional version trace-context stack',
+    'errors context slots waiting-line aborted closest printable log-output optional read-ahead version trace-context stack',
     '',
   ],
   ['late-pino', 'pino'],
@@ -27,7 +27,7 @@ const rooms = [
   ],
   [
     'consumer',
-    'errors context settings log slots aborted optional version trace-context tracing brokers stomp/frames stomp/headers stomp/session-end sending jiti',
+    'errors context settings log slots aborted optional read-ahead version trace-context tracing brokers stomp/frames stomp/headers stomp/session-end sending jiti',
   ],
   ['observing', 'errors settings log optional version consumer prom-client'],
   ['consume observe publish consumers', 'errors settings log aborted brokers sending consumer observing'],
@@ -39,9 +39,9 @@ const rooms = [
   ['testing', 'settings log late-pino pino brokers consumer consume embedded'],
   [
     'commands',
-    'errors settings log tracing printable progress shutdown stomp/frames brokers sending consumer consume observe publish consumers embedded chokidar',
+    'errors settings log tracing printable read-ahead progress shutdown stomp/frames brokers sending consumer consume observe publish consumers embedded chokidar',
   ],
-  ['cli', 'errors closest settings log version commands commander'],
+  ['cli', 'errors closest settings log read-ahead version commands commander'],
 ].map(([members, targets]) => ({ members: words(members), targets: words(targets) }));
 
 const owners = {
@@ -54,6 +54,7 @@ const owners = {
     'settings/resolve',
     'consumer/workers/spawn',
     'consumer/code-cache',
+    'read-ahead',
   ],
   'process.on': ['shutdown', 'consumer/workers/worker', 'consumer/workers/main', 'consumer/workers/print'],
   'process.once': [

@@ -8,6 +8,8 @@ setFlagsFromString('--no-concurrent-sparkplug');
 export async function start(name) {
   let cli;
   try {
+    const { readAhead } = await import('../dist/src/read-ahead.js');
+    readAhead(import.meta.url, '../dist/src/cli.js');
     cli = await import('../dist/src/cli.js');
   } catch (error) {
     if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;

@@ -4,6 +4,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { CallbackArgument } from '../commands/consuming.js';
 import { PubsubError } from '../errors.js';
+import { readAhead } from '../read-ahead.js';
 import { version } from '../version.js';
 import { addSettings, append, flagsOf } from './flags.js';
 import { addHelp } from './help.js';
@@ -58,6 +59,7 @@ export function makeConsume(command: Command, { words }: Typed): Command {
     .option('--watch', 'load a changed callback anew, for development')
     .option('--embedded', 'bring an in-memory broker along, for development')
     .action(async (destination: string, module: string | undefined) => {
+      readAhead(import.meta.url, '../commands/consume.js');
       const { pubsub } = await import('../commands/consume.js');
       const callback = callbackMeant(module, words);
       await pubsub(destination, callback, flagsOf(command));
@@ -111,6 +113,7 @@ export function makePublish(command: Command): Command {
     .option('--correlation-id <id>', 'correlation id (default: a new one for each message)')
     .option('--no-persistent', 'the messages need not survive a restart of the broker')
     .action(async (destination: string, json: string | undefined) => {
+      readAhead(import.meta.url, '../commands/publish.js');
       const { publish } = await import('../commands/publish.js');
       await publish(destination, json, flagsOf(command));
     });

@@ -3,6 +3,7 @@
  * this process loads what consumes.
  */
 import { spawnOptionsOf } from '../consumer/workers/flags.js';
+import { readAhead } from '../read-ahead.js';
 import type { CallbackArgument } from './consuming.js';
 import { start } from './start.js';
 
@@ -14,10 +15,15 @@ export async function pubsub(
 ): Promise<void> {
   const started = await start(flags);
   const { settings } = started;
-  if (typeof callback === 'string' && settings.processOnBackground) {
+  const isModule = typeof callback === 'string';
+  const isInWorkers = isModule && settings.processOnBackground;
+  if (isInWorkers) {
+    readAhead(import.meta.url, '../consumer/workers/spawn.js');
     const { spawnAhead } = await import('../consumer/workers/spawn.js');
     spawnAhead(spawnOptionsOf(settings), Math.min(settings.processWorkers, settings.concurrency));
   }
+  readAhead(import.meta.url, './consuming.js');
+  if (isModule) readAhead(import.meta.url, `../consumer/${isInWorkers ? 'workers/pool' : 'callback'}.js`);
   const { consumeUntilStopped } = await import('./consuming.js');
   await consumeUntilStopped(destination, callback, flags, started);
 }

@@ -10,7 +10,6 @@ import { PubsubError, reasonOf } from '../errors.js';
 import type { LoadedCallback } from './payload.js';
 import { placeOf } from './place.js';
 import { asSchema, type Schema } from './schema.js';
-import { importByNode, importTypeScript } from './typescript.js';
 
 const extensions = ['.js', '.mjs', '.cjs', '.ts', '.mts'];
 const isTypeScript = (url: string): boolean => /\.[mc]?ts$/.test(url);
@@ -242,6 +241,7 @@ function locateSyntaxError({ stack = '', message }: Error, file: string): string
 
 async function importModule(url: string): Promise<object> {
   if (!isTypeScript(url)) return (await import(url)) as object;
+  const { importByNode, importTypeScript } = await import('./typescript.js');
   try {
     return await importByNode(url);
   } catch (error) {

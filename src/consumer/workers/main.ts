@@ -5,6 +5,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
+import { readAhead } from '../../read-ahead.js';
 
 // As in the commands: with it a process of Node 24 can hang at its end.
 setFlagsFromString('--no-concurrent-sparkplug');
@@ -23,5 +24,6 @@ try {
   // Linux alone has it.
 }
 
+readAhead(import.meta.url, './worker.js');
 const { serve } = await import('./worker.js');
 serve({ lastSignalMs: () => signalledMs });
