@@ -170,7 +170,7 @@ export const settings = {
     'with OpenTelemetry: what a message carries is the parent of its span, or the span begins a trace with a link to that'),
   receiptTimeoutSeconds: seconds('Publishing', 'STOMP_RECEIPT_TIMEOUT', '--receipt-timeout <seconds>', 30, [0.1, 86_400],
     'how long the broker may take to confirm a message or a subscription'),
-  publishWindow: only(['publish', ...forwarders], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 100, [1, 100_000],
+  publishWindow: only(['publish', ...forwarders], integer('Publishing', 'STOMP_PUBLISH_WINDOW', '--window <number>', 300, [1, 100_000],
     'messages sent ahead of their confirmations')),
   reconnectForSeconds: only(['publish'], seconds('Publishing', 'STOMP_PUBLISH_RECONNECT_SECONDS', '--reconnect-for <seconds>', 60, [0, 86_400],
     'how long a lost broker is tried again, until a message is confirmed; 0: not at all')),
