@@ -45,6 +45,13 @@ describe('what is wrong with a module is told by its import', () => {
   });
 });
 
+it('where require() takes no modules, the commands start without', async () => {
+  const flags = ['--no-experimental-require-module', join(packageRoot, 'bin/publish.js'), '--version'];
+  const running = runProgram(process.execPath, flags);
+  assert.deepEqual(await running.exit(), { code: 0, signal: null }, running.stderr);
+  assert.equal(running.stderr, '');
+});
+
 describe('nothing is read ahead where what is loaded may be changed, which makes two of one module', () => {
   const preloaded = join(packageRoot, 'test/fixtures/print-required.cjs');
   const command = [join(packageRoot, 'bin/publish.js'), '--version'];
