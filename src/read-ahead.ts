@@ -1,7 +1,7 @@
 /**
  * Modules of ours, read and run at once for the import() that is about to ask for them: import() takes a turn of the event loop for
- * each file of a graph, and require() none, which is a tenth of a command's start on Node 20. For the commands alone: a bundle has
- * the modules in it.
+ * each file of a graph, and require() none, which is a tenth of a command's start on Node 20. For the commands and for worker
+ * processes alone: a bundle has the modules in it.
  */
 import { createRequire } from 'node:module';
 

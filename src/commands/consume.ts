@@ -15,15 +15,15 @@ export async function pubsub(
 ): Promise<void> {
   const started = await start(flags);
   const { settings } = started;
-  const isModule = typeof callback === 'string';
-  const isInWorkers = isModule && settings.processOnBackground;
-  if (isInWorkers) {
+  const runner =
+    typeof callback !== 'string' ? 'programs' : settings.processOnBackground ? 'workers/pool' : 'callback';
+  if (runner === 'workers/pool') {
     readAhead(import.meta.url, '../consumer/workers/spawn.js');
     const { spawnAhead } = await import('../consumer/workers/spawn.js');
     spawnAhead(spawnOptionsOf(settings), Math.min(settings.processWorkers, settings.concurrency));
   }
-  readAhead(import.meta.url, './consuming.js');
-  if (isModule) readAhead(import.meta.url, `../consumer/${isInWorkers ? 'workers/pool' : 'callback'}.js`);
+  // What runs the callback is loaded for that alone (consumer/runners.ts).
+  readAhead(import.meta.url, './consuming.js', `../consumer/${runner}.js`);
   const { consumeUntilStopped } = await import('./consuming.js');
   await consumeUntilStopped(destination, callback, flags, started);
 }
