@@ -9,7 +9,7 @@ import type { Payload } from 'stomp-pubsub';
 import type { Order } from './orders.js';
 
 export async function onOrder({ body, publish, ack, nack }: Payload<Order>): Promise<void> {
-  // To DLQ.orders, without an error in the log: that is where what nobody can bill belongs.
+  // To DLQ.orders: that is where what nobody can bill belongs. The log has a line of it, without a stack.
   if (body.total <= 0) {
     await nack();
     return;

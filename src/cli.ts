@@ -3,7 +3,7 @@
  */
 import { CommanderError, type Command } from 'commander';
 import { createPublish, createPubsub, isToConsume, type Typed } from './cli/programs.js';
-import { isOfWords, withCommandMeant } from './cli/suggest.js';
+import { commandMeant, isOfWords, withCommandMeant } from './cli/suggest.js';
 import { adviceFor } from './commands/first-broker.js';
 import { PubsubError, reasonOf } from './errors.js';
 import { writeFatal } from './log.js';
@@ -40,7 +40,7 @@ function splitArguments(name: string, argv: readonly string[]): Typed {
 /** Says what went wrong in the last line; returns the exit status. */
 function report(error: unknown, name: string, program: Command): number {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
-  const known = error instanceof CommanderError ? misuse(error, name) : error;
+  const known = error instanceof CommanderError ? misuse(error, commandMeant(program, name)) : error;
   const flag = [program, ...program.commands].map(
     (command) => command.getOptionValue('logFormat') as unknown,
   );
@@ -56,11 +56,11 @@ function report(error: unknown, name: string, program: Command): number {
   return 1;
 }
 
-function misuse({ message }: CommanderError, name: string): PubsubError {
+function misuse({ message }: CommanderError, command: string): PubsubError {
   const problem = message
     .replace(/^error: /, '')
     .replace(/\n\(Did you mean (.*)\?\)$/s, '; did you mean $1?');
-  return new PubsubError('invalid-usage', `${problem} (${name} --help shows what there is)`);
+  return new PubsubError('invalid-usage', `${problem} (${command} --help shows what there is)`);
 }
 
 /** What to do about a broker that is not there yet, for the error's own line. */

@@ -70,7 +70,7 @@ const diagnoses: readonly [pattern: RegExp, isConfiguration: boolean, advice: Ad
   [
     /NOT_FOUND/,
     true,
-    'create what is missing, or correct the destination; nothing is declared with --no-declare',
+    'create what is missing, or correct the destination: nothing is declared here, be it for --no-declare or for an operator',
   ],
   [
     /not a valid (?:\S+ )?destination|Unknown destination/,

@@ -125,7 +125,7 @@ function setUp(program: Command, { own }: Typed): Command {
   return program
     .exitOverride()
     .enablePositionalOptions()
-    .configureOutput({ outputError: () => undefined })
+    .configureOutput({ outputError: () => undefined, writeErr: () => undefined })
     .addOption(new Option('-V, --version', 'the version; with --json, that of Node too').helpGroup('Help'))
     .addOption(new Option('--json', 'with --version: as JSON').hideHelp())
     .on('option:version', () => {

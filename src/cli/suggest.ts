@@ -14,11 +14,24 @@ export function isOfWords(error: unknown): boolean {
  * the error then names the command instead.
  */
 export function withCommandMeant(error: unknown, { args, commands }: Command, name: string): unknown {
-  const [word] = args;
-  const names = commands.flatMap((command) => [command.name(), ...command.aliases()]);
+  const isHelp = error instanceof CommanderError && error.code === 'commander.help' && error.exitCode !== 0;
+  const word = args[isHelp ? 1 : 0];
+  const names = commands.flatMap(namesOf);
   if (word === undefined || names.includes(word) || !isOfWords(error)) return error;
   const meant = closest(word, names);
+  if (isHelp) {
+    const more = meant === undefined ? `${name} --help shows what there is` : `did you mean ${meant}?`;
+    return new PubsubError('invalid-usage', `there is no command ${word}; ${more}`);
+  }
   if (meant === undefined) return error;
   const message = `there is no command ${word}; did you mean ${name} ${meant}? (A queue of that name is /queue/${word}.)`;
   return new PubsubError('invalid-usage', message, { cause: error });
 }
+
+/** The command that the words were for, as it is typed. */
+export function commandMeant({ args: [word = ''], commands }: Command, name: string): string {
+  const command = commands.find((one) => namesOf(one).includes(word));
+  return command === undefined ? name : `${name} ${command.name()}`;
+}
+
+const namesOf = (command: Command): string[] => [command.name(), ...command.aliases()];

@@ -139,7 +139,7 @@ function locatePath({ module, path: names }: CallbackSpec, absolute: string): st
   if (found !== undefined) return found;
   throw new PubsubError(
     'callback-not-found',
-    `no module ${module} (${absolute}); ${suggestFile(module, absolute, names)}`,
+    `no module ${module === absolute ? module : `${module} (${absolute})`}; ${suggestFile(module, absolute, names)}`,
   );
 }
 

@@ -26,7 +26,7 @@ export function parseBrokerUrl(text: string): BrokerUrl {
     const [other] = /^[a-z][a-z0-9+.-]*:\/\//i.exec(text) ?? [];
     const found = other === undefined || /^stomp(?:\+ssl)?:/i.test(other) ? '' : ` in the place of ${other}`;
     throw new Error(
-      `stomp://user@host:port/vhost or stomp+ssl://... expected${found}, with commas between several hosts`,
+      `stomp://user@host:port/vhost or stomp+ssl://..., with commas between several hosts, expected${found}`,
     );
   }
   const slash = rest.indexOf('/');

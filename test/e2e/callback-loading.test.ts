@@ -172,7 +172,7 @@ describe('a callback is loaded from', () => {
     assert.match(consumer.stderr, /Cannot find module '[^']*missing\.mjs'/);
     assert.match(
       consumer.stderr,
-      /error: \.\/orders\.mjs#run does not load: the worker ended with status 1\n$/,
+      /error: \.\/orders\.mjs#run does not load: the worker ended with status 1; --import \.\/missing\.mjs is loaded before\n$/,
     );
     assert.ok(!server.commands().includes('SUBSCRIBE'));
   });

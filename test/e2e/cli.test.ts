@@ -364,6 +364,27 @@ describe('a command that was meant otherwise', () => {
     assert.match(stderr, /there is no command peekk; did you mean pubsub peek\?/);
   });
 
+  it('help for a command that there is not says so, and no more', async () => {
+    const running = pubsub({ env: at(1) }, 'help', 'peekk');
+    assert.equal(await refused(running, 2), 'pubsub: error: there is no command peekk; did you mean peek?\n');
+    assert.equal(running.stdout, '');
+    assert.equal(
+      await refused(pubsub({ env: at(1) }, 'help', 'nothing-like-it'), 2),
+      'pubsub: error: there is no command nothing-like-it; pubsub --help shows what there is\n',
+    );
+  });
+
+  it('a wrong word of a subcommand is explained by its own help', async () => {
+    for (const [words, command] of [
+      [['run', '--concurrency', '3'], 'run'],
+      [['peek'], 'peek'],
+      [['move_messages', 'a', 'b', '--bogus'], 'move-messages'],
+    ] as const) {
+      const stderr = await refused(run('pubsub', words, { env: at(1) }), 2);
+      assert.ok(stderr.endsWith(` (pubsub ${command} --help shows what there is)\n`), stderr);
+    }
+  });
+
   it('a body without a destination is told what is missing', async () => {
     const stderr = await refused(await publish({ env: at(1) }, [`{"it's":1}`]), 2);
     assert.equal(

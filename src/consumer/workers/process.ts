@@ -14,6 +14,7 @@ import { untimed } from '../time-limit.js';
 import { WorkerChannel } from './channel.js';
 import { countMemoryKills, describeEnd, isStopSignal } from './end.js';
 import type { WireFrame } from './frames.js';
+import type { SpawnOptions } from './flags.js';
 import { limitRuns, type Limited } from './limit.js';
 import { limitMemory } from './memory.js';
 import { decodeError } from '../thrown.js';
@@ -34,7 +35,7 @@ import {
 import { restart, type Cause, type InFlight, type Loss, type Run } from './runs.js';
 import { killGroup, type Spawned } from './spawn.js';
 
-export interface WorkerOptions extends LoadOrder {
+export interface WorkerOptions extends LoadOrder, Pick<SpawnOptions, 'imports'> {
   readonly timeoutMs: number;
   /** Limit for loading the module and setup(), in ms. */
   readonly setupTimeoutMs: number;
@@ -359,16 +360,11 @@ export class WorkerProcess {
     for (const timer of [...this.#timers, this.#askTimer]) clearTimeout(timer);
     for (const stream of this.#spawned.child.stdio) stream?.destroy();
     const cause = this.#cause ?? this.#causeOf(code, signal);
-    const names = this.#options.callbacks.map(({ callback }) => callback);
-    this.#settleReady?.reject(
-      new PubsubError(
-        'callback-not-loadable',
-        `${names.join(', ')} ${names.length === 1 ? 'does' : 'do'} not load: ${cause.detail}`,
-        {
-          cause: cause.error,
-        },
-      ),
-    );
+    const { callbacks, imports } = this.#options;
+    const names = callbacks.map(({ callback }) => callback).join(', ');
+    const before = imports.length === 0 ? '' : `; --import ${imports.join(', ')} is loaded before`;
+    const message = `${names} ${callbacks.length === 1 ? 'does' : 'do'} not load: ${cause.detail}${before}`;
+    this.#settleReady?.reject(new PubsubError('callback-not-loadable', message, { cause: cause.error }));
     if (!this.#isReady) return 'not-started';
     if (this.#isStopping) return this.#isRetired ? 'retired' : 'stopped';
     const entries = this.#inFlight.entries();
