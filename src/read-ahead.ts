@@ -8,8 +8,12 @@ import { createRequire } from 'node:module';
 /** What changes modules while they are loaded, as tsx does, may make two of one that is both required and imported. */
 const changesModules = /(?:^|\s)(?:-r|--(?:require|import|loader|experimental-loader))\b/;
 
+/** These warn on stderr of what they do, but for what is in node_modules. */
+const warns = /^v(?:22\.12|23\.[0-3])\./;
+
 const isPossible =
   process.features.require_module &&
+  !warns.test(process.version) &&
   !changesModules.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '));
 
 /** `base` is the `import.meta.url` of who asks. What is wrong with a module is told by its import(). */
