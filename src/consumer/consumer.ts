@@ -123,6 +123,7 @@ export class Consumer implements ConsumerView {
       return await this.#consume();
     } catch (error) {
       this.#session?.abandon('the consumer ends');
+      if (this.#hasSubscribed) this.#options.log.info(this.#account.summary, 'stopped');
       throw error;
     } finally {
       this.#bounds.close();

@@ -21,6 +21,7 @@ for (const broker of brokersUnderTest()) {
         consumer.stderr,
         /3 messages in a row failed \(STOMP_FAILURE_LIMIT\), the last one by callback-failed/,
       );
+      assert.match(consumer.stderr, /"deadLettered":3,.*"msg":"stopped"/);
       assert.deepEqual(await bodiesIn(broker, `DLQ.${queue}`, 3), bodies.slice(0, 3));
       assert.deepEqual((await bodiesIn(broker, queue, 7)).toSorted(), bodies.slice(3));
     });

@@ -188,6 +188,7 @@ describe('a program as the callback', skipWithout(anyBroker()), () => {
     await consumer.waitFor(/"msg":"started"/);
     consumer.signal('SIGTERM');
     assert.deepEqual(await consumer.exit(), { code: 5, signal: null }, consumer.stderr);
+    assert.match(consumer.stderr, /"received":1,.*"acked":0,.*"msg":"stopped"/);
     const pid = readFileSync(pids, 'utf8').trim();
     await until(() => !existsSync(`/proc/${pid}`) || isZombie(pid), DEADLINE_MS, 'its end');
     assert.deepEqual(await bodiesIn(broker, queue, 1), ['1']);
