@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Frame } from '../../src/stomp/frames.js';
+import { pagesOf } from '../support/probes.js';
 import type { Running } from '../support/process.js';
 import { freePorts } from '../support/server-process.js';
 import { until } from '../support/until.js';
@@ -66,8 +67,13 @@ for (const flags of [[], ['--inline']]) {
     it('says nothing of a broker that was away only while setup() ran', async () => {
       const [port = 0] = await freePorts(1);
       const cwd = project();
-      const consumer = pubsub({ env: at(port) }, '/queue/xpto', './slow.mjs#run', { cwd, flags });
+      const asked = [...flags, '--health-port', '0'];
+      const consumer = pubsub({ env: at(port) }, '/queue/xpto', './slow.mjs#run', { cwd, flags: asked });
       await untilSetUp(cwd);
+      // It answers when it has taken what had come before: that nobody listens.
+      await (
+        await pagesOf(consumer)
+      )('/live');
       await using server = new ScriptedServer({ bodies: [{ n: 1 }] });
       await server.listen(port);
       finishSetup(cwd);
