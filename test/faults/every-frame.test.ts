@@ -72,7 +72,7 @@ async function runWithHarm(
   await consume({
     ...settingsOf({ ...broker, host: proxy.host, port: proxy.port }),
     ...{ destination: `/queue/${queue}`, concurrency: 1 + (nth % 3), retries, retryDelay: '50ms' },
-    ...{ untilIdleSeconds: 0.3, signal: stop.signal },
+    ...{ untilIdleSeconds: 0.5, signal: stop.signal },
     callback: async (payload) => {
       await call(payload, `${queue}-next`);
       if (end === undefined) ledger.record(payload);
