@@ -40,6 +40,7 @@ export const activemq: Dialect = {
   survivesNack: (source, headers) =>
     source.kind !== 'topic' && headers.persistent === 'true' && !/^(?:DLQ|Consumer)\./.test(source.queue),
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  livesOnAfterError: true,
   commitsOneByOne: false,
   keepsMessageIds: true,
   hasVirtualHosts: false,

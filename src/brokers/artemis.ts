@@ -36,6 +36,8 @@ export const artemis: Dialect = {
   // A NACK is an ACK: the message is gone.
   survivesNack: () => false,
   outlivesItsConnection: ({ kind }, { durableName }) => kind !== 'topic' || durableName !== undefined,
+  // Each frame behind it gets an ERROR of its own: that the connection is not valid.
+  livesOnAfterError: false,
   commitsOneByOne: false,
   keepsMessageIds: false,
   hasVirtualHosts: false,

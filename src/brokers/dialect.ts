@@ -38,6 +38,8 @@ export interface Dialect {
   survivesNack(source: Source, headers: Readonly<Headers>): boolean;
   /** Do messages wait for a subscription whose connection is gone? If not, giving up a connection loses some. */
   outlivesItsConnection(source: Source, options: SubscribeOptions): boolean;
+  /** Does a connection live on after an ERROR that names the frame it is about? */
+  readonly livesOnAfterError: boolean;
   /** Is a transaction carried out frame by frame at COMMIT, up to the first that fails? */
   readonly commitsOneByOne: boolean;
   /** Does a message come with the same message-id on every connection? */

@@ -62,6 +62,7 @@ export const rabbitmq: Dialect = {
   survivesNack: ({ isExisting, keepsRejected }, headers) =>
     !isExisting || (keepsRejected && headers['x-stream-offset'] === undefined),
   outlivesItsConnection: (_source, { isExclusive }) => !isExclusive,
+  livesOnAfterError: false,
   commitsOneByOne: true,
   // It names subscription, session and number of the delivery.
   keepsMessageIds: false,

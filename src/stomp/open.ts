@@ -3,7 +3,7 @@ import { connect as connectTcp, type OnReadOpts } from 'node:net';
 import type { Logger } from '../log.js';
 import { strangerOf } from './misconnections.js';
 import { endError, type EndCause } from './session-end.js';
-import { Session, type SessionOptions } from './session.js';
+import { Session, type Manners, type SessionOptions } from './session.js';
 import type { Connect } from './wire.js';
 
 /**
@@ -16,7 +16,7 @@ const ADDRESS_TIMEOUT_MS = 1000;
  * Rejects with `broker-refused` when only a change of settings can help, else with `broker-unreachable`; and as the login and
  * the TLS options throw.
  */
-export async function openSession<D>(
+export async function openSession<D extends Manners>(
   options: SessionOptions<D>,
   log: Logger,
   signal?: AbortSignal,
@@ -78,7 +78,7 @@ const adviceFor = (isTls: boolean): string =>
  * Another connection to the same server, for what must not share the first one. Rejects as openSession does. A client id
  * is the first one's alone.
  */
-export function openBeside<D>(
+export function openBeside<D extends Manners>(
   { options }: Pick<Session<D>, 'options'>,
   log: Logger,
   signal?: AbortSignal,

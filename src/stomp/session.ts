@@ -23,6 +23,11 @@ import {
 } from './session-end.js';
 import { createWire, type Connect, type Wire } from './wire.js';
 
+/** What a session must know of how its broker is spoken to. */
+export interface Manners {
+  readonly livesOnAfterError: boolean;
+}
+
 /** What is known of broker products, which the wire itself does not know. */
 export interface Products<D> {
   /** How to speak to the one that sent this `server` header in CONNECTED. */
@@ -70,7 +75,7 @@ export interface Transaction {
   readonly confirmed: Promise<void>;
 }
 
-export class Session<D = unknown> {
+export class Session<D extends Manners = Manners> {
   /** Part of every subscription id, so that no acknowledgement can mean a message of another connection. */
   readonly id = randomBytes(9).toString('base64url');
   /** Settles once, when the session has ended; never rejects. */
@@ -386,7 +391,7 @@ export class Session<D = unknown> {
     const end = brokerEnd(frame, this.options.products.diagnose);
     const id = Number(frame.headers['receipt-id']);
     const awaited = this.#receipts.get(id);
-    if (awaited?.isContained === true) {
+    if (awaited?.isContained === true && this.dialect.livesOnAfterError) {
       this.#receipts.take(id);
       awaited.settle(new PubsubError('broker-refused', `${awaited.what} refused: ${describeEnd(end)}`));
     } else {

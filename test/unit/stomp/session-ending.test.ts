@@ -172,6 +172,40 @@ describe('the end of a session', () => {
       assert.equal(end.message, 'the broker says "User u is not authorized to write to: queue://q"');
     });
 
+    /** Two SENDs, and what becomes of them when an ERROR names the first and, on Artemis, another one the second. */
+    const refusedTogether = async (server: string) => {
+      await using pair = await openPair({}, (connection) =>
+        connection.accept({ server }).then(() => undefined),
+      );
+      const results = ['a', 'b'].map(
+        (destination) =>
+          new Promise<PubsubError | undefined>((settle) =>
+            pair.session.sendWithReceipt(`SEND\ndestination:${destination}\n`, 'x', settle),
+          ),
+      );
+      const sends = [await pair.peer.expect('SEND'), await pair.peer.expect('SEND')];
+      const [first, second] = sends.map(({ headers }) => ({ 'receipt-id': headers.receipt ?? '' }));
+      pair.peer.send('ERROR', { message: 'AMQ339031 Error handling send', ...first });
+      if (server.includes('Artemis')) {
+        pair.peer.send('ERROR', { message: 'AMQ339010 Connection is not valid.', ...second });
+        pair.peer.end();
+      } else {
+        pair.peer.send('RECEIPT', second);
+      }
+      const codes = await within(Promise.all(results), DEADLINE_MS, 'both settle');
+      return { codes: codes.map((error) => error?.code), isOpen: pair.session.isOpen };
+    };
+
+    it('that names a frame is about that frame alone on ActiveMQ', async () => {
+      const { codes, isOpen } = await refusedTogether('ActiveMQ/5.17.2');
+      assert.deepEqual([codes, isOpen], [['broker-refused', undefined], true]);
+    });
+
+    it('that names a frame ends the connection on Artemis, which says of all behind it that it is not valid', async () => {
+      const { codes, isOpen } = await refusedTogether('ActiveMQ-Artemis/2.40.0');
+      assert.deepEqual([codes, isOpen], [['connection-lost', 'connection-lost'], false]);
+    });
+
     it('T20: keeps its first reason, whatever happens to the socket then', async () => {
       await using pair = await openPair();
       pair.peer.send('ERROR', { message: 'first' });
