@@ -71,9 +71,8 @@ for (const flags of [[], ['--inline']]) {
       const consumer = pubsub({ env: at(port) }, '/queue/xpto', './slow.mjs#run', { cwd, flags: asked });
       await untilSetUp(cwd);
       // It answers when it has taken what had come before: that nobody listens.
-      await (
-        await pagesOf(consumer)
-      )('/live');
+      const get = await pagesOf(consumer);
+      await get('/live');
       await using server = new ScriptedServer({ bodies: [{ n: 1 }] });
       await server.listen(port);
       finishSetup(cwd);

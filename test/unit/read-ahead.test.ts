@@ -12,16 +12,23 @@ after(() => rmSync(folder, { recursive: true }));
 const base = pathToFileURL(join(folder, '_')).href;
 const importOf = (name: string) => import(new URL(name, base).href) as Promise<object>;
 
-it('a module that is read ahead has run, and is the one that is imported', async () => {
-  const runs: unknown[] = [];
-  Object.assign(globalThis, { readAheadRuns: runs });
-  writeFileSync(join(folder, 'one.mjs'), 'export const own = {}; globalThis.readAheadRuns.push(own);');
-  readAhead(base, './one.mjs');
-  assert.equal(runs.length, 1);
-  const { own } = (await importOf('one.mjs')) as { own: unknown };
-  assert.deepEqual(runs, [own]);
-  assert.equal(runs[0], own);
-});
+/** Below 22.12 `require()` takes no modules, and these warn of it. */
+const readsNothing = /^v(?:22\.(?:\d|1[0-2])|23\.[0-3])\./.test(process.version) && 'not on this Node';
+
+it(
+  'a module that is read ahead has run, and is the one that is imported',
+  { skip: readsNothing },
+  async () => {
+    const runs: unknown[] = [];
+    Object.assign(globalThis, { readAheadRuns: runs });
+    writeFileSync(join(folder, 'one.mjs'), 'export const own = {}; globalThis.readAheadRuns.push(own);');
+    readAhead(base, './one.mjs');
+    assert.equal(runs.length, 1);
+    const { own } = (await importOf('one.mjs')) as { own: unknown };
+    assert.deepEqual(runs, [own]);
+    assert.equal(runs[0], own);
+  },
+);
 
 describe('what is wrong with a module is told by its import', () => {
   writeFileSync(join(folder, 'throws.mjs'), 'throw new Error("as it runs")');
